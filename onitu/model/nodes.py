@@ -1,0 +1,51 @@
+"""Nodes: what the Referee knows of one path. Observations are kept here; orders are derived, never stored."""
+
+from __future__ import annotations
+
+import attrs
+
+from .versions import NOTHING, Version
+
+
+@attrs.frozen
+class Holding:
+    """What one service is known to hold at a path: the version that its next change replaces (the *base*).
+
+    Attributes:
+        version: what stands there.
+        token: the driver's proof of it.
+        name: the path as the service spells it, where that is not the node's; else empty.
+        hidden: the service's rules hide the path now. It is forgotten there: its absence says nothing.
+        gone: it was seen to be gone, but a guard holds the deletion back until someone approves it.
+    """
+
+    version: Version
+    token: bytes
+    name: bytes = b""
+    hidden: bool = False
+    gone: bool = False
+
+
+@attrs.frozen
+class Node:
+    """What is known of one path in one folder.
+
+    Attributes:
+        path: its key (NFC).
+        head: the version that every admitted service should hold; a tombstone if it was deleted.
+        held: by service, what it is known to hold. A service that holds nothing here has no entry.
+        origin: the path where the head's content stood before (a move, or the making of a conflict copy); services
+            that still hold it there can rename it instead of fetching it. Empty: none.
+        heirs: the nodes whose `origin` is this path.
+    """
+
+    path: bytes
+    head: Version = NOTHING
+    held: dict[str, Holding] = attrs.field(factory=dict)
+    origin: bytes = b""
+    heirs: tuple[bytes, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to remember: deleted, and nobody holds anything."""
+        return not self.head.exists and not self.held and not self.heirs

@@ -1,0 +1,248 @@
+"""The driver interface: a small class with capabilities and a few coroutines. It never talks ZeroMQ or Redis.
+
+A driver is asked to look (`scan`, `stat`, `fingerprint`, `watch`), to serve (`read`), and to act (`stage`, `perform`).
+Every call works on a batch, because one hop to a thread or one request for each small file would cost more than the
+work. All paths are relative bytes; the plug has checked them (`onitu.model.paths.checked`), but that a parent is no link
+that leads out of the root only the driver can see, and it must.
+
+Cancellation may hit any `await`; a driver leaves each path old or new, whole, and at most a staged file behind.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import ClassVar, Protocol
+
+import attrs
+import trio
+
+from onitu.model.events import Event, Trouble
+from onitu.model.orders import Order
+from onitu.model.versions import Kind, Version
+
+
+@attrs.frozen
+class Option:
+    """One option of a driver: from it come the check of the configuration, `onitu drivers` and the reference page."""
+
+    name: str
+    type: type
+    default: str | int | float | bool | None
+    help: str
+    secret: bool = False
+
+
+@attrs.frozen
+class Capabilities:
+    """What a service can do. Probed at start where servers differ; shown by `onitu status -v`.
+
+    Attributes:
+        compare_and_swap: replacing is atomic and sees what it displaced.
+        create_only: creating fails where something stands already.
+        moves: a rename costs no transfer.
+        directories: empty directories exist.
+        links: symbolic links exist.
+        modes: permission bits are kept.
+        mtimes: modification times are kept, to this many nanoseconds; 0: not at all.
+        watches: changes are pushed; else the service is polled.
+        case_sensitive: `A` and `a` are two names.
+        digests: the digests that the service knows without a read.
+    """
+
+    compare_and_swap: bool = True
+    create_only: bool = True
+    moves: bool = True
+    directories: bool = True
+    links: bool = True
+    modes: bool = True
+    mtimes: int = 1
+    watches: bool = True
+    case_sensitive: bool = True
+    digests: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Entry:
+    """One thing in a listing, as `stat` sees it: no content was read.
+
+    `version` has no digest of a file yet (unless the service tells one for free). `trouble` is set for what cannot be
+    synchronised (a socket, an unreadable directory…): it is reported, and blocks the deletion of its directory.
+    """
+
+    path: bytes
+    version: Version
+    token: bytes
+    trouble: Trouble = Trouble.NONE
+    reason: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        return self.version.kind
+
+
+@attrs.frozen
+class Listing:
+    """What stands directly in one directory. `complete` is False where it could not be read to its end: then nothing
+    may be concluded from what is absent in it. `missing`: the directory itself is not there."""
+
+    directory: bytes
+    entries: tuple[Entry, ...]
+    complete: bool = True
+    missing: bool = False
+    reason: str = ""
+
+
+class HintKind(enum.Enum):
+    CHANGED = "changed"
+    """Something happened at `path`: look at it (and below it, where it is a directory that is `deep`)."""
+    MOVED = "moved"
+    """What stood at `source` was renamed to `path`, a file or a whole directory."""
+    OVERFLOW = "overflow"
+    """Changes were missed: scan everything."""
+    LOST = "lost"
+    """The root went away."""
+
+
+@attrs.frozen
+class Hint:
+    """A watcher's word: never the truth, only where to look for it.
+
+    Attributes:
+        kind: see `HintKind`.
+        path: where.
+        source: for MOVED.
+        deep: whether everything below is to be looked at too (a new directory, say).
+        directory: whether the thing is known to be a directory.
+    """
+
+    kind: HintKind
+    path: bytes = b""
+    source: bytes = b""
+    deep: bool = False
+    directory: bool = False
+
+
+@attrs.frozen
+class Identity:
+    """Which replica this is, from its marker. `marker` is empty where there is no marker yet (a new replica).
+
+    `generation`: the generation that the marker confirms; `pending`: one that was begun, and may be in the store.
+    """
+
+    marker: str = ""
+    generation: int = 0
+    pending: int = 0
+
+
+class Refused(Exception):
+    """An operation that was not carried out, with the class of its reason and a sentence for people."""
+
+    def __init__(self, trouble: Trouble, reason: str) -> None:
+        super().__init__(reason)
+        self.trouble = trouble
+        self.reason = reason
+
+
+class Staged(Protocol):
+    """Content on its way to a path, in the driver's private place, named after its digest so that it can be resumed.
+
+    An async context manager: leaving it without `perform` having used it keeps what was written for a later resume.
+    """
+
+    offset: int
+    """Bytes that stand already, from an earlier try; they are hashed when the staging begins."""
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Append. Raises `Refused` (NO_SPACE, IO)."""
+
+    async def clone(self, root: str, path: bytes, token: bytes) -> None:
+        """Take all that is missing from a file under another local root on this host, in the kernel where it can.
+
+        Raises `Refused`: SOURCE_LOST where that file is not what `token` names, before or after the copy.
+        """
+
+    async def finish(self) -> None:
+        """Check the whole against the version's digest. Raises `Refused(CORRUPT)` and drops it where it differs."""
+
+    async def __aenter__(self) -> Staged: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class Driver(abc.ABC):
+    """One service. `open` it once (an async context manager that owns its connection, its limiter, its locks)."""
+
+    options: ClassVar[tuple[Option, ...]] = ()
+    """What may stand under `options:` in the configuration."""
+
+    small: ClassVar[int] = 128 * 1024
+    """Files up to this many bytes may be put by `perform` itself from a `local` source, many to a batch."""
+
+    def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
+        """`roots`: by folder, the replica's root as configured."""
+        self.service = service
+        self.roots = dict(roots)
+        self.given = dict(options)
+
+    @abc.abstractmethod
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """The driver's life."""
+
+    @abc.abstractmethod
+    def capabilities(self, folder: str) -> Capabilities:
+        """What this replica can do; known after `identify`."""
+
+    @abc.abstractmethod
+    async def identify(self, folder: str) -> Identity:
+        """Check that the root is there and usable, take its lock, and read its marker. Raises `Unavailable`."""
+
+    @abc.abstractmethod
+    async def mark(self, folder: str, identity: Identity) -> None:
+        """Write the marker, atomically and durably. Raises `Unavailable`."""
+
+    @abc.abstractmethod
+    async def scan(self, folder: str, directories: Sequence[bytes]) -> list[Listing]:
+        """List these directories (`ROOT` is the replica's root), not recursively. Raises `Unavailable` where the root is
+        not there, or its marker is not the one that `identify` read."""
+
+    @abc.abstractmethod
+    async def stat(self, folder: str, paths: Sequence[bytes]) -> list[Entry | None]:
+        """What stands at each path now; None: positively nothing. Raises `Unavailable` as `scan`."""
+
+    @abc.abstractmethod
+    async def fingerprint(self, folder: str, entries: Sequence[Entry]) -> list[Entry | None]:
+        """The entries with their digests, read whole; None for each that is not any more what its token says, or changed
+        while it was read (it will be seen again), or cannot be read (then an Entry with `trouble`)."""
+
+    @abc.abstractmethod
+    async def watch(self, folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:
+        """Send hints until cancelled. `ready` is set once nothing that happens afterwards can be missed. The channel is
+        bounded: sending waits. A service that cannot push returns at once after `ready` (it is polled)."""
+
+    @abc.abstractmethod
+    async def read(self, folder: str, path: bytes, token: bytes, offset: int, length: int) -> bytes:
+        """Bytes of what `token` names at `path`. Raises `Refused` (SOURCE_LOST, DENIED, IO)."""
+
+    @abc.abstractmethod
+    def stage(self, folder: str, version: Version) -> Staged:
+        """A place for the content of a file version."""
+
+    @abc.abstractmethod
+    async def perform(
+        self, folder: str, orders: Sequence[Order], staged: Mapping[int, Staged], local: Mapping[int, Sequence[tuple[str, bytes, bytes]]]
+    ) -> list[list[Event]]:
+        """Carry out the orders one after the other; for each, the events that tell its outcome.
+
+        `staged`: by order number, the finished content of a PUT. `local`: by order number, for a small PUT without
+        staged content, (root, path, token) of files on this host that have it, best first.
+
+        Of each order's events exactly one carries its number: DONE, FAILED, or STANDS/GONE where the compare-and-swap
+        found something else. More events tell what else came out (a displaced user's value that now stands under a
+        conflict name). No error is raised for an order; `Unavailable` where the replica's root is gone.
+        """

@@ -1,0 +1,1 @@
+"""What the Referee remembers: nodes, the index of what is left, the journal; through redis-py, by group commit."""

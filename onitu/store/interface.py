@@ -1,0 +1,138 @@
+"""What the Referee needs of a store, one folder at a time.
+
+A `FolderStore` is held by one Referee, under a lease with a fencing token; every commit checks the token in the same
+atomic step. All methods are coroutines; a cancelled `commit` may or may not have happened, so its caller ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import attrs
+
+from onitu.model.nodes import Node
+
+
+@attrs.frozen
+class Entry:
+    """One line of the journal: a decision with its evidence. `id` is given by the store."""
+
+    path: bytes
+    service: str
+    case: str
+    outcome: str
+    detail: dict[str, Any] = attrs.field(factory=dict)
+    time: float = 0.0
+    id: str = ""
+
+
+@attrs.frozen
+class Problem:
+    """A path that is blocked, hidden or held back on one service, with the reason; for status, and for retries."""
+
+    path: bytes
+    service: str
+    kind: str
+    """`blocked`, `hidden` or `quarantined`."""
+    reason: str
+
+
+@attrs.frozen
+class ServiceRecord:
+    """What is remembered of one service of the folder."""
+
+    marker: str = ""
+    generation: int = 0
+    epoch: str = ""
+    number: int = 0
+    """The last batch committed of `epoch`."""
+    known: int = 0
+    """About how many paths it holds."""
+    paused: bool = False
+
+
+@attrs.define
+class Change:
+    """What one commit writes. Everything or nothing.
+
+    Attributes:
+        nodes: by path, the new node; an `empty` node is deleted.
+        todo: by path, the score under which it is to be planned (its head's or observation's seq); None: nothing is left.
+        services: by name, the new record.
+        journal: lines to append.
+        problems: by (service, path), the problem, or None: it is over.
+        quarantine: by (service, path), True: held back, False: released.
+        seq: the highest seq given so far.
+        counts: what to add to the folder's counters (`files`, `bytes`, `conflicts`…).
+        conflicts: by conflict copy's path, the path it is a copy of; None: resolved.
+    """
+
+    nodes: dict[bytes, Node] = attrs.field(factory=dict)
+    todo: dict[bytes, int | None] = attrs.field(factory=dict)
+    services: dict[str, ServiceRecord] = attrs.field(factory=dict)
+    journal: list[Entry] = attrs.field(factory=list)
+    problems: dict[tuple[str, bytes], Problem | None] = attrs.field(factory=dict)
+    quarantine: dict[tuple[str, bytes], bool] = attrs.field(factory=dict)
+    seq: int | None = None
+    counts: dict[str, int] = attrs.field(factory=dict)
+    conflicts: dict[bytes, bytes | None] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Meta:
+    """What is remembered of the folder as a whole. `fresh`: the store knew nothing of it when it was opened."""
+
+    fresh: bool
+    seq: int
+    services: Mapping[str, ServiceRecord]
+    counts: Mapping[str, int]
+
+
+class FolderStore(Protocol):
+    """One folder's state, under this Referee's lease."""
+
+    folder: str
+
+    async def meta(self) -> Meta:
+        """Sequence number, services, counters."""
+
+    async def nodes(self, paths: Sequence[bytes]) -> dict[bytes, Node]:
+        """The nodes of these paths; a path that is not known is left out."""
+
+    async def children(self, directories: Sequence[bytes]) -> list[list[Node]]:
+        """All nodes directly in each directory."""
+
+    async def commit(self, change: Change) -> None:
+        """Write it durably and atomically. Raises `Fenced` where the lease is another's (or the store was emptied)."""
+
+    async def todo(self, after: tuple[int, bytes], limit: int) -> list[tuple[int, bytes]]:
+        """(score, path) of what is left to plan, ascending, strictly after the given pair; at most `limit`."""
+
+    async def todo_count(self) -> int: ...
+
+    async def journal(self, path: bytes | None, limit: int) -> list[Entry]:
+        """The newest lines first; of one path (and of what it came from or went to), or of all."""
+
+    async def problems(self, kind: str | None, limit: int) -> list[Problem]: ...
+
+    async def problem_counts(self) -> dict[str, int]:
+        """By kind."""
+
+    async def quarantined(self, service: str, limit: int) -> list[bytes]: ...
+
+    async def conflicts(self) -> dict[bytes, bytes]:
+        """Conflict copies that stand: copy → original path."""
+
+    def walk(self) -> AsyncIterator[list[Node]]:
+        """All nodes, in pages, in no order. Nodes changed meanwhile may be seen old or new."""
+
+
+class Store(Protocol):
+    """A server, or a dict in memory."""
+
+    def open_folder(self, folder: str) -> AbstractAsyncContextManager[FolderStore]:
+        """Take the folder's lease (waiting for a dead holder's to run out) and keep it alive. Raises `StateError`."""
+
+    async def ping(self) -> None: ...
