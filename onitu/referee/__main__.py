@@ -1,0 +1,19 @@
+"""`python -m onitu.referee`: what the supervisor starts."""
+
+from __future__ import annotations
+
+from onitu.store.redis import RedisStore
+from onitu.wire.charter import Charter
+from onitu.wire.lifeline import run_child
+
+from .service import RefereeService
+
+
+async def main(charter: Charter) -> None:
+    """Serve until cancelled."""
+    async with RedisStore(charter.store) as store:
+        await RefereeService(charter, store).run()
+
+
+if __name__ == "__main__":
+    run_child(main)

@@ -1,0 +1,571 @@
+"""One folder's referee: takes events in one serial order, decides, commits, acknowledges, and only then orders.
+
+One task runs it (`run`) and owns everything in it; others reach it through its bounded inbox. Whatever is in memory is
+derived from the store and can be lost at any instruction.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+import attrs
+import logbook
+import trio
+
+from onitu.model import paths
+from onitu.model.errors import ProtocolError
+from onitu.model.events import Event, Seen, Trouble
+from onitu.model.nodes import Node
+from onitu.model.orders import Do, Order
+from onitu.model.settings import Settings
+from onitu.model.versions import Kind
+from onitu.store.interface import Change, Entry, FolderStore, Problem, ServiceRecord
+from onitu.wire.messages import Ack, Batch, Command, Index, Known, Lookup, Message, Orders
+
+from . import machine
+from .link import GIVE_UP, Link
+from .machine import Case, Decision, observe
+from .planner import left, plan, tidy
+from .rules import Rules
+from .view import Need, View
+
+log = logbook.Logger("referee")
+
+T = TypeVar("T")
+
+PAGE = 512
+"""Paths that are read from the index of what is left at a time, and orders in one message."""
+
+AT_HAND = 20_000
+"""Nodes that are kept at hand between two rounds at most."""
+
+Send = Callable[[str, Message], Awaitable[bool]]
+"""Send a message to a service's driver; False where it is not there."""
+
+Tell = Callable[[str, str, dict[str, Any]], None]
+"""Publish news: topic, folder, data. Never waits."""
+
+
+class FolderReferee:
+    """See the module. `open` it with `load`, then `run` it; `post` events and questions to it from other tasks."""
+
+    def __init__(self, settings: Settings, folder: str, store: FolderStore, send: Send, tell: Tell) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.store = store
+        self.rules = Rules.of(settings, folder)
+        self.links = {service: Link(service) for service in self.rules.replicas}
+        self.view = View()
+        self.records: dict[str, ServiceRecord] = {}
+        self.counts: dict[str, int] = {}
+        self.totals: dict[str, int] = {}
+        self.seq = 0
+        self.troubled: set[tuple[str, bytes]] = set()
+        self.settled = trio.Event()
+        self._send = send
+        self._tell = tell
+        self._order = 0
+        self._post, self._inbox = trio.open_memory_channel[Callable[[], Awaitable[None]]](256)
+        self._batches: list[tuple[str, Batch]] = []
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Take up where the store says that the last Referee stopped."""
+        meta = await self.store.meta()
+        self.seq = meta.seq or secrets.randbits(22) << machine.ERA_BITS
+        self.records = dict(meta.services)
+        self.counts = dict(meta.counts)
+        self.troubled = {(p.service, p.path) for p in await self.store.problems(None, 1_000_000)}
+        for service, link in self.links.items():
+            link.paused = self.record(service).paused
+            held_back = await self.store.quarantined(service, 1_000_000)
+            if held_back:
+                # A burst that the last Referee did not see the end of: judged anew, with what is known of it.
+                link.guard.count, link.guard.files = len(held_back), self.counts.get("files", 0)
+                link.guard.quarantined = link.guard.suspicious()
+                link.guard.holding = not link.guard.quarantined
+                link.guard.last = time.monotonic()
+
+    async def run(self) -> None:
+        """Work until cancelled. Everything that others post is done here, one after the other."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tick)
+            while True:
+                job = await self._inbox.receive()
+                while True:
+                    await job()
+                    try:
+                        job = self._inbox.receive_nowait()
+                    except trio.WouldBlock:
+                        break
+                    if len(self._batches) >= 16:
+                        await self._round()
+                await self._round()
+
+    async def post(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Have the folder's task do something; waits while its inbox is full."""
+        await self._post.send(job)
+
+    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Have the folder's task answer something."""
+        answer: list[T] = []
+        failure: list[Exception] = []
+        done = trio.Event()
+
+        async def job() -> None:
+            await self._round()
+            try:
+                answer.append(await question())
+            except Exception as error:  # it belongs to whoever asked
+                failure.append(error)
+            done.set()
+
+        await self.post(job)
+        await done.wait()
+        if failure:
+            raise failure[0]
+        return answer[0]
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(0.1)
+            now = time.monotonic()
+            if any(link.retry or link.guard.holding for link in self.links.values()):
+                await self.post(functools.partial(self._timers, now))
+
+    async def _timers(self, now: float) -> None:
+        for link in self.links.values():
+            link.due(now)
+            if link.guard.over(now):
+                await self._judge(link)
+
+    async def _round(self) -> None:
+        """Decide what has come in, commit it, acknowledge it, and send what follows from it."""
+        if self._batches:
+            batches, self._batches = self._batches, []
+            await self._decide(batches)
+        await self.feed()
+        self._look_settled()
+        if len(self.view) > AT_HAND:
+            self.view.forget()
+
+    # --- what drivers say ---------------------------------------------------------------------------------------
+
+    async def batch(self, service: str, batch: Batch) -> None:
+        """A driver's batch; it is decided with the others that are there."""
+        self._batches.append((service, batch))
+
+    async def busy(self, service: str, looking: int, note: str) -> None:
+        """A driver says how much it still has to look at."""
+        await self._round()
+        self.links[service].looking, self.links[service].note = looking, note
+
+    async def lookup(self, service: str, question: Lookup) -> None:
+        """A driver asks what its service is known to hold."""
+        await self._round()
+        pages = await self.store.children(question.directories)
+        rows = tuple(tuple(self._known(service, self._newest(nodes))) for nodes in pages)
+        await self._send(service, Index(question.request, rows))
+
+    def _newest(self, nodes: Iterable[Node]) -> list[Node]:
+        return [self.view.newer(node) for node in nodes]
+
+    def _known(self, service: str, nodes: list[Node]) -> Iterable[Known]:
+        for node in nodes:
+            held = node.held.get(service)
+            if held is not None:
+                yield Known(held.name or node.path, held.token, held.version, held.hidden, held.gone)
+
+    def record(self, service: str) -> ServiceRecord:
+        return self.records.get(service) or ServiceRecord()
+
+    # --- deciding -----------------------------------------------------------------------------------------------
+
+    async def at_hand(self, question: Callable[[], T]) -> T:
+        """Ask the pure core; load what it needs and ask again, until it has an answer."""
+        while True:
+            try:
+                return question()
+            except Need as need:
+                await self._load(need.nodes)
+                for directory in need.children:
+                    (found,) = await self.store.children((directory,))
+                    self.view.load_children(directory, found)
+
+    async def _load(self, wanted: Iterable[bytes]) -> None:
+        missing = self.view.missing(dict.fromkeys(wanted))
+        if missing:
+            self.view.load(missing, await self.store.nodes(missing))
+
+    async def _decide(self, batches: list[tuple[str, Batch]]) -> None:
+        work = Round(self)
+        await self._load(_mentioned(batches))
+        acks: dict[str, Batch] = {}
+        for service, batch in batches:
+            link, record = self.links[service], self.record(service)
+            if batch.epoch != record.epoch or batch.number > record.number + 1:
+                continue  # of a dead driver, or after a gap: it comes again in its turn
+            acks[service] = batch
+            if batch.number <= record.number:
+                continue  # seen and committed; only the acknowledgement was lost
+            for event in batch.events:
+                await work.event(link, event)
+            if batch.scanned:
+                link.scanned = True
+            self.records[service] = attrs.evolve(
+                self.record(service),
+                number=batch.number,
+                known=max(0, self.record(service).known + work.known.pop(service, 0)),
+            )
+            work.change.services[service] = self.records[service]
+        await self.commit(work)
+        for service in acks:
+            await self._send(service, Ack(self.folder, self.record(service).epoch, self.record(service).number))
+
+    async def commit(self, work: Round) -> None:
+        """Make a round durable, and hand what it touched to the planning of every service."""
+        self.seq += 1
+        await work.settle()
+        work.change.seq = self.seq
+        if work.change.nodes or work.change.services or work.change.problems or work.change.quarantine:
+            await self.store.commit(work.change)
+        for path in work.touched:
+            for link in self.links.values():
+                link.add(path)
+        for topic, data in work.news:
+            self._tell(topic, self.folder, data)
+        for service, directory in work.looks:
+            await self.rescan(service, (directory,))
+
+    # --- ordering -----------------------------------------------------------------------------------------------
+
+    def sources(self) -> frozenset[str]:
+        """The services that can be read from now."""
+        return frozenset(link.service for link in self.links.values() if link.usable)
+
+    async def feed(self) -> None:
+        """Send every service what it can take now."""
+        if self.settings.dry_run:
+            return
+        for link in self.links.values():
+            if link.open and (link.ready or link.behind):
+                await self._feed(link)
+
+    async def _feed(self, link: Link) -> None:
+        orders: list[Order] = []
+        now, sources = time.monotonic(), self.sources()
+        while link.open:
+            if not link.ready and not await self._read_on(link):
+                break
+            path = link.take()
+            if path in link.busy or link.rests(path, now):
+                continue
+            todo = await self.at_hand(functools.partial(plan, self.view, self.rules, link.service, path, sources))
+            if todo.order is None or any(paths.key(p) in link.busy for p in (todo.order.target, todo.order.keep) if p):
+                continue
+            self._order += 1
+            order = attrs.evolve(todo.order, number=self._order)
+            link.send(order)
+            orders.append(order)
+        for start in range(0, len(orders), PAGE):
+            if not await self._send(link.service, Orders(self.folder, tuple(orders[start : start + PAGE]))):
+                link.connected = False
+                return
+
+    async def _read_on(self, link: Link) -> bool:
+        """Read the next page of what is left from the store; whether there is anything to plan now."""
+        while link.behind:
+            page = await self.store.todo(link.cursor, PAGE)
+            if not page:
+                link.behind = False
+                break
+            link.cursor = page[-1]
+            await self._load(path for _, path in page)
+            for _, path in page:
+                link.add(path)
+            if link.ready:
+                return True
+        return bool(link.ready)
+
+    # --- quiet --------------------------------------------------------------------------------------------------
+
+    def _look_settled(self) -> None:
+        if self.settings.dry_run:
+            quiet = all(link.looked or link.trouble for link in self.links.values())
+        else:
+            quiet = all(link.quiet or link.trouble or link.paused for link in self.links.values())
+        if quiet and not self._batches:
+            self.settled.set()
+        elif self.settled.is_set():
+            self.settled = trio.Event()
+
+    # --- guard --------------------------------------------------------------------------------------------------
+
+    async def _judge(self, link: Link) -> None:
+        """A burst of deletions is over: believe it, or ask."""
+        if link.guard.suspicious():
+            link.guard.quarantined = True
+            log.warning(
+                "{} would delete {} of {} files of {}: held back until you say `onitu approve {}`",
+                link.service,
+                link.guard.count,
+                link.guard.files,
+                self.folder,
+                link.service,
+            )
+            self._tell("trouble", self.folder, {"service": link.service, "quarantined": link.guard.count})
+            link.guard.end()
+        else:
+            link.guard.end()
+            await self.approve(link.service)
+
+    async def approve(self, service: str, restore: bool = False) -> int:
+        """Believe the deletions of a service that were held back, or take them back. How many paths that were."""
+        link = self.links[service]
+        link.guard.quarantined = False
+        total = 0
+        while held_back := await self.store.quarantined(service, PAGE):
+            work = Round(self)
+            for path in sorted(held_back, reverse=True):  # what is in a directory before the directory
+                await work.release(link, path, restore)
+            await self.commit(work)
+            total += len(held_back)
+        return total
+
+    async def forget(self, service: str) -> None:
+        """Forget all that is known of a service's replica; it will be met like a new one (S6)."""
+        self.view.forget()
+        async for page in self.store.walk():
+            work = Round(self)
+            for node in page:
+                if service in node.held:
+                    held = {s: h for s, h in node.held.items() if s != service}
+                    work.take(attrs.evolve(node, held=held))
+                    work.change.quarantine[service, node.path] = False
+            if work.touched:
+                await self.commit(work)
+        self.view.forget()
+        self.records[service] = attrs.evolve(self.record(service), known=0, marker="", generation=0)
+
+    async def rescan(self, service: str, directories: tuple[bytes, ...] = ()) -> None:
+        """Have a driver look again."""
+        await self._send(service, Command("rescan", self.folder, directories))
+
+
+def _mentioned(batches: list[tuple[str, Batch]]) -> Iterable[bytes]:
+    """The nodes that deciding these batches will most likely ask for."""
+    for _, batch in batches:
+        for event in batch.events:
+            path = paths.key(event.path)
+            yield path
+            if directory := paths.parent(path):
+                yield directory
+            if event.source:
+                yield paths.key(event.source)
+
+
+class Round:
+    """What one commit will hold: changes pile up here while events are decided one after the other."""
+
+    def __init__(self, referee: FolderReferee) -> None:
+        self.referee = referee
+        self.change = Change()
+        self.touched: dict[bytes, None] = {}
+        self.known: dict[str, int] = {}
+        self.news: list[tuple[str, dict[str, Any]]] = []
+        self.looks: set[tuple[str, bytes]] = set()
+
+    async def event(self, link: Link, event: Event) -> None:
+        """Decide one event of a service. A path that no replica may hold is refused."""
+        try:
+            paths.checked(event.path)
+            if event.source:
+                paths.checked(event.source)
+        except paths.BadPath as error:
+            raise ProtocolError(f"{link.service}: {error}") from None
+        referee = self.referee
+        order = link.answered(event.order) if event.order else None
+        path = paths.key(event.path)
+        hold_back = event.seen is Seen.GONE and await self._guarded(link, event, path)
+        decision = await referee.at_hand(
+            lambda: observe(referee.view, referee.rules, link.service, event, referee.seq, hold_back)
+        )
+        referee.seq = decision.seq
+        for node in decision.nodes.values():
+            self.take(node)
+        for copy, of in decision.copies.items():
+            self.change.conflicts[copy] = of
+        self._account(link, event, order, decision)
+        self._write_down(link, event, decision)
+        self.touched[path] = None
+
+    async def _guarded(self, link: Link, event: Event, path: bytes) -> bool:
+        """Whether this deletion is to be held back."""
+        node = await self.referee.at_hand(lambda: self.referee.view[path])
+        held = node.held.get(link.service)
+        if held is None or held.hidden or held.gone or not node.head.exists:
+            return False
+        if node.head.kind is Kind.DIRECTORY:
+            return link.guard.holding or link.guard.quarantined
+        return link.guard.deletes(time.monotonic(), self.referee.counts.get("files", 0))
+
+    def take(self, node: Node) -> None:
+        """A node has changed."""
+        referee = self.referee
+        old = referee.view[node.path] if node.path in referee.view else Node(node.path)
+        self._count(old, node)
+        for service in old.held.keys() | node.held.keys():
+            gain = (service in node.held) - (service in old.held)
+            if gain:
+                self.known[service] = self.known.get(service, 0) + gain
+            was, now = old.held.get(service), node.held.get(service)
+            if (was is not None and was.gone) != (now is not None and now.gone):
+                self.change.quarantine[service, node.path] = now is not None and now.gone
+        referee.view.put(node)
+        self.change.nodes[node.path] = node
+        self.touched[node.path] = None
+        for heir in node.heirs:
+            self.touched[heir] = None
+        if node.origin:
+            self.touched[node.origin] = None
+
+    def _count(self, old: Node, new: Node) -> None:
+        for node, sign in ((old, -1), (new, 1)):
+            if node.head.carries_value:
+                for name, amount in (("files", 1), ("bytes", node.head.size)):
+                    self.referee.counts[name] = self.referee.counts.get(name, 0) + sign * amount
+                    self.change.counts[name] = self.change.counts.get(name, 0) + sign * amount
+        if old.head.exists and not new.head.exists:
+            self.change.conflicts.setdefault(new.path, None)
+
+    # --- bookkeeping --------------------------------------------------------------------------------------------
+
+    def _account(self, link: Link, event: Event, order: Order | None, decision: Decision) -> None:
+        """What became of an order: the totals, the retries, the problems."""
+        path, now = paths.key(event.path), time.monotonic()
+        if event.seen is Seen.FAILED:
+            self._failed(link, event, order, path, now)
+        elif event.seen is Seen.DONE:
+            link.retry.pop(path, None)
+            self._solved(link, path)
+            if order is not None:
+                link.retry.pop(paths.key(order.path), None)
+                self._solved(link, paths.key(order.path))
+                self._total(order)
+        elif decision.case in (Case.HIDDEN, Case.FOREIGN, Case.CLASH):
+            line = decision.lines[0]
+            kind = "blocked" if decision.case is Case.CLASH else "hidden"
+            self._problem(link, path, kind, line.outcome)
+        elif event.seen is not Seen.GONE or event.order == 0:
+            self._solved(link, path)
+        if order is not None and event.seen in (Seen.STANDS, Seen.GONE) and decision.case in machine.QUIET:
+            # Refused, and nothing new was learned: not again at once.
+            link.failed(paths.key(order.path), now, passing=True)
+
+    def _failed(self, link: Link, event: Event, order: Order | None, path: bytes, now: float) -> None:
+        if order is not None:
+            path = paths.key(order.path)
+        soon = event.trouble in (Trouble.SOURCE_LOST, Trouble.NOT_EMPTY, Trouble.STOPPED, Trouble.UNAVAILABLE)
+        if link.failed(path, now, soon) < GIVE_UP and soon:
+            return
+        if event.trouble is Trouble.SOURCE_LOST and order is not None:
+            # What is known of the sources seems to be wrong, so somebody has to look there.
+            self.looks |= {(source.service, paths.parent(source.path)) for source in order.sources}
+        self._problem(link, path, "blocked", event.reason)
+
+    def _problem(self, link: Link, path: bytes, kind: str, reason: str) -> None:
+        key = (link.service, path)
+        if key not in self.referee.troubled:
+            log.notice("{}: {} on {}: {}", self.referee.folder, paths.show(path), link.service, reason)
+            self.news.append(
+                (
+                    "trouble",
+                    {"service": link.service, "path": paths.show(path), "kind": kind, "reason": reason},
+                )
+            )
+        self.referee.troubled.add(key)
+        self.change.problems[key] = Problem(path, link.service, kind, reason)
+
+    def _solved(self, link: Link, path: bytes) -> None:
+        if (link.service, path) in self.referee.troubled:
+            self.referee.troubled.discard((link.service, path))
+            self.change.problems[link.service, path] = None
+
+    def _total(self, order: Order) -> None:
+        totals = self.referee.totals
+        name = {Do.PUT: "puts", Do.DELETE: "deletes", Do.MOVE: "moves", Do.META: "metas"}.get(order.do)
+        if name is not None:
+            totals[name] = totals.get(name, 0) + 1
+        if order.do is Do.PUT and order.version.kind is Kind.FILE:
+            totals["files"] = totals.get("files", 0) + 1
+            totals["bytes"] = totals.get("bytes", 0) + order.version.size
+
+    def _write_down(self, link: Link, event: Event, decision: Decision) -> None:
+        """The journal's lines: what was decided, on what evidence."""
+        for line in decision.lines:
+            if line.case in machine.QUIET:
+                continue
+            if line.case is Case.ADOPTED:
+                self.referee.totals["adopted"] = self.referee.totals.get("adopted", 0) + 1
+            detail: dict[str, Any] = {"seen": event.seen.name.lower(), "order": event.order}
+            version = event.version
+            if version.exists:
+                detail |= {
+                    "kind": version.kind.name.lower(),
+                    "size": version.size,
+                    "mtime": version.mtime,
+                    "mode": version.mode,
+                }
+                detail |= {name: digest.hex() for name, digest in version.digests.items()}
+            if event.source:
+                detail["source"] = paths.show(event.source)
+            self.change.journal.append(
+                Entry(line.path, link.service, line.case.value, line.outcome, detail, time=time.time())
+            )
+            self.news.append(
+                (
+                    "decision",
+                    {"path": paths.show(line.path), "service": link.service, "case": line.case.value},
+                )
+            )
+
+    # --- the end of a round -------------------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """Work out what is left at everything that was touched, and tidy what nothing is left of."""
+        referee = self.referee
+        for path in list(self.touched):
+            if await referee.at_hand(functools.partial(left, referee.view, referee.rules, path)):
+                self.change.todo[path] = referee.seq & (1 << machine.ERA_BITS) - 1
+                continue
+            self.change.todo[path] = None
+            for node in await referee.at_hand(functools.partial(tidy, referee.view, path)):
+                self._replace(node)
+
+    def _replace(self, node: Node) -> None:
+        """Put a node without counting it as touched."""
+        self.referee.view.put(node)
+        self.change.nodes[node.path] = node
+
+    async def release(self, link: Link, path: bytes, restore: bool) -> None:
+        """A deletion that was held back is believed (or taken back, and the file restored)."""
+        referee = self.referee
+        self.change.quarantine[link.service, path] = False
+        node = await referee.at_hand(lambda: referee.view[path])
+        held = node.held.get(link.service)
+        if held is None or not held.gone:
+            return
+        if restore:
+            self.take(attrs.evolve(node, held={s: h for s, h in node.held.items() if s != link.service}))
+            return
+        event = Event(Seen.GONE, held.name or path)
+        decision = await referee.at_hand(lambda: observe(referee.view, referee.rules, link.service, event, referee.seq))
+        referee.seq = decision.seq
+        for changed in decision.nodes.values():
+            self.take(changed)
+        self._write_down(link, event, decision)

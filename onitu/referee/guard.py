@@ -1,0 +1,61 @@
+"""The guard against mass deletion: a service that loses most of a folder at once is asked before anyone believes it.
+
+A few deletions go through at once. From a point on the rest of a burst is held back until the burst is over; then, if
+it would take more than half of the folder (and more than 50 files), or all of it, the deletions of that service stay
+held back until somebody approves them. The other services, and this one's other changes, go on. Moves do not count.
+Pure: the time is passed in.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+FREE = 50
+"""Deletions of one burst that pass at once at most (DESIGN: a guard from more than 50 files)."""
+
+QUIET = 1.0
+"""Seconds without a deletion after which a burst is over."""
+
+
+@attrs.define
+class Guard:
+    """The deletions of one service in one folder.
+
+    Attributes:
+        quarantined: deletions wait for a yes.
+        count: files deleted in this burst.
+        files: files that the folder had when the burst began.
+        last: when the burst's last deletion was seen.
+        holding: the rest of this burst is held back until it is over.
+    """
+
+    quarantined: bool = False
+    count: int = 0
+    files: int = 0
+    last: float = float("-inf")
+    holding: bool = False
+
+    def deletes(self, now: float, files: int) -> bool:
+        """A file of `files` is to be deleted; whether that is to be held back."""
+        if not self.holding and now - self.last > QUIET:
+            self.count, self.files = 0, files
+        self.last = now
+        self.count += 1
+        if not self.holding and self.count > min(FREE, max(1, self.files // 2)):
+            self.holding = True
+        return self.holding or self.quarantined
+
+    def over(self, now: float) -> bool:
+        """Whether a burst that is held back has ended."""
+        return self.holding and now - self.last > QUIET
+
+    def suspicious(self) -> bool:
+        """Whether the burst that ended would delete too much to be believed."""
+        everything = self.count >= 2 and self.count >= self.files
+        return everything or (self.count > FREE and self.count * 2 > self.files)
+
+    def end(self) -> None:
+        """The burst was judged; the next deletion begins another."""
+        self.holding = False
+        self.count = 0
+        self.last = float("-inf")

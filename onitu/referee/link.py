@@ -1,0 +1,179 @@
+"""What the Referee keeps in memory of one service of one folder: its connection, its orders, what it has to do next.
+
+All of it can be lost: it is derived from the nodes and from the driver's next `Hello`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from onitu.model import paths
+from onitu.model.orders import Order
+
+from .guard import Guard
+
+READY = 10_000
+"""Paths that wait in memory at most; beyond, the index of what is left in the store is read from its beginning."""
+
+GIVE_UP = 3
+"""After so many failures, what should pass by itself is told as a problem (and tried on)."""
+
+START = (0, b"")
+"""Before everything that is left to plan."""
+
+
+@attrs.frozen
+class Retry:
+    """A path that failed: when to try again (0: it is being tried), how often it failed, whether that may be over
+    in a moment by itself (a source that changes, a directory whose entries are on their way out)."""
+
+    when: float
+    times: int
+    passing: bool
+
+
+@attrs.define
+class Link:
+    """One service.
+
+    Attributes:
+        service: its name.
+        epoch: of its driver; empty before the first Hello.
+        connected: whether orders can be sent.
+        trouble: why the replica cannot be used; empty: it can.
+        refused: whether `trouble` is the Referee's own word, which an approval can take back.
+        paused: whether somebody asked for a pause.
+        scanned: whether a full scan came to its end since the driver's Hello.
+        looking: how much the driver still has to look at.
+        credit: orders that it takes at once.
+        in_flight: orders that were sent and not answered, by number.
+        busy: the paths of those, both ends of a move.
+        ready: paths to plan next.
+        behind: whether the store's index has to be read on from `cursor`.
+        guard: against mass deletion.
+        retry: by path, what failed.
+        counters: what the driver says of its transfers.
+    """
+
+    service: str
+    epoch: str = ""
+    connected: bool = False
+    trouble: str = ""
+    refused: bool = False
+    paused: bool = False
+    scanned: bool = False
+    looking: int = 0
+    note: str = ""
+    credit: int = 0
+    in_flight: dict[int, Order] = attrs.field(factory=dict)
+    busy: dict[bytes, int] = attrs.field(factory=dict)
+    ready: deque[bytes] = attrs.field(factory=deque)
+    waiting: set[bytes] = attrs.field(factory=set)
+    behind: bool = True
+    cursor: tuple[int, bytes] = START
+    guard: Guard = attrs.field(factory=Guard)
+    retry: dict[bytes, Retry] = attrs.field(factory=dict)
+    counters: dict[str, int] = attrs.field(factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Whether orders can be sent to it, and content read from it."""
+        return self.connected and not self.trouble
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes one more order now.
+
+        Not before its first scan is over: until then nobody knows what it has already, and two full replicas would
+        begin to send each other what both hold.
+        """
+        return self.usable and self.scanned and not self.paused and len(self.in_flight) < self.credit
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is going on that could still change anything: no look, no order, nothing to plan."""
+        idle = not (self.in_flight or self.ready or self.behind or self.hopes)
+        return idle and self.looked
+
+    @property
+    def looked(self) -> bool:
+        """Whether everything on the service was seen and told."""
+        return self.scanned and not self.looking and not self.guard.holding
+
+    def connect(self, epoch: str, credit: int) -> None:
+        """A driver said Hello: whatever was under way with it is derived anew."""
+        self.epoch, self.credit = epoch, credit
+        self.scanned, self.looking = False, 0
+        self.in_flight.clear()
+        self.busy.clear()
+        self.restart()
+
+    def restart(self) -> None:
+        """Plan everything that is left from the beginning."""
+        self.ready.clear()
+        self.waiting.clear()
+        self.behind, self.cursor = True, START
+
+    def add(self, path: bytes) -> None:
+        """The path wants planning."""
+        if path in self.waiting:
+            return
+        if len(self.ready) >= READY:
+            self.restart()
+        else:
+            self.ready.append(path)
+            self.waiting.add(path)
+
+    def take(self) -> bytes:
+        """The next path that is ready."""
+        path = self.ready.popleft()
+        self.waiting.discard(path)
+        return path
+
+    def send(self, order: Order) -> None:
+        """The order is under way."""
+        self.in_flight[order.number] = order
+        for path in _touched(order):
+            self.busy[path] = order.number
+
+    def answered(self, number: int) -> Order | None:
+        """The order of this number was answered; None: it is not one of this run."""
+        order = self.in_flight.pop(number, None)
+        if order is not None:
+            for path in _touched(order):
+                self.busy.pop(path, None)
+        return order
+
+    def failed(self, path: bytes, now: float, passing: bool) -> int:
+        """Something did not work at the path: it rests for a time that grows. How often it failed by now.
+
+        What passes by itself is tried again after 0.1 s to 5 s, all else after 1 s to 60 s.
+        """
+        first, most = (0.1, 5.0) if passing else (1.0, 60.0)
+        times = self.retry[path].times + 1 if path in self.retry else 1
+        if len(self.retry) >= READY:
+            self.retry.clear()
+        self.retry[path] = Retry(now + min(most, first * 2 ** min(times - 1, 16)), times, passing)
+        return times
+
+    def due(self, now: float) -> None:
+        """Plan the paths whose rest is over."""
+        for path, retry in list(self.retry.items()):
+            if 0 < retry.when <= now:
+                self.retry[path] = attrs.evolve(retry, when=0.0)
+                self.add(path)
+
+    def rests(self, path: bytes, now: float) -> bool:
+        """Whether the path is to be left alone for now, after a failure."""
+        return path in self.retry and self.retry[path].when > now
+
+    @property
+    def hopes(self) -> bool:
+        """Whether something that failed may still be over in a moment by itself."""
+        return any(retry.passing and retry.times < GIVE_UP for retry in self.retry.values())
+
+
+def _touched(order: Order) -> tuple[bytes, ...]:
+    return tuple(paths.key(path) for path in (order.path, order.target, order.keep) if path)

@@ -1,0 +1,559 @@
+"""The state machine: what an event means. Pure: no I/O, no clock, no randomness.
+
+Theory of operation. A *node* says what is known of one path: its *head*, the version that every admitted service should
+hold, and for each service what it is known to *hold* there, with the driver's token. Events come in one serial order;
+each is decided once, here, and the decision is in the nodes that come out. What has to be done follows from the nodes
+at any time (`onitu.referee.planner`) and is never stored.
+
+What a service held before its event is the *base*: the value that its user replaced. All cases come down to two
+questions: is what stands there now the head's content, and was the base the head's content?
+
+    now        base       case
+    = head     any        adopted: the service holds the head; nobody transfers anything
+    ≠ head     = head     fast-forward: the user saw the head and replaced it; a new head
+    ≠ head     = now      nothing new: it was touched, or seen again; the head is on its way there
+    ≠ head     else       concurrent: both are kept; the policy only chooses which keeps the name
+    gone       = head     deleted: a tombstone
+    gone       else       an edit beats a delete: the head comes back
+    file against directory: the directory keeps the name, the file becomes a conflict copy
+
+Everything that affects a decision is in this file. Every rule of it exists to keep S1–S6, named where it does.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from onitu.model import paths
+from onitu.model.conflicts import conflict_name
+from onitu.model.events import Event, Seen, Trouble
+from onitu.model.nodes import Holding, Node
+from onitu.model.versions import NOTHING, Kind, Same, Version, same_content
+
+from .rules import Rules
+from .view import View
+
+ERA_BITS = 40
+"""A sequence number's low bits count; what stands above them is the *era*, drawn when a folder's state begins.
+
+So a version that was ordered from a state that is lost (FLUSHALL, an old backup) is told from one of this state.
+"""
+
+
+def era(seq: int) -> int:
+    """The era of a sequence number."""
+    return seq >> ERA_BITS
+
+
+class Case(enum.StrEnum):
+    """What an event turned out to be; the journal's and the documentation's word for it."""
+
+    CREATED = "created"
+    ADOPTED = "adopted"
+    FAST_FORWARD = "fast-forward"
+    META = "metadata changed"
+    UNCHANGED = "unchanged"
+    CONFLICT = "conflict"
+    DIRECTORY_WINS = "directory keeps the name"
+    DELETED = "deleted"
+    ALREADY_DELETED = "already deleted"
+    EDIT_WINS = "edit beats delete"
+    RESTORED = "restored"
+    MOVED = "moved"
+    HIDDEN = "hidden"
+    FOREIGN = "not a source"
+    CLASH = "name clash"
+    HELD_BACK = "deletion held back"
+    REVIVED = "directory comes back"
+    WRITTEN = "written"
+    FAILED = "failed"
+    UNREAD = "not read yet"
+    WITHDRAWN = "withdrawn"
+
+
+QUIET = frozenset({Case.UNCHANGED, Case.WRITTEN, Case.ALREADY_DELETED})
+"""Cases that decide nothing; they are not worth a line in the journal."""
+
+
+@attrs.frozen
+class Line:
+    """One decision, for the journal."""
+
+    path: bytes
+    case: Case
+    outcome: str
+
+
+@attrs.frozen
+class Decision:
+    """What came of one event.
+
+    Attributes:
+        nodes: the nodes that changed, by path.
+        lines: what was decided, the event's own case first.
+        seq: the highest sequence number given.
+        copies: conflict copies that were made: copy → the path whose loser it is.
+    """
+
+    nodes: dict[bytes, Node]
+    lines: tuple[Line, ...]
+    seq: int
+    copies: dict[bytes, bytes] = attrs.field(factory=dict)
+
+    @property
+    def case(self) -> Case:
+        return self.lines[0].case
+
+
+def observe(view: View, rules: Rules, service: str, event: Event, seq: int, hold_back: bool = False) -> Decision:
+    """Decide one event of a service.
+
+    Args:
+        view: the nodes at hand; read only.
+        rules: the folder's rules.
+        service: who saw it.
+        event: what was seen; its paths are checked.
+        seq: the highest sequence number given so far in this folder.
+        hold_back: a guard wants deletions of this service to wait for a yes.
+
+    Raises:
+        Need: something is not at hand; load it and ask again. Nothing has changed.
+    """
+    return _Deciding(view, rules, service, seq).decide(event, hold_back)
+
+
+class _Deciding:
+    """One decision in the making: changes pile up here and become visible only when it is whole."""
+
+    def __init__(self, view: View, rules: Rules, service: str, seq: int) -> None:
+        self.view = view
+        self.rules = rules
+        self.service = service
+        self.seq = seq
+        self.changed: dict[bytes, Node] = {}
+        self.lines: list[Line] = []
+        self.copies: dict[bytes, bytes] = {}
+
+    def decide(self, event: Event, hold_back: bool) -> Decision:
+        path = paths.key(event.path)
+        match event.seen:
+            case Seen.STANDS:
+                self._stands(path, event)
+            case Seen.MOVED:
+                self._moved(path, event, hold_back)
+            case Seen.GONE:
+                self._gone(path, event, hold_back)
+            case Seen.DONE:
+                self._done(path, event)
+            case Seen.HIDDEN:
+                self._hidden(path, event.reason)
+            case Seen.FAILED:
+                self._failed(path, event)
+        self._rescue()
+        return Decision(self.changed, tuple(self.lines), self.seq, self.copies)
+
+    # --- small things -------------------------------------------------------------------------------------------
+
+    def node(self, path: bytes) -> Node:
+        return self.changed.get(path) or self.view[path]
+
+    def put(self, node: Node) -> None:
+        self.changed[node.path] = node
+
+    def say(self, path: bytes, case: Case, outcome: str = "") -> None:
+        self.lines.append(Line(path, case, outcome))
+
+    def next(self) -> int:
+        self.seq += 1
+        return self.seq
+
+    def hold(self, node: Node, version: Version, event: Event) -> Node:
+        """The node with this service holding the version, as it spells the path."""
+        name = event.path if event.path != node.path else b""
+        return attrs.evolve(node, held={**node.held, self.service: Holding(version, event.token, name)})
+
+    def drop(self, node: Node) -> Node:
+        """The node with this service holding nothing."""
+        return attrs.evolve(node, held={s: h for s, h in node.held.items() if s != self.service})
+
+    def crown(self, node: Node, version: Version, event: Event | None = None) -> Node:
+        """The node with a new head, which this service made (and holds, where the event shows it).
+
+        An earlier origin does not count any more: it belonged to the earlier head's content.
+        """
+        head = attrs.evolve(version, service=self.service, seq=self.next())
+        node = attrs.evolve(node, head=head, origin=b"")
+        return self.hold(node, head, event) if event is not None else node
+
+    # --- something stands there ---------------------------------------------------------------------------------
+
+    def _stands(self, path: bytes, event: Event) -> None:
+        node = self.node(path)
+        held = node.held.get(self.service)
+        version = attrs.evolve(event.version, service="", seq=0)
+        if held is not None and _spelling(held, path) != event.path and not (held.gone or held.hidden):
+            self.say(path, Case.CLASH, "this service has another entry of that name in another Unicode form")
+            return
+        if (reason := self.rules.hides(self.service, path, version)) is not None:
+            self._hidden(path, reason)
+            return
+        if not self.rules.readable(self.service):
+            self._foreign(node, version, event)
+            return
+        if version.kind is Kind.DIRECTORY:
+            self._directory_stands(node, held, version, event)
+        else:
+            self._value_stands(node, held, version, event)
+        if self.node(path).head.exists:
+            self._raise_parents(path)
+
+    def _directory_stands(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
+        head = node.head
+        if head.kind is Kind.DIRECTORY:
+            based = held is not None and held.version.kind is Kind.DIRECTORY and held.version.mode == head.mode
+            if based and version.mode != head.mode:
+                self.put(self.crown(node, version, event))
+                self.say(node.path, Case.META, "its mode becomes everyone's")
+            else:
+                case = Case.UNCHANGED if held is not None and held.version.kind is Kind.DIRECTORY else Case.ADOPTED
+                self.put(self.hold(node, attrs.evolve(version, service=head.service, seq=head.seq), event))
+                self.say(node.path, case)
+        elif not head.exists:
+            if held is not None and held.version.kind is Kind.DIRECTORY:
+                # Deleted elsewhere and not yet here: to be seen again is no edit (S4).
+                self.put(self.hold(node, attrs.evolve(version, seq=held.version.seq), event))
+                self.say(node.path, Case.UNCHANGED)
+            else:
+                self.put(self.crown(node, version, event))
+                self.say(node.path, Case.CREATED)
+        elif held is not None and same_content(held.version, head) is Same.YES:
+            self.put(self.crown(node, version, event))
+            self.say(node.path, Case.FAST_FORWARD, "a directory replaces the file")
+        else:
+            self._make_copy(node, head)
+            self.put(self.crown(self.node(node.path), version, event))
+            self.say(node.path, Case.DIRECTORY_WINS, "the file becomes a conflict copy")
+
+    def _value_stands(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
+        head = node.head
+        if held is not None and _same_again(held, version, event.token):
+            self.say(node.path, Case.UNCHANGED)
+            return
+        if not head.exists:
+            self._value_over_nothing(node, held, version, event)
+        elif head.kind is Kind.DIRECTORY:
+            self._value_over_directory(node, held, version, event)
+        else:
+            self._value_over_value(node, held, version, event)
+
+    def _value_over_nothing(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
+        if held is not None and same_content(held.version, version) is not Same.NO:
+            # The head was deleted elsewhere and the order is on its way; a touched file is not an edit (S4).
+            kept = attrs.evolve(version, service=held.version.service, seq=held.version.seq)
+            self.put(self.hold(node, kept, event))
+            self.say(node.path, Case.UNCHANGED)
+            return
+        self.put(self.crown(node, version, event))
+        self.say(node.path, Case.CREATED if held is None else Case.EDIT_WINS)
+
+    def _value_over_directory(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
+        knew = held is not None and held.version.kind is Kind.DIRECTORY
+        if knew and not self._lives_below(node.path):
+            self.put(self.crown(node, version, event))
+            self.say(node.path, Case.FAST_FORWARD, "a file replaces the empty directory")
+            return
+        # Something below was never seen by whoever put the file here: the directory keeps the name (S1).
+        loser = self._lose(node, version, event)
+        self._make_copy(self.node(node.path), loser)
+        self.say(node.path, Case.DIRECTORY_WINS, "the file becomes a conflict copy")
+
+    def _value_over_value(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
+        head = node.head
+        now = same_content(version, head)
+        base = held.version if held is not None else None
+        if now is Same.UNKNOWN:
+            # No digest in common: somebody has to read before anything is concluded.
+            self.put(self.hold(node, version, event))
+            self.say(node.path, Case.UNREAD)
+        elif now is Same.YES:
+            self._value_equals_head(node, base, version, event)
+        elif base is not None and same_content(base, head) is Same.YES:
+            self.put(self.crown(node, version, event))
+            self.say(node.path, Case.FAST_FORWARD)
+        elif base is not None and base.seq and same_content(base, version) is Same.YES:
+            self.put(self.hold(node, attrs.evolve(version, service=base.service, seq=base.seq), event))
+            self.say(node.path, Case.UNCHANGED, "the head is on its way here")
+        else:
+            self._concurrent(node, version, event)
+
+    def _value_equals_head(self, node: Node, base: Version | None, version: Version, event: Event) -> None:
+        head = node.head
+        version = attrs.evolve(version, digests={**head.digests, **version.digests})
+        if base is not None and base.seq == head.seq and version.meta_differs(base) and version.meta_differs(head):
+            node = attrs.evolve(self.crown(node, version, event), origin=node.origin)
+            self.put(node)
+            self.say(node.path, Case.META, "its mode and time become everyone's")
+            return
+        case = Case.UNCHANGED if base is not None and base.seq == head.seq else Case.ADOPTED
+        self.put(self.hold(node, attrs.evolve(version, service=head.service, seq=head.seq), event))
+        self.say(node.path, case, "it has the content already" if case is Case.ADOPTED else "")
+
+    def _foreign(self, node: Node, version: Version, event: Event) -> None:
+        """A service that is no source has something of its own: nobody gets it, nobody destroys it (S1, S5)."""
+        if node.head.exists and same_content(version, node.head) is Same.YES:
+            self.put(self.hold(node, attrs.evolve(version, service=node.head.service, seq=node.head.seq), event))
+            self.say(node.path, Case.ADOPTED)
+        elif node.head.exists:
+            self.put(self.hold(node, version, event))
+            self.say(
+                node.path,
+                Case.FOREIGN,
+                "the head comes back here; this stays beside it, under a conflict name",
+            )
+        else:
+            self.say(node.path, Case.FOREIGN, "the service may not be read from: this stays where it is, unmanaged")
+
+    # --- conflicts ----------------------------------------------------------------------------------------------
+
+    def _concurrent(self, node: Node, version: Version, event: Event) -> None:
+        head = node.head
+        if self._newcomer_wins(head, version):
+            self._make_copy(node, head)
+            self.put(self.crown(self.node(node.path), version, event))
+            self.say(
+                node.path,
+                Case.CONFLICT,
+                f"the change of {self.service} keeps the name, that of {head.service} becomes a copy",
+            )
+        else:
+            loser = self._lose(node, version, event)
+            self._make_copy(self.node(node.path), loser)
+            self.say(
+                node.path,
+                Case.CONFLICT,
+                f"the change of {head.service} keeps the name, that of {self.service} becomes a copy",
+            )
+
+    def _newcomer_wins(self, head: Version, version: Version) -> bool:
+        """A total order for one decision; it is never applied to the same two versions again (S2)."""
+        policy = self.rules.conflict(self.service)
+        if policy.startswith("prefer:"):
+            preferred = policy.removeprefix("prefer:")
+            if preferred == self.service:
+                return True
+            if preferred == head.service:
+                return False
+        elif policy == "first":
+            return False
+        return version.mtime > head.mtime
+
+    def _lose(self, node: Node, version: Version, event: Event) -> Version:
+        """This service holds a value that does not get the name; it is a version all the same."""
+        loser = attrs.evolve(version, service=self.service, seq=self.next())
+        self.put(self.hold(node, loser, event))
+        return loser
+
+    def _make_copy(self, node: Node, loser: Version) -> None:
+        """Give the loser a name of its own beside the node; whoever holds it under the node's name can rename it."""
+        if not loser.carries_value:
+            return
+        attempt = 1
+        while True:
+            path = conflict_name(node.path, loser.service, loser.mtime, attempt)
+            attempt += 1
+            if path == node.path:
+                continue  # it is a conflict copy itself, and its own name is the one that is contested
+            copy = self.node(path)
+            if copy.head.exists and same_content(copy.head, loser) is Same.YES:
+                break
+            if not copy.head.exists and not copy.held:
+                copy = attrs.evolve(copy, head=attrs.evolve(loser, seq=self.next()), origin=node.path)
+                self.put(copy)
+                break
+        if copy.path not in node.heirs:
+            self.put(attrs.evolve(self.node(node.path), heirs=(*node.heirs, copy.path)))
+        if not copy.origin:
+            self.put(attrs.evolve(self.node(copy.path), origin=node.path))
+        self.copies[copy.path] = node.path
+
+    # --- nothing stands there -----------------------------------------------------------------------------------
+
+    def _gone(self, path: bytes, event: Event, hold_back: bool) -> None:
+        node = self.node(path)
+        held = node.held.get(self.service)
+        if held is None or _spelling(held, path) != event.path:
+            self.say(path, Case.ALREADY_DELETED)
+        elif held.hidden:
+            self.put(self.drop(node))
+            self.say(path, Case.HIDDEN, "forgotten here: what a rule hides is never deleted elsewhere")
+        elif not self.rules.readable(self.service):
+            self.put(self.drop(node))
+            self.say(path, Case.RESTORED, "the service is no source: it gets the head again")
+        elif not node.head.exists:
+            self.put(self.drop(node))
+            self.say(path, Case.ALREADY_DELETED)
+        elif same_content(held.version, node.head) is not Same.YES:
+            self.put(self.drop(node))
+            self.say(path, Case.EDIT_WINS, f"the newer version of {node.head.service} comes back")
+        elif node.head.kind is Kind.DIRECTORY and not hold_back and self._lives_below(path):
+            self.put(self.drop(node))
+            self.say(path, Case.EDIT_WINS, "it holds something that its deleter never saw")
+        elif hold_back:
+            if not held.gone:
+                self.put(attrs.evolve(node, held={**node.held, self.service: attrs.evolve(held, gone=True)}))
+            self.say(path, Case.HELD_BACK)
+        else:
+            # Its origin stays: whoever holds the content there still can take it on to where it was moved from here.
+            self.put(attrs.evolve(self.crown(self.drop(node), NOTHING), origin=node.origin))
+            self.say(path, Case.DELETED)
+
+    def _lives_below(self, directory: bytes) -> bool:
+        changed = {path for path in self.changed if paths.parent(path) == directory}
+        if any(self.changed[path].head.exists for path in changed):
+            return True
+        return any(child.head.exists for child in self.view.children(directory) if child.path not in changed)
+
+    # --- moves --------------------------------------------------------------------------------------------------
+
+    def _moved(self, path: bytes, event: Event, hold_back: bool) -> None:
+        came_from = paths.key(event.source)
+        source = self.node(came_from)
+        held = source.held.get(self.service)
+        if came_from == path:
+            if held is not None:
+                self.put(self.drop(source))
+                self.put(
+                    attrs.evolve(
+                        self.node(path),
+                        held={**source.held, self.service: attrs.evolve(held, name=event.path)},
+                    )
+                )
+            self._stands(path, event)
+            return
+        version = event.version
+        managed = held is not None and same_content(held.version, version) is Same.YES
+        if managed and held is not None:
+            version = attrs.evolve(version, digests={**held.version.digests, **version.digests})
+        self._stands(path, attrs.evolve(event, version=version))
+        arrived = self.node(path)
+        # The old name is free now, and nothing was lost with it: a move is no deletion that a guard counts.
+        self._gone(came_from, attrs.evolve(event, path=event.source), hold_back=False)
+        left = self.node(came_from)
+        made_head = arrived.head.exists and arrived.head.seq > 0 and arrived.head.service == self.service
+        if managed and made_head and not left.head.exists and path in self.changed and not arrived.origin:
+            self.put(attrs.evolve(arrived, origin=came_from))
+            self._leave_to(came_from, path)
+            self.lines.insert(0, Line(path, Case.MOVED, f"from {paths.show(came_from)}"))
+
+    def _leave_to(self, source: bytes, heir: bytes) -> None:
+        """Make the path an heir of the source, and of where the source itself came from (a chain of moves)."""
+        seen = {heir}
+        while source and source not in seen:
+            seen.add(source)
+            node = self.node(source)
+            if heir not in node.heirs:
+                self.put(attrs.evolve(node, heirs=(*node.heirs, heir)))
+            source = node.origin
+
+    # --- what became of orders ----------------------------------------------------------------------------------
+
+    def _done(self, path: bytes, event: Event) -> None:
+        version = event.version
+        if event.source:
+            source = self.node(paths.key(event.source))
+            self.put(self.drop(source))
+        node = self.node(path)
+        if not version.exists:
+            self.put(self.drop(node))
+            self.say(path, Case.WRITTEN)
+        elif version.seq == 0 or era(version.seq) != era(self.seq) or version.seq > self.seq:
+            # Ordered from a memory that this Referee does not have (S6): an observation like any other.
+            self._stands(path, event)
+        elif node.head.exists and same_content(version, node.head) is Same.YES and not version.meta_differs(node.head):
+            self.put(self.hold(node, attrs.evolve(version, service=node.head.service, seq=node.head.seq), event))
+            self.say(path, Case.WRITTEN)
+        else:
+            self.put(self.hold(node, version, event))
+            self.say(path, Case.WRITTEN)
+
+    def _hidden(self, path: bytes, reason: str) -> None:
+        node = self.node(path)
+        held = node.held.get(self.service)
+        if held is not None and not held.hidden:
+            self.put(attrs.evolve(node, held={**node.held, self.service: attrs.evolve(held, hidden=True, gone=False)}))
+        self.say(path, Case.HIDDEN, reason)
+
+    def _failed(self, path: bytes, event: Event) -> None:
+        self.say(path, Case.FAILED, event.reason)
+        if event.trouble is not Trouble.NOT_EMPTY:
+            return
+        node = self.node(path)
+        held = node.held.get(self.service)
+        if held is None or held.version.kind is not Kind.DIRECTORY or node.head.kind is Kind.DIRECTORY:
+            return
+        if self._lives_below(path):
+            self._revive(node, held.version)
+
+    # --- directories on the way ---------------------------------------------------------------------------------
+
+    def _raise_parents(self, path: bytes) -> None:
+        """What lives needs its directories (S1): one that was deleted, or replaced by a file, comes back."""
+        for directory in paths.ancestors(path):
+            node = self.node(directory)
+            if node.head.kind is Kind.DIRECTORY:
+                return
+            held = node.held.get(self.service)
+            like = held.version if held is not None and held.version.kind is Kind.DIRECTORY else None
+            # Whoever holds the file that is the head, and now something below it, has replaced it knowingly.
+            knew = held is not None and same_content(held.version, node.head) is Same.YES
+            self._revive(node, like, keep=not knew)
+
+    def _revive(self, node: Node, like: Version | None, keep: bool = True) -> None:
+        if node.head.exists and keep:
+            self._make_copy(node, node.head)
+        mode = like.mode if like is not None and like.mode else 0o755
+        self.put(self.crown(self.node(node.path), Version(Kind.DIRECTORY, mode=mode)))
+        self.say(node.path, Case.REVIVED, "it holds something that is to stay")
+
+
+    # --- heads that nobody holds ------------------------------------------------------------------------------------
+
+    def _rescue(self) -> None:
+        """A head whose only holder replaced or hid it before anybody else got it can never be had again.
+
+        Its own user destroyed it knowingly, or a rule hides it, so nothing is lost (S1); but nobody may wait for it for
+        ever (S2): what the services hold there becomes the head again, or nothing.
+        """
+        affected = dict.fromkeys(self.changed)
+        for path in list(affected):
+            affected.update(dict.fromkeys(self.changed[path].heirs))
+        for path in affected:
+            node = self.node(path)
+            if node.head.kind is Kind.FILE and not self._held_anywhere(node):
+                kept = [h.version for h in node.held.values() if h.version.exists and h.version.seq and not h.hidden]
+                best = max(kept, key=lambda version: version.seq, default=NOTHING)
+                self.put(attrs.evolve(node, head=attrs.evolve(best, seq=self.next()), origin=b""))
+                self.say(path, Case.WITHDRAWN, "nobody holds it any more")
+
+    def _held_anywhere(self, node: Node) -> bool:
+        place: Node | None = node
+        seen: set[bytes] = set()
+        while place is not None and place.path not in seen:
+            seen.add(place.path)
+            if any(not h.hidden and same_content(h.version, node.head) is not Same.NO for h in place.held.values()):
+                return True
+            place = self.node(place.origin) if place.origin else None
+        return False
+
+
+def _same_again(held: Holding, version: Version, token: bytes) -> bool:
+    """Whether the service was seen to hold just what it is known to hold."""
+    if held.gone or held.hidden or not token or held.token != token:
+        return False
+    return same_content(held.version, version) is Same.YES and not held.version.meta_differs(version)
+
+
+def _spelling(held: Holding, path: bytes) -> bytes:
+    return held.name or path

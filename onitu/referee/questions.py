@@ -1,0 +1,346 @@
+"""What can be asked of the Referee; the command line's commands end here. Answers are JSON-like."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from onitu.model import paths
+from onitu.model.errors import OnituError
+from onitu.model.nodes import Node
+from onitu.model.versions import Version
+from onitu.store.interface import Change
+from onitu.wire.messages import Command
+
+from .folder import FolderReferee
+from .link import Link
+from .machine import era
+from .planner import plan
+
+if TYPE_CHECKING:
+    from .service import RefereeService
+
+Answering = Callable[["RefereeService", dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+async def status(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Everything at a glance: `{"folders": {name: …}}`."""
+    return {
+        "folders": {f.folder: await f.ask(functools.partial(_folder_status, f)) for f in _folders(referee, arguments)}
+    }
+
+
+async def settled(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The status, once nothing moves any more, or after `timeout` seconds."""
+    with trio.move_on_after(float(arguments.get("timeout", 3600.0))):
+        while True:
+            waiting = [folder for folder in _folders(referee, arguments) if not folder.settled.is_set()]
+            if not waiting:
+                break
+            await waiting[0].settled.wait()
+    return await status(referee, arguments)
+
+
+async def _folder_status(folder: FolderReferee) -> dict[str, Any]:
+    problems = await folder.store.problem_counts()
+    left = await folder.store.todo_count()
+    conflicts = await folder.store.conflicts()
+    services = {name: _service_status(folder, link) for name, link in folder.links.items()}
+    quarantined = {
+        name: len(await folder.store.quarantined(name, 1_000_000))
+        for name, link in folder.links.items()
+        if link.guard.quarantined
+    }
+    settled = folder.settled.is_set()
+    clean = not left and not problems.get("blocked") and not quarantined
+    whole = all(link.looked and not link.trouble and not link.paused for link in folder.links.values())
+    totals = folder.totals
+    counters = [link.counters for link in folder.links.values()]
+    return {
+        "settled": settled,
+        "in_sync": settled and clean and whole,
+        "files": folder.counts.get("files", 0),
+        "bytes": folder.counts.get("bytes", 0),
+        "left": left,
+        "conflicts": len(conflicts),
+        "blocked": problems.get("blocked", 0),
+        "hidden": problems.get("hidden", 0),
+        "quarantined": quarantined,
+        "services": services,
+        "transferred_bytes": totals.get("bytes", 0),
+        "sent_bytes": sum(c.get("transferred_bytes", 0) for c in counters),
+        "copied_bytes": sum(c.get("cloned_bytes", 0) for c in counters),
+        "resumed_bytes": sum(c.get("resumed_bytes", 0) for c in counters),
+        **{name: totals.get(name, 0) for name in ("puts", "deletes", "moves", "metas", "adopted")},
+    }
+
+
+def _service_status(folder: FolderReferee, link: Link) -> dict[str, Any]:
+    if link.paused:
+        state = "paused"
+    elif link.trouble:
+        state = "unavailable"
+    elif not link.connected:
+        state = "absent"
+    elif not link.scanned:
+        state = "scanning"
+    else:
+        state = "idle" if link.quiet else "busy"
+    return {
+        "state": state,
+        "trouble": link.trouble,
+        "looking": link.looking,
+        "note": link.note,
+        "in_flight": len(link.in_flight),
+        "known": folder.record(link.service).known,
+        "counters": link.counters,
+    }
+
+
+async def problems(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Paths that are blocked, hidden or held back, with the reason."""
+    kind, limit = arguments.get("kind"), int(arguments.get("limit", 1000))
+    found: list[dict[str, Any]] = []
+    for folder in _folders(referee, arguments):
+        if kind != "quarantined":
+            for problem in await folder.store.problems(kind, limit):
+                found.append(_row(folder, problem.path, problem.service, kind=problem.kind, reason=problem.reason))
+        if kind in (None, "quarantined"):
+            for service in folder.links:
+                for path in await folder.store.quarantined(service, limit):
+                    reason = f"its deletion is held back: `onitu approve {service}` believes it"
+                    found.append(_row(folder, path, service, kind="quarantined", reason=reason))
+    return {"problems": found[:limit]}
+
+
+async def conflicts(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Conflict copies that stand."""
+    return {
+        "conflicts": [
+            {"folder": folder.folder, "path": paths.show(copy), "of": paths.show(of)}
+            for folder in _folders(referee, arguments)
+            for copy, of in sorted((await folder.store.conflicts()).items())
+        ]
+    }
+
+
+async def journal(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The newest decisions, newest first."""
+    return {"entries": await _entries(referee, arguments, None)}
+
+
+async def _entries(referee: RefereeService, arguments: dict[str, Any], path: bytes | None) -> list[dict[str, Any]]:
+    limit = int(arguments.get("limit", 50))
+    found = [
+        _row(folder, e.path, e.service, time=e.time, case=e.case, outcome=e.outcome, detail=e.detail, id=e.id)
+        for folder in _folders(referee, arguments)
+        for e in await folder.store.journal(path, limit)
+    ]
+    return sorted(found, key=lambda e: e["time"], reverse=True)[:limit]
+
+
+async def explain(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a path, why, and what is to become of it on each service."""
+    path = paths.key(paths.checked(str(arguments["path"]).encode("utf-8", "surrogateescape").strip(b"/")))
+    nodes: dict[str, Any] = {}
+    services: dict[str, str] = {}
+    for folder in _folders(referee, arguments):
+        node = await folder.ask(functools.partial(_node, folder, path))
+        if node.empty:
+            continue
+        nodes[folder.folder] = _describe(node)
+        for name in folder.links:
+            services[f"{folder.folder} on {name}" if len(referee.folders) > 1 else name] = await folder.ask(
+                functools.partial(_sentence, folder, name, path)
+            )
+    entries = await _entries(referee, arguments, path)
+    if not nodes and not entries:
+        raise OnituError(f"nothing is known of {paths.show(path)}")
+    return {"nodes": nodes, "services": services, "entries": entries}
+
+
+async def _node(folder: FolderReferee, path: bytes) -> Node:
+    return await folder.at_hand(lambda: folder.view[path])
+
+
+async def _sentence(folder: FolderReferee, service: str, path: bytes) -> str:
+    """What a service holds at a path and what comes next there, in words."""
+    node = await folder.at_hand(lambda: folder.view[path])
+    link, held = folder.links[service], node.held.get(service)
+    for problem in await folder.store.problems(None, 1_000_000):
+        if (problem.service, problem.path) == (service, path):
+            return f"{problem.kind}: {problem.reason}"
+    if held is not None and held.hidden:
+        return "hidden by the rules: it stays as it is and is not managed here"
+    if held is not None and held.gone:
+        return f"deleted here, but held back until `onitu approve {service}`"
+    if path in link.busy:
+        return "an order is under way"
+    todo = await folder.at_hand(lambda: plan(folder.view, folder.rules, service, path, folder.sources()))
+    if todo.left:
+        return todo.why or (f"waits for its turn: {todo.order.do.name.lower()}" if todo.order else "waits")
+    if held is None and node.head.exists:
+        reason = folder.rules.hides(service, path, node.head)
+        return f"not managed here: {reason}" if reason else "the rules do not put it here"
+    return "holds the head" if held is not None and node.head.exists else "holds nothing, as it should be"
+
+
+def _describe(node: Node) -> dict[str, Any]:
+    return {
+        "path": paths.show(node.path),
+        "head": _version(node.head),
+        "held": {service: _version(held.version) for service, held in node.held.items()},
+    }
+
+
+def _version(version: Version) -> dict[str, Any]:
+    described: dict[str, Any] = {"kind": version.kind.name.lower()}
+    if version.exists:
+        described |= {"size": version.size, "mtime": version.mtime, "mode": f"{version.mode:04o}"}
+        described |= {name: digest.hex() for name, digest in version.digests.items()}
+    if version.link:
+        described["link"] = paths.show(version.link)
+    return described | {"service": version.service, "seq": version.seq - (era(version.seq) << 40)}
+
+
+async def pause(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Send no more orders to a service, or to all."""
+    return await _set_paused(referee, arguments, True)
+
+
+async def resume(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Go on after a pause; what failed is tried again at once."""
+    return await _set_paused(referee, arguments, False)
+
+
+async def _set_paused(referee: RefereeService, arguments: dict[str, Any], paused: bool) -> dict[str, Any]:
+    async def one(folder: FolderReferee, service: str) -> None:
+        record = attrs.evolve(folder.record(service), paused=paused)
+        folder.records[service] = record
+        await folder.store.commit(Change(services={service: record}))
+        link = folder.links[service]
+        link.paused = paused
+        link.retry.clear()
+        link.restart()
+
+    return {"services": await _each(referee, arguments, one)}
+
+
+async def rescan(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Have services look at everything again."""
+
+    async def one(folder: FolderReferee, service: str) -> None:
+        link = folder.links[service]
+        link.retry.clear()
+        link.restart()
+        if link.usable:
+            link.scanned = False
+            folder.settled = trio.Event()
+            await folder.rescan(service)
+
+    return {"services": await _each(referee, arguments, one)}
+
+
+async def approve(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Believe deletions that were held back (`restore`: take them back), and accept a replica that was refused."""
+    restore, total = bool(arguments.get("restore", False)), 0
+    accepted: list[str] = []
+
+    async def one(folder: FolderReferee, service: str) -> None:
+        nonlocal total
+        link = folder.links[service]
+        if link.refused and not restore:
+            await folder.forget(service)
+            await folder.store.commit(Change(services={service: folder.records[service]}))
+            link.trouble, link.refused = "", False
+            accepted.append(service)
+        else:
+            total += await folder.approve(service, restore)
+
+    await _each(referee, arguments, one)
+    for service in dict.fromkeys(accepted):
+        await referee.send(service, Command("hello"))
+    return {"paths": total, "accepted": accepted}
+
+
+async def planned(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What would be done now, without doing it (`onitu sync --dry-run`)."""
+    limit = int(arguments.get("limit", 100_000))
+    found: list[dict[str, Any]] = []
+    for folder in _folders(referee, arguments):
+        found += await folder.ask(functools.partial(_planned, folder, limit))
+    return {"orders": found[:limit]}
+
+
+async def _planned(folder: FolderReferee, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor = (0, b"")
+    while page := await folder.store.todo(cursor, 512):
+        cursor = page[-1]
+        for _, path in page:
+            for service in folder.links:
+                todo = await folder.at_hand(
+                    functools.partial(plan, folder.view, folder.rules, service, path, frozenset(folder.links))
+                )
+                if todo.order is not None:
+                    row = _row(
+                        folder,
+                        todo.order.path,
+                        service,
+                        do=todo.order.do.name.lower(),
+                        bytes=todo.order.version.size,
+                    )
+                    if todo.order.target:
+                        row["target"] = paths.show(todo.order.target)
+                    found.append(row)
+        if len(found) >= limit:
+            break
+    return found
+
+
+async def _each(
+    referee: RefereeService, arguments: dict[str, Any], what: Callable[[FolderReferee, str], Awaitable[None]]
+) -> list[str]:
+    """Do something with each service that was named, or with all."""
+    wanted = arguments.get("service")
+    if wanted is not None and wanted not in referee.settings.services:
+        raise OnituError(f"there is no service {wanted!r}: {', '.join(sorted(referee.settings.services))}")
+    done: list[str] = []
+    for folder in _folders(referee, arguments):
+        for service in folder.links:
+            if wanted in (None, service):
+                await folder.ask(functools.partial(what, folder, service))
+                done.append(service)
+    return sorted(set(done))
+
+
+def _folders(referee: RefereeService, arguments: dict[str, Any]) -> list[FolderReferee]:
+    wanted = arguments.get("folder")
+    if wanted is None:
+        return list(referee.folders.values())
+    if wanted not in referee.folders:
+        raise OnituError(f"there is no folder {wanted!r}: {', '.join(sorted(referee.folders))}")
+    return [referee.folders[wanted]]
+
+
+def _row(folder: FolderReferee, path: bytes, service: str, **more: Any) -> dict[str, Any]:
+    return {"folder": folder.folder, "path": paths.show(path), "service": service, **more}
+
+
+QUESTIONS: dict[str, Answering] = {
+    "status": status,
+    "settled": settled,
+    "problems": problems,
+    "conflicts": conflicts,
+    "log": journal,
+    "explain": explain,
+    "pause": pause,
+    "resume": resume,
+    "rescan": rescan,
+    "approve": approve,
+    "planned": planned,
+}

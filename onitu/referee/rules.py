@@ -1,0 +1,96 @@
+"""Rules: which services shall hold a path. Pure.
+
+The set starts with the services that hold the file already; each rule that matches, in order, adds its `sync` and takes
+away its `ban`. Without a `rules` section every service of the folder is in the set. Last, a service drops out where
+the filter of the folder or of its replica hides the path. To drop out never deletes anything: the file stays where it
+is and is not managed there any more.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from onitu.model import filters
+from onitu.model.settings import Filter, Folder, Replica, Rule, Settings
+from onitu.model.versions import Version
+
+
+@attrs.frozen
+class Rules:
+    """The rules of one folder.
+
+    Attributes:
+        folder: its settings.
+        replicas: by service, the folder's replicas.
+        rules: the rules in order; None: no section.
+        velocity: by service, how fast it is as a source.
+    """
+
+    folder: Folder
+    replicas: dict[str, Replica]
+    rules: tuple[Rule, ...] | None = None
+    velocity: dict[str, float] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, settings: Settings, folder: str) -> Rules:
+        """The rules of a folder of these settings."""
+        services = {name: s for name, s in settings.services.items() if folder in s.replicas}
+        return cls(
+            folder=settings.folders[folder],
+            replicas={name: s.replicas[folder] for name, s in services.items()},
+            rules=settings.rules,
+            velocity={name: s.velocity for name, s in services.items()},
+        )
+
+    def readable(self, service: str) -> bool:
+        """Whether the service may be a source (S5)."""
+        return service in self.replicas and "r" in self.replicas[service].mode
+
+    def writable(self, service: str) -> bool:
+        """Whether orders may change the service (S5)."""
+        return service in self.replicas and "w" in self.replicas[service].mode
+
+    def hides(self, service: str, path: bytes, version: Version) -> str | None:
+        """Why the service does not manage this path with this version; None: it does."""
+        replica = self.replicas.get(service)
+        if replica is None:
+            return "the service has no replica of this folder"
+        for one in (self.folder.filter, replica.filter):
+            if one == _NO_FILTER:
+                continue
+            reason = filters.hides_path(one, path, version.kind) or filters.hides_version(one, path, version)
+            if reason is not None:
+                return reason
+        return None
+
+    def admits(self, service: str, path: bytes, version: Version, holders: frozenset[str]) -> bool:
+        """Whether the service shall hold this version of the path; `holders` are those that hold the path now."""
+        if service not in self.replicas:
+            return False
+        if self.rules is not None and service not in self._ruled(path, version, holders):
+            return False
+        return self.hides(service, path, version) is None
+
+    def _ruled(self, path: bytes, version: Version, holders: frozenset[str]) -> set[str]:
+        services = set(holders)
+        for rule in self.rules or ():
+            if _matches(rule, path, version):
+                services |= set(rule.sync)
+                services -= set(rule.ban)
+        return services
+
+    def conflict(self, service: str) -> str:
+        """The policy for a conflict that this service's change makes."""
+        replica = self.replicas.get(service)
+        return (replica.conflict if replica is not None else "") or self.folder.conflict
+
+
+_NO_FILTER = Filter()
+
+
+def _matches(rule: Rule, path: bytes, version: Version) -> bool:
+    if rule.path and not filters.matches_prefix(rule.path, path):
+        return False
+    if rule.mime and not filters.has_mime(rule.mime, path):
+        return False
+    return rule.filter == _NO_FILTER or filters.hides_version(rule.filter, path, version) is None

@@ -1,0 +1,242 @@
+"""The Referee's process: sockets on one side, one `FolderReferee` for each folder on the other.
+
+Here nothing is decided. Messages are validated, handed to their folder's inbox, and answered; drivers that fall silent
+are taken for dead; news are published for whoever listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import logbook
+import trio
+import zmq
+
+from onitu.model.errors import OnituError, PeerGone, ProtocolError
+from onitu.store.interface import Store
+from onitu.wire.charter import Charter
+from onitu.wire.messages import (
+    DEAD_AFTER,
+    Answer,
+    Ask,
+    Batch,
+    Beat,
+    Busy,
+    Command,
+    Expected,
+    Hello,
+    Lookup,
+    Message,
+    News,
+    Welcome,
+)
+from onitu.wire.sockets import Kind, Socket
+
+from .folder import FolderReferee
+from .greeting import greet
+from .questions import QUESTIONS
+
+log = logbook.Logger("referee")
+
+BEAT = 1.0
+"""Seconds between two signs of life to each driver."""
+
+ASKING = 16
+"""Questions that are answered at the same time."""
+
+
+@attrs.define
+class Peer:
+    """A driver's process, as far as the sockets go."""
+
+    service: str
+    heard: float
+    epoch: str = ""
+
+
+class RefereeService:
+    """See the module. `run` it inside the store's life."""
+
+    def __init__(self, charter: Charter, store: Store) -> None:
+        self.settings = charter.settings
+        self.endpoints = charter.endpoints
+        self.store = store
+        self.run_id = secrets.token_hex(8)
+        self.folders: dict[str, FolderReferee] = {}
+        self.peers: dict[str, Peer] = {}
+        self._news: Socket | None = None
+        self._events: Socket | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            StateError: the store cannot be used, or another Referee took over.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            context = stack.enter_context(zmq.Context())
+            for name in self.settings.folders:
+                folder_store = await stack.enter_async_context(self.store.open_folder(name))
+                folder = FolderReferee(self.settings, name, folder_store, self.send, self.tell)
+                await folder.load()
+                self.folders[name] = folder
+            self._news = await stack.enter_async_context(Socket.bind(context, Kind.PUB, self.endpoints.news))
+            self._events = await stack.enter_async_context(Socket.bind(context, Kind.ROUTER, self.endpoints.events))
+            control = await stack.enter_async_context(Socket.bind(context, Kind.ROUTER, self.endpoints.referee))
+            async with trio.open_nursery() as nursery:
+                for folder in self.folders.values():
+                    nursery.start_soon(folder.run)
+                nursery.start_soon(self._listen)
+                nursery.start_soon(self._beat)
+                nursery.start_soon(self._answer, control)
+                task_status.started()
+
+    # --- to others ----------------------------------------------------------------------------------------------
+
+    async def send(self, service: str, message: Message) -> bool:
+        """Send to a service's driver; False where it is gone."""
+        assert self._events is not None
+        try:
+            await self._events.send(message, to=service.encode())
+        except PeerGone:
+            return False
+        return True
+
+    def tell(self, topic: str, folder: str, data: dict[str, Any]) -> None:
+        """Publish news. They are lost where nobody listens, or listens too slowly: nothing depends on them."""
+        assert self._news is not None
+        with contextlib.suppress(trio.WouldBlock):
+            self._news.send_nowait(News(topic, folder, data))
+
+    # --- drivers ------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        assert self._events is not None
+        while True:
+            for identity, message in await self._events.receive_many(64):
+                service = identity.decode(errors="replace")
+                if service not in self.settings.services:
+                    log.warning("a message from {}, which is no service of the configuration: dropped", service)
+                    continue
+                try:
+                    await self._hear(service, message)
+                except ProtocolError as error:
+                    log.error("{} from the driver of {}: dropped", error, service)
+
+    async def _hear(self, service: str, message: Message) -> None:
+        peer = self.peers.get(service)
+        if isinstance(message, Hello):
+            self.peers[service] = Peer(service, trio.current_time(), message.epoch)
+            await self._welcome(service, message)
+            return
+        if peer is None:
+            # It knew another run of the Referee: it has to introduce itself to this one.
+            await self.send(service, Command("hello"))
+            return
+        peer.heard = trio.current_time()
+        match message:
+            case Batch():
+                folder = self._folder(service, message.folder)
+                await folder.post(functools.partial(folder.batch, service, message))
+            case Busy():
+                folder = self._folder(service, message.folder)
+                await folder.post(functools.partial(folder.busy, service, message.looking, message.note))
+            case Lookup():
+                folder = self._folder(service, message.folder)
+                await folder.post(functools.partial(folder.lookup, service, message))
+            case Beat():
+                counters = getattr(message, "counters", None)
+                if counters:
+                    for folder in self._of(service):
+                        folder.links[service].counters = dict(counters)
+            case _:
+                raise ProtocolError(f"{type(message).__name__} is nothing that a driver says")
+
+    def _folder(self, service: str, name: str) -> FolderReferee:
+        folder = self.folders.get(name)
+        if folder is None or service not in folder.links:
+            raise ProtocolError(f"{name!r} is no folder of this service")
+        return folder
+
+    def _of(self, service: str) -> list[FolderReferee]:
+        return [folder for folder in self.folders.values() if service in folder.links]
+
+    async def _welcome(self, service: str, hello: Hello) -> None:
+        log.info("the driver of {} is here (pid {})", service, hello.pid)
+        answers: dict[str, Expected] = {}
+        for folder in self._of(service):
+            state = hello.replicas.get(folder.folder)
+            if state is not None:
+                answers[folder.folder] = await folder.ask(functools.partial(greet, folder, service, hello, state))
+        await self.send(service, Welcome(self.run_id, answers))
+        for folder in self._of(service):
+            if answers.get(folder.folder) is not None and answers[folder.folder].accepted:
+                await folder.post(functools.partial(_connected, folder, service))
+
+    async def _beat(self) -> None:
+        while True:
+            await trio.sleep(BEAT)
+            now = trio.current_time()
+            for service, peer in list(self.peers.items()):
+                if now - peer.heard > DEAD_AFTER or not await self.send(service, Beat(self.run_id)):
+                    log.warning("the driver of {} fell silent", service)
+                    del self.peers[service]
+                    for folder in self._of(service):
+                        await folder.post(functools.partial(_disconnected, folder, service))
+
+    # --- questions ----------------------------------------------------------------------------------------------
+
+    async def _answer(self, control: Socket) -> None:
+        limit = trio.CapacityLimiter(ASKING)
+        async with trio.open_nursery() as nursery:
+            while True:
+                identity, message = await control.receive()
+                if not isinstance(message, Ask):
+                    continue
+                await limit.acquire_on_behalf_of(message)
+                nursery.start_soon(self._one, control, identity, message, limit)
+
+    async def _one(self, control: Socket, identity: bytes, question: Ask, limit: trio.CapacityLimiter) -> None:
+        try:
+            known = QUESTIONS.get(question.what)
+            if known is None:
+                answer = Answer(question.request, error=f"the Referee does not know how to {question.what!r}")
+            else:
+                answer = Answer(question.request, await known(self, question.arguments))
+        except OnituError as error:
+            answer = Answer(question.request, error=str(error))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            answer = Answer(question.request, error=f"{question.what}: {error!r} in its arguments")
+        finally:
+            limit.release_on_behalf_of(question)
+        with contextlib.suppress(PeerGone):  # who asked did not wait
+            await control.send(answer, to=identity)
+
+
+async def _connected(folder: FolderReferee, service: str) -> None:
+    folder.links[service].connected = True
+    for link in folder.links.values():
+        if link.service != service:
+            link.restart()  # what waited for this service as a source can go on
+
+
+async def _disconnected(folder: FolderReferee, service: str) -> None:
+    link = folder.links[service]
+    link.connected = link.scanned = False
+    link.in_flight.clear()
+    link.busy.clear()
+
+
+@contextlib.asynccontextmanager
+async def serving(charter: Charter, store: Store) -> AsyncIterator[RefereeService]:
+    """A Referee that serves while the block runs; for tests and for simulations."""
+    service = RefereeService(charter, store)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        yield service
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,83 @@
+"""What the machine may look at: the nodes at hand. Pure: what is not at hand is asked for by raising `Need`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from onitu.model import paths
+from onitu.model.nodes import Node
+
+
+class Need(Exception):
+    """A decision needs these nodes, or the children of these directories: load them and ask again."""
+
+    def __init__(self, nodes: Iterable[bytes] = (), children: Iterable[bytes] = ()) -> None:
+        super().__init__()
+        self.nodes = tuple(nodes)
+        self.children = tuple(children)
+
+
+class View:
+    """Nodes of one folder by path, those known not to exist among them (as empty nodes).
+
+    The Referee is the only writer, so what is at hand stays true until the Referee itself changes it.
+    """
+
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+        self._nodes = {node.path: node for node in nodes}
+        self._children: dict[bytes, set[bytes]] = {}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __contains__(self, path: bytes) -> bool:
+        return path in self._nodes
+
+    def __getitem__(self, path: bytes) -> Node:
+        try:
+            return self._nodes[path]
+        except KeyError:
+            raise Need(nodes=(path,)) from None
+
+    def newer(self, node: Node) -> Node:
+        """What is at hand of the store's node; what is at hand is never older."""
+        return self._nodes.get(node.path, node)
+
+    def children(self, directory: bytes) -> list[Node]:
+        """Every node directly in the directory, by path."""
+        try:
+            known = self._children[directory]
+        except KeyError:
+            raise Need(children=(directory,)) from None
+        return [self[path] for path in sorted(known)]
+
+    def missing(self, wanted: Iterable[bytes]) -> list[bytes]:
+        """Those of the paths that are not at hand."""
+        return [path for path in wanted if path not in self._nodes]
+
+    def load(self, wanted: Iterable[bytes], found: dict[bytes, Node]) -> None:
+        """Take in what the store knows of these paths; what it does not know becomes an empty node."""
+        for path in wanted:
+            if path not in self._nodes:
+                self._nodes[path] = found.get(path) or Node(path)
+
+    def load_children(self, directory: bytes, found: Iterable[Node]) -> None:
+        """Take in all that the store knows directly in the directory. A node at hand is newer than the store's."""
+        known = {path for path, node in self._nodes.items() if paths.parent(path) == directory and not node.empty}
+        for node in found:
+            self._nodes.setdefault(node.path, node)
+            if not self._nodes[node.path].empty:
+                known.add(node.path)
+        self._children[directory] = known
+
+    def put(self, node: Node) -> None:
+        """A node has changed."""
+        self._nodes[node.path] = node
+        siblings = self._children.get(paths.parent(node.path))
+        if siblings is not None:
+            (siblings.discard if node.empty else siblings.add)(node.path)
+
+    def forget(self) -> None:
+        """Drop everything that is at hand; it is loaded again when it is needed."""
+        self._nodes.clear()
+        self._children.clear()

@@ -1,0 +1,125 @@
+"""The state machine and the planner alone: thousands of worlds, no I/O, every interleaving of events and orders.
+
+S1 no loss, S2 convergence and rest, S3 nothing invented: asserted in `World.check` once all is quiet.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from onitu.model import paths
+from onitu.model.events import Event, Seen
+from onitu.model.orders import Do
+from onitu.model.versions import Kind
+
+from tests.world import World
+
+PATHS = [b"a", b"b", b"d", b"d/a", b"d/b", b"d/e", b"d/e/a", b"f"]
+"""Few names, so that they clash: as files and as directories, at several depths."""
+
+
+def act(world: World, do: str, service: str, path: bytes, target: bytes) -> None:
+    """One thing that a user does."""
+    tree = world.services[service].tree
+    if do == "mkdir":
+        above = [tree.get(directory) for directory in paths.ancestors(path)]
+        if path not in tree and all(thing and thing.version.kind is Kind.DIRECTORY for thing in above):
+            world.mkdir(service, path)
+    elif do == "rename":
+        world.rename(service, path, target)
+    else:
+        getattr(world, do)(service, path)
+
+
+actions = st.tuples(
+    st.sampled_from(["write", "write", "write", "delete", "rename", "mkdir", "touch"]),
+    st.integers(0, 3),
+    st.sampled_from(PATHS),
+    st.sampled_from(PATHS),
+    st.integers(0, 30),
+)
+
+
+@given(services=st.integers(2, 4), seed=st.integers(0, 2**32), history=st.lists(actions, max_size=25))
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_history_converges_and_keeps_every_value(
+    services: int, seed: int, history: list[tuple[str, int, bytes, bytes, int]]
+) -> None:
+    world = World(services, seed)
+    names = list(world.services)
+    for do, who, path, target, steps in history:
+        act(world, do, names[who % services], path, target)
+        for _ in range(steps):
+            world.step()
+    world.settle()
+    world.check()
+
+
+@pytest.mark.parametrize("start", range(0, 2000, 250))
+def test_seeded_histories_converge_and_keep_every_value(start: int) -> None:
+    for seed in range(start, start + 250):
+        chance = random.Random(seed)
+        world = World(2 + seed % 3, seed)
+        for _ in range(15):
+            do = chance.choice(["write", "write", "write", "delete", "rename", "mkdir", "touch"])
+            act(world, do, chance.choice(list(world.services)), chance.choice(PATHS), chance.choice(PATHS))
+            for _ in range(chance.choice([0, 0, 1, 3, 10, 40])):
+                world.step()
+            if chance.random() < 0.1:
+                world.settle()
+        world.settle()
+        try:
+            world.check()
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from None
+
+
+def test_two_full_replicas_meet_without_an_order() -> None:
+    world = World(2, 1)
+    for path in (b"a", b"d/b"):
+        world.write("s0", path)
+    source = world.services["s0"]
+    target = world.services["s1"]
+    for path, thing in source.tree.items():
+        target.tree[path] = thing
+        target.dirty[path] = None
+    for service, place in world.services.items():
+        while place.dirty:
+            world.look(service)
+        while place.events:
+            world.decide(service)
+    world.settle()
+    world.check()
+    assert world.number == 0
+
+
+def test_what_is_quiet_stays_quiet() -> None:
+    world = World(3, 2)
+    world.write("s1", b"d/a")
+    world.settle()
+    before = world.number
+    for place in world.services.values():
+        place.dirty = dict.fromkeys(place.tree)
+    world.settle()
+    assert world.number == before
+
+
+def test_a_move_costs_no_transfer() -> None:
+    world = World(3, 3)
+    world.write("s0", b"a")
+    world.settle()
+    place = world.services["s0"]
+    world.random.seed(0)
+    thing = place.tree.pop(b"a")
+    place.tree[b"b"] = thing
+    place.events.append(Event(Seen.MOVED, b"b", thing.version, thing.token, source=b"a"))
+    done = []
+    world._move, move = lambda *a: done.append(a[1].do) or move(*a), world._move  # type: ignore[method-assign]
+    world._put = None  # type: ignore[assignment, method-assign]
+    world.settle()
+    world.check()
+    assert done == [Do.MOVE, Do.MOVE]

@@ -1,0 +1,613 @@
+"""The situations that synchronisers are tested with, at the cheapest level: the machine and the planner on dicts.
+
+Each story is told in many orders of arrival (seeds); what must come out is the same in all of them. Numbers in brackets
+are the rows of the table of acceptance scenarios in the design notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+
+from onitu.model import paths
+from onitu.model.conflicts import is_conflict_name
+from onitu.model.events import Event, Seen
+from onitu.model.orders import Do
+from onitu.model.settings import Filter, Folder, Replica, Rule
+from onitu.model.versions import Kind
+from onitu.referee.rules import Rules
+from tests.world import Thing, World
+
+Told = Callable[[int], World]
+SEEDS = range(12)
+
+pytestmark = pytest.mark.parametrize("seed", SEEDS)
+
+
+def begin(seed: int, *files: bytes, services: int = 3, rules: Rules | None = None) -> World:
+    """A world that is quiet, with these files on every service."""
+    world = World(services, seed, rules)
+    for path in files:
+        world.write("s0", path)
+    world.settle()
+    return world
+
+
+def end(world: World) -> dict[bytes, bytes]:
+    """Let it settle, check S1–S3, and tell what everybody holds: path → value (directories: `/`)."""
+    world.settle()
+    world.check()
+    return content(world, "s0")
+
+
+def content(world: World, service: str) -> dict[bytes, bytes]:
+    tree = world.services[service].tree
+    return {p: t.version.digests.get("blake3", b"/") for p, t in sorted(tree.items())}
+
+
+def value(world: World, service: str, path: bytes) -> bytes:
+    return world.services[service].tree[path].version.digests["blake3"]
+
+
+def copies(tree: dict[bytes, bytes]) -> list[bytes]:
+    return [path for path in tree if is_conflict_name(path)]
+
+
+def count(world: World) -> dict[Do, int]:
+    """Count the orders that are carried out from now on."""
+    done: dict[Do, int] = dict.fromkeys(Do, 0)
+    perform = world.perform
+
+    def counting(service: str) -> None:
+        done[world.services[service].orders[0].do] += 1
+        perform(service)
+
+    world.perform = counting  # type: ignore[method-assign]
+    return done
+
+
+# --- one side -----------------------------------------------------------------------------------------------------
+
+
+def test_a_new_file_stands_on_every_service(seed: int) -> None:  # [1]
+    world = begin(seed)
+    world.write("s1", b"d/new")
+    assert set(end(world)) == {b"d", b"d/new"}
+
+
+def test_an_edit_with_an_older_mtime_propagates(seed: int) -> None:  # [2]
+    world = begin(seed, b"a")
+    world.write("s1", b"a")
+    thing = world.services["s1"].tree[b"a"]
+    world.services["s1"].tree[b"a"] = Thing(attrs.evolve(thing.version, mtime=-5), thing.token)
+    assert end(world) == {b"a": thing.version.digests["blake3"]}
+
+
+def test_a_deletion_propagates(seed: int) -> None:  # [3]
+    world = begin(seed, b"a", b"b")
+    world.delete("s2", b"a")
+    assert set(end(world)) == {b"b"}
+
+
+def test_a_deletion_on_both_sides_needs_no_order(seed: int) -> None:  # [4]
+    world = begin(seed, b"a", services=2)
+    world.delete("s0", b"a")
+    world.delete("s1", b"a")
+    for service in world.services:
+        world.look(service)
+        world.decide(service)
+    done = count(world)
+    assert end(world) == {}
+    assert not any(done.values())
+    assert not world.nodes
+
+
+def test_a_touched_file_is_not_transferred(seed: int) -> None:  # [46]
+    world = begin(seed, b"a")
+    done = count(world)
+    world.touch("s1", b"a")
+    end(world)
+    assert done[Do.PUT] == 0
+    assert done[Do.META] == 2
+
+
+def test_created_and_deleted_at_once_leaves_nothing(seed: int) -> None:  # [24]
+    world = begin(seed)
+    world.write("s0", b"a")
+    world.delete("s0", b"a")
+    assert end(world) == {}
+
+
+def test_deleted_and_created_again_stands(seed: int) -> None:  # [23]
+    world = begin(seed, b"a")
+    world.delete("s0", b"a")
+    for _ in range(seed):
+        world.step()
+    world.write("s0", b"a")
+    last = value(world, "s0", b"a")
+    assert last in end(world).values()
+
+
+def test_an_empty_directory_comes_and_goes(seed: int) -> None:  # [28]
+    world = begin(seed)
+    world.mkdir("s0", b"d")
+    assert end(world) == {b"d": b"/"}
+    world.delete("s2", b"d")
+    assert end(world) == {}
+
+
+# --- both sides ---------------------------------------------------------------------------------------------------
+
+
+def test_two_edits_are_both_kept_under_the_same_names_everywhere(seed: int) -> None:  # [5]
+    world = begin(seed, b"a.txt")
+    world.write("s0", b"a.txt")
+    world.write("s1", b"a.txt")
+    tree = end(world)
+    assert len(tree) == 2
+    assert len(copies(tree)) == 1
+    assert copies(tree)[0].endswith(b".txt")
+
+
+def test_three_edits_are_all_kept(seed: int) -> None:  # [6]
+    world = begin(seed, b"a")
+    for service in world.services:
+        world.write(service, b"a")
+    assert len(end(world)) == 3
+
+
+def test_the_newest_of_two_edits_keeps_the_name(seed: int) -> None:
+    world = begin(seed, b"a")
+    world.write("s0", b"a")
+    world.clock += 10
+    world.write("s1", b"a")
+    newest = value(world, "s1", b"a")
+    assert end(world)[b"a"] == newest
+
+
+def test_the_preferred_service_keeps_the_name(seed: int) -> None:
+    rules = Rules(Folder("f", conflict="prefer:s0"), {n: Replica("f", "/" + n) for n in ("s0", "s1", "s2")})
+    world = begin(seed, b"a", rules=rules)
+    world.write("s0", b"a")
+    preferred = value(world, "s0", b"a")
+    world.clock += 10
+    world.write("s1", b"a")
+    assert end(world)[b"a"] == preferred
+
+
+def test_equal_edits_are_no_conflict(seed: int) -> None:  # [7]
+    world = begin(seed, b"a", services=2)
+    world.write("s0", b"a")
+    thing = world.services["s0"].tree[b"a"]
+    world.replaced(world.services["s1"].tree[b"a"])
+    world.services["s1"].tree[b"a"] = Thing(thing.version, world.token())
+    world.services["s1"].dirty[b"a"] = None
+    for service in world.services:
+        world.look(service)
+        world.decide(service)
+    done = count(world)
+    assert len(end(world)) == 1
+    assert not any(done.values())
+
+
+@pytest.mark.parametrize(("editor", "deleter"), [("s0", "s1"), ("s1", "s0")])
+def test_an_edit_beats_a_deletion(seed: int, editor: str, deleter: str) -> None:  # [8]
+    world = begin(seed, b"a")
+    world.write(editor, b"a")
+    edited = value(world, editor, b"a")
+    world.delete(deleter, b"a")
+    assert end(world) == {b"a": edited}
+
+
+def test_deleted_on_two_and_edited_on_the_third_stands(seed: int) -> None:  # [9]
+    world = begin(seed, b"a")
+    world.delete("s0", b"a")
+    world.write("s1", b"a")
+    edited = value(world, "s1", b"a")
+    world.delete("s2", b"a")
+    assert end(world) == {b"a": edited}
+
+
+def test_two_full_trees_that_differ_become_their_union(seed: int) -> None:  # [10]
+    world = World(2, seed)
+    world.write("s0", b"a")
+    world.write("s0", b"only/here")
+    world.write("s1", b"a")
+    world.write("s1", b"only/there")
+    tree = end(world)
+    assert {b"a", b"only/here", b"only/there"} < set(tree)
+    assert len(copies(tree)) == 1
+
+
+def test_a_lost_state_deletes_nothing_and_reverts_nothing(seed: int) -> None:  # [17]
+    world = begin(seed, b"a", b"b", b"d/c")
+    world.nodes.clear()
+    world.seq = 9 << 40
+    world.delete("s1", b"a")
+    world.write("s2", b"b")
+    for place in world.services.values():
+        place.dirty |= dict.fromkeys(place.tree)
+    tree = end(world)
+    assert {b"a", b"b", b"d/c"} <= set(tree)
+
+
+# --- directories --------------------------------------------------------------------------------------------------
+
+
+def test_a_new_file_survives_the_deletion_of_its_directory(seed: int) -> None:  # [21]
+    world = begin(seed, b"d/a", b"d/b")
+    world.delete("s0", b"d")
+    world.write("s1", b"d/new")
+    tree = end(world)
+    assert set(tree) == {b"d", b"d/new"}
+
+
+def test_a_part_and_the_whole_of_a_directory_deleted(seed: int) -> None:  # [22]
+    world = begin(seed, b"d/a", b"d/b")
+    world.delete("s0", b"d/a")
+    world.delete("s1", b"d")
+    assert end(world) == {}
+
+
+def test_an_edit_below_a_deleted_directory_comes_back_with_it(seed: int) -> None:
+    world = begin(seed, b"d/e/a", b"d/b")
+    world.delete("s0", b"d")
+    world.write("s1", b"d/e/a")
+    edited = value(world, "s1", b"d/e/a")
+    tree = end(world)
+    assert tree[b"d/e/a"] == edited
+    assert b"d/b" not in tree
+
+
+def test_a_file_becomes_a_directory(seed: int) -> None:  # [25]
+    world = begin(seed, b"a")
+    world.delete("s0", b"a")
+    world.write("s0", b"a/x")
+    assert set(end(world)) == {b"a", b"a/x"}
+
+
+def test_a_directory_becomes_a_file(seed: int) -> None:
+    world = begin(seed, b"a/x", b"a/y")
+    world.write("s1", b"a")
+    assert set(end(world)) == {b"a"}
+
+
+def test_a_file_edited_and_replaced_by_a_directory_is_kept_beside_it(seed: int) -> None:  # [26]
+    world = begin(seed, b"a")
+    world.delete("s0", b"a")
+    world.write("s0", b"a/x")
+    world.write("s1", b"a")
+    edited = value(world, "s1", b"a")
+    tree = end(world)
+    assert tree[b"a"] == b"/"
+    assert b"a/x" in tree
+    assert edited in tree.values()
+
+
+def test_a_directory_replaced_by_a_file_while_something_new_is_below(seed: int) -> None:  # [27]
+    world = begin(seed, b"d/a")
+    world.write("s0", b"d")
+    file = value(world, "s0", b"d")
+    world.write("s1", b"d/new")
+    tree = end(world)
+    assert tree[b"d"] == b"/"
+    assert b"d/new" in tree
+    assert file in tree.values()
+
+
+def test_both_sides_create_different_kinds(seed: int) -> None:
+    world = World(2, seed)
+    world.write("s0", b"x")
+    world.write("s1", b"x/y")
+    tree = end(world)
+    assert tree[b"x"] == b"/"
+    assert len(copies(tree)) == 1
+
+
+# --- moves --------------------------------------------------------------------------------------------------------
+
+
+def move(world: World, service: str, path: bytes, target: bytes) -> None:
+    """A user renames a file, and the driver tells it as a move."""
+    place = world.services[service]
+    for directory in reversed(paths.ancestors(target)):
+        if directory not in place.tree:
+            world.mkdir(service, directory)
+            world.look(service)
+    thing = place.tree.pop(path)
+    world.replaced(place.tree.get(target))
+    place.tree[target] = Thing(thing.version, world.token())
+    place.events.append(Event(Seen.MOVED, target, thing.version, place.tree[target].token, source=path))
+
+
+def test_a_move_is_a_move_everywhere(seed: int) -> None:  # [29]
+    world = begin(seed, b"a")
+    done = count(world)
+    move(world, "s1", b"a", b"d/b")
+    assert set(end(world)) == {b"d", b"d/b"}
+    assert (done[Do.MOVE], done[Do.DELETE]) == (2, 0)
+
+
+def test_a_chain_of_moves_is_followed(seed: int) -> None:  # [30]
+    world = begin(seed, b"a", b"b")
+    first = value(world, "s0", b"a")
+    done = count(world)
+    move(world, "s0", b"b", b"c")
+    move(world, "s0", b"a", b"b")
+    tree = end(world)
+    assert set(tree) == {b"b", b"c"}
+    assert tree[b"b"] == first
+    assert done[Do.DELETE] == 0
+
+
+def test_two_names_are_swapped(seed: int) -> None:  # [31]
+    world = begin(seed, b"a", b"b")
+    a, b = value(world, "s0", b"a"), value(world, "s0", b"b")
+    move(world, "s0", b"a", b"t")
+    move(world, "s0", b"b", b"a")
+    move(world, "s0", b"t", b"b")
+    assert end(world) == {b"a": b, b"b": a}
+
+
+def test_a_move_over_a_file_replaces_it(seed: int) -> None:  # [32]
+    world = begin(seed, b"a", b"b")
+    a = value(world, "s0", b"a")
+    move(world, "s0", b"a", b"b")
+    assert end(world) == {b"b": a}
+
+
+def test_both_sides_rename_differently(seed: int) -> None:  # [33]
+    world = begin(seed, b"a")
+    move(world, "s0", b"a", b"x")
+    move(world, "s1", b"a", b"y")
+    tree = end(world)
+    assert set(tree) <= {b"x", b"y"}
+    assert tree
+
+
+def test_a_move_and_an_edit_elsewhere_lose_nothing(seed: int) -> None:  # [34]
+    world = begin(seed, b"a")
+    move(world, "s0", b"a", b"b")
+    world.write("s1", b"a")
+    edited = value(world, "s1", b"a")
+    assert edited in end(world).values()
+
+
+def test_what_was_renamed_survives_a_deletion_elsewhere(seed: int) -> None:  # [35]
+    world = begin(seed, b"a")
+    kept = value(world, "s0", b"a")
+    world.alive.add(kept)
+    move(world, "s0", b"a", b"b")
+    world.services["s1"].tree.pop(b"a")
+    world.services["s1"].dirty[b"a"] = None
+    assert end(world) == {b"b": kept}
+
+
+def test_the_target_of_a_move_was_created_elsewhere(seed: int) -> None:  # [36]
+    world = begin(seed, b"a")
+    move(world, "s0", b"a", b"b")
+    world.write("s1", b"b")
+    tree = end(world)
+    assert b"b" in tree
+    assert len(copies(tree)) == 1
+
+
+def test_a_directory_renamed_while_a_child_is_edited_elsewhere(seed: int) -> None:  # [37]
+    world = begin(seed, b"d/a", b"d/b")
+    for name in (b"a", b"b"):
+        move(world, "s0", b"d/" + name, b"n/" + name)
+    world.delete("s0", b"d")
+    world.write("s1", b"d/a")
+    edited = value(world, "s1", b"d/a")
+    tree = end(world)
+    assert edited in tree.values()
+    assert b"n/b" in tree
+    assert b"d/b" not in tree
+
+
+def test_a_hierarchy_turned_inside_out(seed: int) -> None:  # [38]
+    world = begin(seed, b"a/b/x")
+    move(world, "s0", b"a/b/x", b"t/x")
+    world.delete("s0", b"a")
+    move(world, "s0", b"t/x", b"b/a/x")
+    world.delete("s0", b"t")
+    assert set(end(world)) == {b"b", b"b/a", b"b/a/x"}
+
+
+def test_directories_moved_into_each_other_make_no_cycle(seed: int) -> None:  # [39]
+    world = begin(seed, b"a/x", b"b/y")
+    move(world, "s0", b"a/x", b"b/a/x")
+    world.delete("s0", b"a")
+    move(world, "s1", b"b/y", b"a/b/y")
+    world.delete("s1", b"b")
+    end(world)
+
+
+def test_a_case_only_rename_changes_the_name(seed: int) -> None:  # [41]
+    world = begin(seed, b"File")
+    move(world, "s0", b"File", b"file")
+    assert set(end(world)) == {b"file"}
+
+
+# --- conflict copies ----------------------------------------------------------------------------------------------
+
+
+def test_a_conflict_of_a_conflict_has_one_mark(seed: int) -> None:  # [61]
+    world = begin(seed, b"a")
+    world.write("s0", b"a")
+    world.write("s1", b"a")
+    (copy,) = copies(end(world))
+    world.write("s0", copy)
+    world.clock += 3_000_000_000
+    world.write("s1", copy)
+    tree = end(world)
+    assert len(tree) == 3
+    assert all(path.count(b"(conflict") <= 1 for path in tree)
+
+
+def test_a_conflict_copy_can_be_deleted(seed: int) -> None:  # [62]
+    world = begin(seed, b"a")
+    world.write("s0", b"a")
+    world.write("s1", b"a")
+    (copy,) = copies(end(world))
+    world.delete("s2", copy)
+    assert set(end(world)) == {b"a"}
+
+
+def test_a_conflict_copy_never_overwrites(seed: int) -> None:
+    world = begin(seed, b"a", services=2)
+    world.write("s0", b"a")
+    world.write("s1", b"a")
+    (copy,) = copies(end(world))
+    first = value(world, "s0", copy)
+    for service in ("s0", "s1"):
+        thing = world.services[service]
+        world.write(service, b"a")
+        old = thing.tree[b"a"]
+        thing.tree[b"a"] = Thing(attrs.evolve(old.version, mtime=1), old.token)
+    tree = end(world)
+    assert first in tree.values()
+    assert len(tree) == 3
+
+
+# --- modes and rules ----------------------------------------------------------------------------------------------
+
+
+def with_modes(**modes: str) -> Rules:
+    return Rules(Folder("f"), {name: Replica("f", "/" + name, mode=mode) for name, mode in modes.items()})
+
+
+def test_a_service_that_is_only_read_is_never_written(seed: int) -> None:
+    world = World(2, seed, with_modes(s0="rw", s1="r"))
+    world.write("s1", b"theirs")
+    world.write("s0", b"ours")
+    world.settle()
+    assert set(content(world, "s0")) == {b"ours", b"theirs"}
+    assert set(content(world, "s1")) == {b"theirs"}
+
+
+def test_a_service_that_is_only_written_is_no_source_and_loses_nothing(seed: int) -> None:  # [59]
+    world = World(2, seed, with_modes(s0="rw", s1="w"))
+    world.write("s0", b"a")
+    world.settle()
+    ours = value(world, "s0", b"a")
+    world.write("s1", b"a")
+    theirs = value(world, "s1", b"a")
+    world.write("s1", b"extra")
+    world.settle()
+    assert content(world, "s0") == {b"a": ours}
+    there = content(world, "s1")
+    assert there[b"a"] == ours
+    assert theirs in there.values()
+    assert b"extra" in there
+
+
+def test_a_deletion_on_a_service_that_is_only_written_is_undone(seed: int) -> None:
+    world = World(2, seed, with_modes(s0="rw", s1="w"))
+    world.write("s0", b"a")
+    world.settle()
+    world.services["s1"].tree.pop(b"a")
+    world.services["s1"].dirty[b"a"] = None
+    world.settle()
+    assert content(world, "s1") == content(world, "s0")
+
+
+def test_what_a_filter_hides_is_never_deleted_elsewhere(seed: int) -> None:  # [18]
+    world = begin(seed, b"a.bak", services=2)
+    replicas = {"s0": Replica("f", "/s0"), "s1": Replica("f", "/s1", filter=Filter(blacklist=("*.bak",)))}
+    world.rules = Rules(Folder("f"), replicas)
+    world.services["s1"].events.append(Event(Seen.HIDDEN, b"a.bak", reason="a filter"))
+    world.settle()
+    del world.services["s1"].tree[b"a.bak"]
+    world.services["s1"].events.append(Event(Seen.GONE, b"a.bak"))
+    world.settle()
+    assert set(content(world, "s0")) == {b"a.bak"}
+
+
+def test_what_is_not_hidden_any_more_comes_back_where_it_is_absent(seed: int) -> None:  # [19]
+    world = begin(seed, b"a.bak", services=2)
+    plain = world.rules
+    world.rules = attrs.evolve(plain, folder=Folder("f", filter=Filter(blacklist=("*.bak",))))
+    world.services["s1"].events.append(Event(Seen.HIDDEN, b"a.bak", reason="a filter"))
+    world.settle()
+    del world.services["s1"].tree[b"a.bak"]
+    world.rules = plain
+    world.services["s1"].events.append(Event(Seen.GONE, b"a.bak"))
+    assert set(end(world)) == {b"a.bak"}
+
+
+def test_a_file_that_grows_past_a_limit_stays_and_others_keep_theirs(seed: int) -> None:
+    folder = Folder("f", filter=Filter(size_max=100))
+    world = begin(seed, b"a", services=2, rules=Rules(folder, {n: Replica("f", "/" + n) for n in ("s0", "s1")}))
+    small = value(world, "s1", b"a")
+    world.write("s0", b"a")
+    thing = world.services["s0"].tree[b"a"]
+    world.services["s0"].tree[b"a"] = Thing(attrs.evolve(thing.version, size=1000), thing.token)
+    world.settle()
+    assert value(world, "s1", b"a") == small
+    assert world.services["s0"].tree[b"a"].version.size == 1000
+    world.write("s0", b"a")
+    assert set(end(world)) == {b"a"}
+
+
+def test_rules_add_and_take_away_services_in_order(seed: int) -> None:
+    rules = Rules(
+        Folder("f"),
+        {n: Replica("f", "/" + n) for n in ("s0", "s1", "s2")},
+        (Rule(path="/", sync=("s1",)), Rule(path="/private/", ban=("s1",))),
+    )
+    world = World(3, seed, rules)
+    world.write("s0", b"open/a")
+    world.write("s0", b"private/b")
+    world.settle()
+    assert b"open/a" in world.services["s1"].tree
+    assert b"private/b" not in world.services["s1"].tree
+    assert b"open/a" not in world.services["s2"].tree
+
+
+def test_a_ban_after_a_sync_deletes_nothing(seed: int) -> None:
+    services = ("s0", "s1")
+    replicas = {n: Replica("f", "/" + n) for n in services}
+    world = begin(seed, b"a", services=2)
+    world.rules = Rules(Folder("f"), replicas, (Rule(path="/", ban=("s1",)),))
+    world.settle()
+    assert b"a" in world.services["s1"].tree
+    world.delete("s0", b"a")
+    world.settle()
+    assert b"a" in world.services["s1"].tree
+
+
+# --- rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_look_at_everything_moves_nothing(seed: int) -> None:  # [70]
+    world = begin(seed, b"a", b"d/b", b"d/e/c")
+    done = count(world)
+    for place in world.services.values():
+        place.dirty = dict.fromkeys(place.tree)
+    end(world)
+    assert not any(done.values())
+
+
+def test_equal_content_in_many_files_stays_in_many_files(seed: int) -> None:  # [69]
+    world = World(2, seed)
+    world.write("s0", b"a")
+    thing = world.services["s0"].tree[b"a"]
+    for n in range(20):
+        path = b"n%d" % n
+        world.services["s0"].tree[path] = Thing(thing.version, world.token())
+        world.services["s0"].dirty[path] = None
+    assert len(end(world)) == 21
+
+
+def test_a_directory_tree_stays_a_tree(seed: int) -> None:
+    world = begin(seed, b"d/a")
+    world.delete("s0", b"d")
+    world.write("s1", b"d")
+    world.write("s2", b"d/a")
+    tree = end(world)
+    for path in tree:
+        for directory in paths.ancestors(path):
+            assert world.services["s0"].tree[directory].version.kind is Kind.DIRECTORY
