@@ -19,6 +19,10 @@ class StateError(OnituError):
     """The stored state cannot be used: another schema version, another run that holds it, damage."""
 
 
+class Unreadable(StateError):
+    """The stored state is of a version that this program cannot read: no restart helps, so the run ends with this."""
+
+
 class Fenced(StateError):
     """Another Referee took over the folder; this one may not write any more and must end."""
 
@@ -29,3 +33,7 @@ class Unavailable(OnituError):
 
 class ProtocolError(OnituError):
     """A message that no well-behaved peer sends. It is dropped and logged; the peer is not trusted further."""
+
+
+class PeerGone(OnituError):
+    """The process at the other end of a socket is not there any more, or does not answer. It may come back."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from onitu.store.redis import RedisStore
 from onitu.wire.charter import Charter
 from onitu.wire.lifeline import run_child
@@ -16,4 +18,4 @@ async def main(charter: Charter) -> None:
 
 
 if __name__ == "__main__":
-    run_child(main)
+    sys.exit(run_child(main))

@@ -184,8 +184,19 @@ class _Deciding:
         An earlier origin does not count any more: it belonged to the earlier head's content.
         """
         head = attrs.evolve(version, service=self.service, seq=self.next())
+        self._disinherit(node)
         node = attrs.evolve(node, head=head, origin=b"")
         return self.hold(node, head, event) if event is not None else node
+
+    def _disinherit(self, node: Node) -> None:
+        """The node's content is no heir of its origins any more."""
+        above, seen = node.origin, {node.path}
+        while above and above not in seen:
+            seen.add(above)
+            origin = self.node(above)
+            if node.path in origin.heirs:
+                self.put(attrs.evolve(origin, heirs=tuple(h for h in origin.heirs if h != node.path)))
+            above = origin.origin
 
     # --- something stands there ---------------------------------------------------------------------------------
 
@@ -292,8 +303,9 @@ class _Deciding:
         head = node.head
         version = attrs.evolve(version, digests={**head.digests, **version.digests})
         if base is not None and base.seq == head.seq and version.meta_differs(base) and version.meta_differs(head):
-            node = attrs.evolve(self.crown(node, version, event), origin=node.origin)
-            self.put(node)
+            origin = node.origin
+            self.put(attrs.evolve(self.crown(node, version, event), origin=origin))
+            self._leave_to(origin, node.path)
             self.say(node.path, Case.META, "its mode and time become everyone's")
             return
         case = Case.UNCHANGED if base is not None and base.seq == head.seq else Case.ADOPTED
@@ -517,7 +529,6 @@ class _Deciding:
         self.put(self.crown(self.node(node.path), Version(Kind.DIRECTORY, mode=mode)))
         self.say(node.path, Case.REVIVED, "it holds something that is to stay")
 
-
     # --- heads that nobody holds ------------------------------------------------------------------------------------
 
     def _rescue(self) -> None:
@@ -534,6 +545,7 @@ class _Deciding:
             if node.head.kind is Kind.FILE and not self._held_anywhere(node):
                 kept = [h.version for h in node.held.values() if h.version.exists and h.version.seq and not h.hidden]
                 best = max(kept, key=lambda version: version.seq, default=NOTHING)
+                self._disinherit(node)
                 self.put(attrs.evolve(node, head=attrs.evolve(best, seq=self.next()), origin=b""))
                 self.say(path, Case.WITHDRAWN, "nobody holds it any more")
 

@@ -25,7 +25,7 @@ class Endpoints:
     referee: str
     """ROUTER of the Referee, for questions that the supervisor passes on."""
     logs: str
-    """PULL of the supervisor."""
+    """ROUTER of the supervisor: log records, each acknowledged."""
     runtime: str
     """The 0700 directory where a driver puts its own sockets."""
 
@@ -41,6 +41,7 @@ class Charter:
         service: the service that a driver runs; empty for the Referee.
         store: the URL of the store, for the Referee only; empty for drivers.
         log_level: Logbook's name of the lowest level that is sent.
+        beat: seconds between two signs of life, single bytes on standard output; 0: none, it is used as usual.
     """
 
     process: str
@@ -49,3 +50,4 @@ class Charter:
     service: str = ""
     store: str = ""
     log_level: str = "INFO"
+    beat: float = 0.0

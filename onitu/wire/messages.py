@@ -227,15 +227,34 @@ class Answer(Message, frozen=True):
 
 
 class Record(Message, frozen=True):
-    """A Logbook record as its `to_dict(json_safe=True)` gives it, from `process` (`referee`, `driver laptop`, …)."""
+    """A Logbook record as its `to_dict(json_safe=True)` gives it, from `process` (`referee`, `driver laptop`, …).
+
+    `number` counts the records of a process from 1: the receiver says `Answer(number)`, and takes each once.
+    0: it is not to be answered.
+    """
 
     process: str
     record: dict[str, Any]
+    number: int = 0
 
 
 AnyMessage = (
-    Hello | Welcome | Batch | Ack | Orders | Lookup | Index | Command | Busy | Beat
-    | Fetch | Chunk | News | Ask | Answer | Record
+    Hello
+    | Welcome
+    | Batch
+    | Ack
+    | Orders
+    | Lookup
+    | Index
+    | Command
+    | Busy
+    | Beat
+    | Fetch
+    | Chunk
+    | News
+    | Ask
+    | Answer
+    | Record
 )
 
 _encoder = msgspec.msgpack.Encoder()
