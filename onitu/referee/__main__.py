@@ -13,8 +13,7 @@ from .service import RefereeService
 
 async def main(charter: Charter) -> None:
     """Serve until cancelled."""
-    async with RedisStore(charter.store) as store:
-        await RefereeService(charter, store).run()
+    await RefereeService(charter, RedisStore(charter.store)).run()
 
 
 if __name__ == "__main__":

@@ -32,14 +32,14 @@ async def greet(folder: FolderReferee, service: str, hello: Hello, state: Replic
         log.error("{} on {}: {}", folder.folder, service, reason)
         folder._tell("trouble", folder.folder, {"service": service, "reason": reason})
         return Expected(False, 0, 0, reason=reason)
-    if record.generation and record.generation not in (state.generation, state.pending):
+    if state.marker and record.generation and record.generation not in (state.generation, state.pending):
         log.warning(
             "{} on {} is of another time than the state (a restored backup?): it is compared like a new one, "
             "nothing is deleted", folder.folder, service,
         )  # fmt: skip
         await folder.forget(service)
         record = folder.record(service)
-    generation = state.pending or max(state.generation, record.generation) + 1
+    generation = state.pending or max(state.generation, record.generation, 1)
     number = record.number if record.epoch == hello.epoch else 0
     record = attrs.evolve(
         record, marker=state.marker or record.marker, generation=generation, epoch=hello.epoch, number=number

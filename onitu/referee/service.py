@@ -192,16 +192,16 @@ class RefereeService:
     # --- questions ----------------------------------------------------------------------------------------------
 
     async def _answer(self, control: Socket) -> None:
-        limit = trio.CapacityLimiter(ASKING)
+        limit = trio.Semaphore(ASKING)
         async with trio.open_nursery() as nursery:
             while True:
                 identity, message = await control.receive()
                 if not isinstance(message, Ask):
                     continue
-                await limit.acquire_on_behalf_of(message)
+                await limit.acquire()
                 nursery.start_soon(self._one, control, identity, message, limit)
 
-    async def _one(self, control: Socket, identity: bytes, question: Ask, limit: trio.CapacityLimiter) -> None:
+    async def _one(self, control: Socket, identity: bytes, question: Ask, limit: trio.Semaphore) -> None:
         try:
             known = QUESTIONS.get(question.what)
             if known is None:
@@ -213,7 +213,7 @@ class RefereeService:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             answer = Answer(question.request, error=f"{question.what}: {error!r} in its arguments")
         finally:
-            limit.release_on_behalf_of(question)
+            limit.release()
         with contextlib.suppress(PeerGone):  # who asked did not wait
             await control.send(answer, to=identity)
 

@@ -1,0 +1,201 @@
+"""The conversation with the Referee: one DEALER, greeted, heard, and replaced when it falls silent.
+
+Everything that matters is in the outboxes and in the replicas; a session can be lost at any instant. On each connection
+the first word is `Hello`; batches, lookups and `Busy` follow only after the `Welcome` that answers it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+import logbook
+import trio
+
+from onitu.wire.messages import (
+    DEAD_AFTER,
+    Ack,
+    Beat,
+    Busy,
+    Command,
+    Hello,
+    Index,
+    Message,
+    Orders,
+    Welcome,
+)
+from onitu.wire.sockets import Socket
+
+from .bell import Bell
+from .inbox import CREDIT
+from .lookups import Lookups
+from .replica import Replica
+
+BEAT = 1.0
+"""Seconds between two signs of life."""
+PATIENCE = 5.0
+"""Seconds after which a `Hello` without answer is said again."""
+
+log = logbook.Logger("plug")
+
+
+class Session:
+    """See the module.
+
+    Attributes:
+        run_id: the run of the Referee that said `Welcome` last.
+        welcomed: whether the last `Hello` was answered.
+    """
+
+    def __init__(
+        self, service: str, epoch: str, connect: Callable[[], Socket], chunks: str, wake: Bell,
+        lookups: Lookups, counters: dict[str, int],
+    ) -> None:  # fmt: skip
+        """`connect`: a new DEALER to the Referee; `wake` rings when there may be something to send."""
+        self.run_id = ""
+        self.welcomed = False
+        self.replicas: Mapping[str, Replica] = {}
+        self._service = service
+        self._epoch = epoch
+        self._connect = connect
+        self._chunks = chunks
+        self._wake = wake
+        self._lookups = lookups
+        self._counters = counters
+        self._said: dict[str, int] = {}
+        self._greet = True
+        self._unanswered = 0
+        self._greeted = 0.0
+        self._patience = trio.CancelScope()
+        self._started = 0.0
+        self._committed = trio.Event()
+
+    async def run(self) -> None:
+        """Talk until cancelled."""
+        self._started = trio.current_time()
+        while True:
+            async with self._connect() as socket:
+                self._greet, self.welcomed, self._unanswered = True, False, 0
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._receive, socket)
+                    nursery.start_soon(self._send, socket)
+                    nursery.start_soon(self._beat, socket)
+                    await self._silence()
+                    nursery.cancel_scope.cancel()
+            log.warning("the Referee is silent: connecting anew")
+
+    async def flushed(self) -> None:
+        """Until everything is committed at the Referee; at once where nobody hears us."""
+        while self.welcomed and any(not replica.outbox.empty for replica in self.replicas.values()):
+            self._committed = trio.Event()
+            await self._committed.wait()
+
+    # --- to the Referee -----------------------------------------------------------------------------------------
+
+    async def _send(self, socket: Socket) -> None:
+        while True:
+            if self._due() and (self._all_looked_at() or trio.current_time() >= self._started + PATIENCE):
+                await self._hello(socket)
+            if self.welcomed:
+                await self._say(socket)
+            with trio.move_on_after(float("inf") if self.welcomed else PATIENCE):
+                await self._wake.wait()
+
+    def _all_looked_at(self) -> bool:
+        """Whether every replica can say how it stands. One that hangs holds the others back for a moment only."""
+        return all(replica.state is not None for replica in self.replicas.values())
+
+    def _due(self) -> bool:
+        late = self._unanswered > 0 and trio.current_time() >= self._greeted + PATIENCE
+        return self._greet or late or any(replica.greet for replica in self.replicas.values())
+
+    async def _hello(self, socket: Socket) -> None:
+        late = trio.current_time() >= self._greeted + PATIENCE
+        self._unanswered = 1 if late else self._unanswered + 1
+        self._greet, self.welcomed = False, False
+        for replica in self.replicas.values():
+            replica.greet = False
+            await replica.prepare()
+        states = {name: replica.state for name, replica in self.replicas.items() if replica.state is not None}
+        self._greeted = trio.current_time()
+        await socket.send(Hello(self._service, self._epoch, CREDIT, self._chunks, states, os.getpid()))
+
+    async def _say(self, socket: Socket) -> None:
+        """Everything that there is to say; `Busy` after the batches that it speaks of."""
+        for name, replica in self.replicas.items():
+            while self.welcomed and (batch := replica.outbox.take()) is not None:
+                await socket.send(batch)
+            looking = replica.looking
+            if self.welcomed and (name not in self._said or (looking > 0) != (self._said[name] > 0)):
+                self._said[name] = looking
+                await socket.send(Busy(name, looking))
+        while self.welcomed and (lookup := self._lookups.take()) is not None:
+            await socket.send(lookup)
+
+    async def _beat(self, socket: Socket) -> None:
+        while True:
+            if self.welcomed:
+                await socket.send(Beat(self._epoch, dict(self._counters)))
+            await trio.sleep(BEAT)
+
+    # --- from the Referee ---------------------------------------------------------------------------------------
+
+    async def _silence(self) -> None:
+        """Until nothing was heard for too long."""
+        with trio.CancelScope(deadline=trio.current_time() + DEAD_AFTER) as self._patience:
+            await trio.sleep_forever()
+
+    async def _receive(self, socket: Socket) -> None:
+        while True:
+            _, message = await socket.receive()
+            self._patience.deadline = trio.current_time() + DEAD_AFTER
+            self._hear(message)
+
+    def _hear(self, message: Message) -> None:
+        match message:
+            case Welcome():
+                self._welcome(message)
+            case Beat():
+                if self.welcomed and message.epoch and message.epoch != self.run_id:
+                    self._again()
+            case Index():
+                self._lookups.answered(message)
+            case Ack() if message.folder in self.replicas:
+                self.replicas[message.folder].acknowledged(message.epoch, message.number)
+                self._committed.set()
+                self._wake.ring()
+            case Orders() if message.folder in self.replicas:
+                self.replicas[message.folder].orders(message.orders)
+            case Command():
+                self._command(message)
+            case _:
+                log.warning("{} from the Referee, of no use here: dropped", type(message).__name__)
+
+    def _welcome(self, welcome: Welcome) -> None:
+        self._unanswered = max(0, self._unanswered - 1)
+        if self._unanswered:
+            return  # it answers a Hello that was followed by another
+        new_run, self.run_id = welcome.run != self.run_id, welcome.run
+        self.welcomed = True
+        self._said.clear()
+        self._lookups.again()
+        for name, expected in welcome.replicas.items():
+            if name in self.replicas:
+                self.replicas[name].welcome(expected, new_run)
+        self._wake.ring()
+
+    def _command(self, command: Command) -> None:
+        if command.what == "hello":
+            self._again()
+            return
+        for name, replica in self.replicas.items():
+            if command.folder in ("", name):
+                replica.command(command)
+        self._wake.ring()
+
+    def _again(self) -> None:
+        """The Referee does not know us. (A Hello that is under way tells it; if that is lost, it is said again.)"""
+        if self._unanswered:
+            return
+        self._greet, self.welcomed, self._unanswered = True, False, 0
+        self._wake.ring()

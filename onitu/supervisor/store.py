@@ -1,0 +1,110 @@
+"""The embedded store as a child: a lifeguard with the server below it, and the questions whether the server answers.
+
+What the server is told stands in `onitu.store.embedded`; here is only its life. It is killed when it does not answer
+for `SILENCE` seconds: longer than other children, since a slow disk can hold up a server that writes through.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import logbook
+import trio
+
+from onitu.model.settings import Settings
+from onitu.store.embedded import Embedded
+from onitu.supervisor import lifeguard
+from onitu.supervisor.backoff import Policy
+from onitu.supervisor.child import Child, Job, State
+from onitu.wire.charter import Endpoints
+
+SILENCE = 30.0
+"""Seconds without an answer after which the server is killed."""
+
+TRIES = 3
+"""Deaths before its first answer after which the run is given up: somebody waits at a prompt."""
+
+LOCK = "lock"
+"""The file in the store's directory that a server and all that it forked hold."""
+
+log = logbook.Logger("supervisor")
+
+
+class EmbeddedStore:
+    """The embedded store of a run.
+
+    Attributes:
+        server: its directories, its URL.
+        job: how it is started.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        endpoints: Endpoints,
+        lock: int,
+        patience: float,
+        policy: Policy,
+        *,
+        silence: float = SILENCE,
+    ) -> None:
+        """`lock` is the descriptor of the state directory's lock, which the server holds too.
+
+        Raises:
+            StateError: there is no server for this platform, or its directory cannot be used.
+        """
+        self.server = Embedded(os.path.join(settings.state, "store"), endpoints.runtime)
+        self._silence = silence
+        self.server.prepare()
+        guard = (sys.executable, "-I", "-S", lifeguard.__file__, os.path.join(self.server.state, LOCK))
+        self.job = Job(
+            "store",
+            (*guard, *self.server.command()),
+            inherit=(lock,),
+            patience=patience,
+            policy=policy,
+        )
+
+    async def ready(self, child: Child) -> bool:
+        """Wait until the server answers and has loaded its data; False where it died `TRIES` times instead.
+
+        However long it loads: it answers meanwhile, so a hung one is found by `watch`.
+        """
+        while child.state is not State.FAILED and child.restarts < TRIES:
+            if await self._ask() == b"+PONG":
+                return True
+            await trio.sleep(0.01)
+        return False
+
+    async def answers(self) -> None:
+        """Wait until the server answers and has loaded its data, however often it dies meanwhile."""
+        while await self._ask() != b"+PONG":  # noqa: ASYNC110 (a server sets no events)
+            await trio.sleep(0.05)
+
+    async def watch(self, child: Child) -> None:
+        """Kill a server that is silent, until cancelled. The lifeguard's own signs of life say nothing about it."""
+        silent = 0.0
+        while True:
+            await trio.sleep(1.0)
+            if child.state is not State.RUNNING:
+                silent = 0.0
+                continue
+            answer = b""
+            with trio.move_on_after(1.0):
+                answer = await self._ask()
+            # Only due time counts, as in `Child`: a machine that slept proves nothing.
+            silent = 0.0 if answer else silent + 1.0
+            if silent >= self._silence:
+                child.kill(f"the server gave no answer for {self._silence:g} s")
+                silent = 0.0
+
+    async def _ask(self) -> bytes:
+        """The first line of the answer to a PING (an error such as `-LOADING` is a sign of life too), or nothing."""
+        try:
+            async with await trio.open_unix_socket(self.server.socket) as stream:
+                await stream.send_all(b"PING\r\n")
+                answer = bytes(await stream.receive_some(1024))
+        except (OSError, trio.BrokenResourceError):
+            return b""
+        return answer.partition(b"\r\n")[0]

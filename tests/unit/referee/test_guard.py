@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from onitu.referee.guard import QUIET, Guard
+
+
+def burst(guard: Guard, number: int, files: int, start: float = 0.0) -> list[bool]:
+    """Delete some files of a folder within a second; which of them are held back."""
+    return [guard.deletes(start + n / number / 2, files) for n in range(number)]
+
+
+def test_a_single_deletion_passes_at_once() -> None:
+    assert burst(Guard(), 1, 100) == [False]
+
+
+def test_the_only_file_may_be_deleted() -> None:
+    assert burst(Guard(), 1, 1) == [False]
+
+
+def test_fifty_deletions_of_many_pass_at_once() -> None:
+    assert not any(burst(Guard(), 50, 1000))
+
+
+def test_the_rest_of_a_large_burst_is_held_back_until_it_is_over() -> None:
+    guard = Guard()
+    held = burst(guard, 200, 1000)
+    assert held.index(True) == 50
+    assert not guard.over(0.6)
+    assert guard.over(0.6 + QUIET)
+    assert not guard.suspicious()
+
+
+def test_more_than_half_of_a_folder_is_suspicious() -> None:
+    guard = Guard()
+    burst(guard, 100, 150)
+    assert guard.suspicious()
+
+
+def test_half_of_a_small_folder_is_not() -> None:
+    guard = Guard()
+    burst(guard, 30, 40)
+    assert not guard.suspicious()
+
+
+def test_everything_is_suspicious_in_a_small_folder_too() -> None:
+    guard = Guard()
+    assert burst(guard, 10, 10).count(False) == 5
+    assert guard.suspicious()
+
+
+def test_deletions_far_apart_are_no_burst() -> None:
+    guard = Guard()
+    assert not any(guard.deletes(n * 2 * QUIET, 100 - n) for n in range(90))
+
+
+def test_once_quarantined_every_deletion_waits() -> None:
+    guard = Guard(quarantined=True)
+    assert burst(guard, 1, 1000) == [True]
+
+
+def test_after_a_burst_was_judged_the_next_begins_anew() -> None:
+    guard = Guard()
+    burst(guard, 200, 1000)
+    guard.end()
+    assert burst(guard, 1, 800, start=0.6) == [False]
