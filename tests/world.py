@@ -195,7 +195,9 @@ class World:
             more.append(Event(Seen.DONE, order.keep, held, place.tree[order.keep].token))
         token = b"directory" if order.version.kind is Kind.DIRECTORY else self.token()
         place.tree[order.path] = Thing(attrs.evolve(order.version, service="", seq=0), token)
-        return [*more, Event(Seen.DONE, order.path, order.version, token, order=order.number)]
+        done = [*more, Event(Seen.DONE, order.path, order.version, token, order=order.number)]
+        self.random.shuffle(done)
+        return done
 
     def _parents(self, place: Replicated, path: bytes, more: list[Event]) -> bool:
         for directory in reversed(paths.ancestors(path)):

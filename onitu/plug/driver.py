@@ -198,6 +198,11 @@ class Driver(abc.ABC):
     def capabilities(self, folder: str) -> Capabilities:
         """What this replica can do; known after `identify`."""
 
+    def identity_of(self, token: bytes) -> bytes | None:
+        """What of a token stays the same when the thing is renamed (inode, size and mtime, say), so that a name that
+        vanished and one that appeared are known for a move without a read. None: it cannot be told."""
+        return None
+
     @abc.abstractmethod
     async def identify(self, folder: str) -> Identity:
         """Check that the root is there and usable, take its lock, and read its marker. Raises `Unavailable`."""
@@ -235,7 +240,11 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     async def perform(
-        self, folder: str, orders: Sequence[Order], staged: Mapping[int, Staged], local: Mapping[int, Sequence[tuple[str, bytes, bytes]]]
+        self,
+        folder: str,
+        orders: Sequence[Order],
+        staged: Mapping[int, Staged],
+        local: Mapping[int, Sequence[tuple[str, bytes, bytes]]],
     ) -> list[list[Event]]:
         """Carry out the orders one after the other; for each, the events that tell its outcome.
 

@@ -64,7 +64,7 @@ class FolderReferee:
         self.counts: dict[str, int] = {}
         self.totals: dict[str, int] = {}
         self.seq = 0
-        self.troubled: set[tuple[str, bytes]] = set()
+        self.troubled: dict[tuple[str, bytes], str] = {}
         self.settled = trio.Event()
         self._send = send
         self._tell = tell
@@ -80,7 +80,7 @@ class FolderReferee:
         self.seq = meta.seq or secrets.randbits(22) << machine.ERA_BITS
         self.records = dict(meta.services)
         self.counts = dict(meta.counts)
-        self.troubled = {(p.service, p.path) for p in await self.store.problems(None, 1_000_000)}
+        self.troubled = {(p.service, p.path): p.kind for p in await self.store.problems(None, 1_000_000)}
         for service, link in self.links.items():
             link.paused = self.record(service).paused
             held_back = await self.store.quarantined(service, 1_000_000)
@@ -459,7 +459,7 @@ class Round:
                 self._total(order)
         elif decision.case in (Case.HIDDEN, Case.FOREIGN, Case.CLASH):
             line = decision.lines[0]
-            kind = "blocked" if decision.case is Case.CLASH else "hidden"
+            kind = "clash" if decision.case is Case.CLASH else "hidden"
             self._problem(link, path, kind, line.outcome)
         elif event.seen is not Seen.GONE or event.order == 0:
             self._solved(link, path)
@@ -488,12 +488,11 @@ class Round:
                     {"service": link.service, "path": paths.show(path), "kind": kind, "reason": reason},
                 )
             )
-        self.referee.troubled.add(key)
+        self.referee.troubled[key] = kind
         self.change.problems[key] = Problem(path, link.service, kind, reason)
 
     def _solved(self, link: Link, path: bytes) -> None:
-        if (link.service, path) in self.referee.troubled:
-            self.referee.troubled.discard((link.service, path))
+        if self.referee.troubled.pop((link.service, path), None) is not None:
             self.change.problems[link.service, path] = None
 
     def _total(self, order: Order) -> None:
@@ -544,6 +543,10 @@ class Round:
                 self.change.todo[path] = referee.seq & (1 << machine.ERA_BITS) - 1
                 continue
             self.change.todo[path] = None
+            for link in referee.links.values():
+                link.retry.pop(path, None)
+                if referee.troubled.get((link.service, path)) == "blocked":
+                    self._solved(link, path)
             for node in await referee.at_hand(functools.partial(tidy, referee.view, path)):
                 self._replace(node)
 

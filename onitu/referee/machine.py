@@ -151,7 +151,9 @@ class _Deciding:
                 self._hidden(path, event.reason)
             case Seen.FAILED:
                 self._failed(path, event)
-        self._rescue()
+        if event.seen not in (Seen.DONE, Seen.FAILED):
+            # Only a user destroys: an order that displaces a value tells where it put it, maybe a moment later.
+            self._rescue()
         return Decision(self.changed, tuple(self.lines), self.seq, self.copies)
 
     # --- small things -------------------------------------------------------------------------------------------
@@ -480,8 +482,9 @@ class _Deciding:
         if not version.exists:
             self.put(self.drop(node))
             self.say(path, Case.WRITTEN)
-        elif version.seq == 0 or era(version.seq) != era(self.seq) or version.seq > self.seq:
-            # Ordered from a memory that this Referee does not have (S6): an observation like any other.
+        elif event.order == 0 or version.seq == 0 or era(version.seq) != era(self.seq) or version.seq > self.seq:
+            # A user's value that an order displaced, or something that was ordered from a memory that this Referee
+            # does not have (S6): an observation like any other.
             self._stands(path, event)
         elif node.head.exists and same_content(version, node.head) is Same.YES and not version.meta_differs(node.head):
             self.put(self.hold(node, attrs.evolve(version, service=node.head.service, seq=node.head.seq), event))

@@ -56,7 +56,8 @@ async def _folder_status(folder: FolderReferee) -> dict[str, Any]:
         if link.guard.quarantined
     }
     settled = folder.settled.is_set()
-    clean = not left and not problems.get("blocked") and not quarantined
+    blocked = problems.get("blocked", 0) + problems.get("clash", 0)
+    clean = not left and not blocked and not quarantined
     whole = all(link.looked and not link.trouble and not link.paused for link in folder.links.values())
     totals = folder.totals
     counters = [link.counters for link in folder.links.values()]
@@ -67,7 +68,7 @@ async def _folder_status(folder: FolderReferee) -> dict[str, Any]:
         "bytes": folder.counts.get("bytes", 0),
         "left": left,
         "conflicts": len(conflicts),
-        "blocked": problems.get("blocked", 0),
+        "blocked": blocked,
         "hidden": problems.get("hidden", 0),
         "quarantined": quarantined,
         "services": services,

@@ -35,7 +35,7 @@ class Problem:
     path: bytes
     service: str
     kind: str
-    """`blocked`, `hidden` or `quarantined`."""
+    """`blocked` (an order failed), `clash` (two entries of one name), `hidden` or `quarantined`."""
     reason: str
 
 

@@ -159,9 +159,14 @@ class Busy(Message, frozen=True):
 
 
 class Beat(Message, frozen=True):
-    """Either way, every second or so: alive. A peer that was silent for `DEAD_AFTER` seconds is taken for dead."""
+    """Either way, every second or so: alive. A peer that was silent for `DEAD_AFTER` seconds is taken for dead.
+
+    `counters`, from a driver: what it moved since its start (`transferred_bytes` came over sockets, `cloned_bytes` by
+    the kernel, `resumed_bytes` stood already, `served_bytes` went to other drivers, `files`).
+    """
 
     epoch: str = ""
+    counters: dict[str, int] = {}
 
 
 # --- chunks -----------------------------------------------------------------------------------------------------

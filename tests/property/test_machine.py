@@ -15,7 +15,6 @@ from onitu.model import paths
 from onitu.model.events import Event, Seen
 from onitu.model.orders import Do
 from onitu.model.versions import Kind
-
 from tests.world import World
 
 PATHS = [b"a", b"b", b"d", b"d/a", b"d/b", b"d/e", b"d/e/a", b"f"]

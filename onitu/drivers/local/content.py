@@ -1,0 +1,131 @@
+"""The content that a PUT brings, made ready in `.onitu/tmp` with its final mode and time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat as modes
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+
+import attrs
+from blake3 import blake3
+
+from onitu.model.errors import Unavailable
+from onitu.model.events import Trouble
+from onitu.model.orders import Order
+from onitu.model.versions import Kind, Version
+from onitu.plug.driver import Refused
+
+from . import reading
+from .meta import give_meta
+from .replica import Replica
+from .staging import StagedFile, right
+from .tree import Place, Tree
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@attrs.define
+class Contents:
+    """Where the content of a batch's PUTs comes from. The roots of other replicas are opened once a batch."""
+
+    replica: Replica
+    staged: Mapping[int, StagedFile]
+    local: Mapping[int, Sequence[tuple[str, bytes, bytes]]]
+    _roots: dict[str, Tree] = attrs.field(factory=dict)
+
+    def __enter__(self) -> Contents:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for tree in self._roots.values():
+            tree.close()
+        self._roots.clear()
+
+    @contextlib.contextmanager
+    def prepared(self, order: Order, stands: os.stat_result | None) -> Iterator[tuple[Place, os.stat_result]]:
+        """The order's file or link in `.onitu/tmp`, and its stat. What is not taken is dropped at the end, except
+        staged content in a file of its own, which a later try can use.
+
+        `stands`: what it is to replace, which lends it its mode where the version knows none.
+        """
+        tmp = self.replica.private.tmp
+        staged = self.staged.get(order.number)
+        if staged is not None and staged.memory is None:
+            if not staged.finished or staged.used:
+                raise Refused(Trouble.CORRUPT, "the content was not checked before it was to be put")
+            place = Place(tmp, staged.name.encode(), order.path)
+            if place.lstat() is None:
+                raise Refused(Trouble.SOURCE_LOST, "the content that was staged went away")
+            self._finish(place, order.version, stands)
+            yield place, _stat(place)
+            return
+        place = Place(tmp, self.replica.scratch(), order.path)
+        try:
+            if order.version.kind is Kind.LINK:
+                os.symlink(order.version.link, place.name, dir_fd=tmp)
+            else:
+                self._write(place, self._bytes(order, staged))
+            self._finish(place, order.version, stands)
+            yield place, _stat(place)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(place.name, dir_fd=tmp)
+
+    def taken(self, order: Order) -> None:
+        """The content stands at its path."""
+        if (staged := self.staged.get(order.number)) is not None:
+            staged.used = True
+
+    def _finish(self, place: Place, version: Version, stands: os.stat_result | None) -> None:
+        mode = version.mode
+        if version.kind is Kind.FILE and not mode:
+            replaces_file = stands is not None and modes.S_ISREG(stands.st_mode)
+            mode = stands.st_mode & 0o777 if stands is not None and replaces_file else 0o666 & ~self.replica.umask
+        give_meta(place, attrs.evolve(version, mode=mode))
+
+    def _write(self, place: Place, data: bytes) -> None:
+        fd = os.open(place.name, _FLAGS, 0o600, dir_fd=place.fd)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+
+    def _bytes(self, order: Order, staged: StagedFile | None) -> bytes:
+        """The whole content of a small file, checked."""
+        if staged is not None and staged.memory is not None:
+            data = bytes(staged.memory)
+            staged.check(data)
+            return data
+        lost = Refused(Trouble.SOURCE_LOST, "no source was given")
+        for root, path, token in self.local.get(order.number, ()):
+            try:
+                return self._read(order.version, root, path, token)
+            except Refused as refusal:
+                lost = refusal
+            except Unavailable as error:
+                lost = Refused(Trouble.SOURCE_LOST, str(error))
+        if order.version.size == 0 and right(order.version, blake3(b"").digest(), lambda: [b""]):
+            return b""
+        raise Refused(Trouble.SOURCE_LOST, lost.reason)
+
+    def _read(self, version: Version, root: str, path: bytes, token: bytes) -> bytes:
+        tree = self._roots.get(root)
+        if tree is None:
+            tree = self._roots[root] = Tree.open(root)
+        data = reading.read_range(tree, path, token, 0, version.size + 1)
+        if len(data) != version.size or not right(version, blake3(data).digest(), lambda: [data]):
+            raise reading.changed(path)
+        return data
+
+
+def _stat(place: Place) -> os.stat_result:
+    st = place.lstat()
+    if st is None:
+        raise FileNotFoundError(2, "the prepared content went away")
+    return st

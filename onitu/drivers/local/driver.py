@@ -1,0 +1,181 @@
+"""`LocalDriver`: the interface of `onitu.plug.driver` over the synchronous core of this package."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar, cast
+
+import trio
+
+from onitu.model.errors import Unavailable
+from onitu.model.events import Event
+from onitu.model.orders import Order
+from onitu.model.versions import Version
+from onitu.plug.driver import Capabilities, Driver, Entry, Hint, Identity, Listing, Option, Staged
+
+from . import reading
+from .acting import Performer, Stopped
+from .replica import Replica
+from .staging import StagedFile
+from .watching import watch
+
+T = TypeVar("T")
+
+_THREADS = 8
+
+
+class LocalDriver(Driver):
+    """Directories on this host. Blocking work runs in worker threads, many files to a hop."""
+
+    options = (
+        Option("create", bool, False, "make the replica's root where it is missing"),
+        Option("kernel_copy", bool, True, "let the kernel copy between replicas on this host (false: over sockets)"),
+        Option("poll", float, 30.0, "seconds between two scans where the system cannot watch every directory"),
+    )
+
+    def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
+        super().__init__(service, options, roots)
+        self._replicas: dict[str, Replica] = {}
+        self._limiter = trio.CapacityLimiter(_THREADS)
+        self._displaced = trio.Event()
+        self._settling = trio.Lock()
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        return self._open()
+
+    @contextlib.asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_limbo)
+                yield
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:  # an error of the body: whoever opened us need not know of our nursery
+                raise group.exceptions[0] from group.exceptions[0].__cause__
+            raise
+        finally:
+            replicas, self._replicas = self._replicas, {}
+            with trio.CancelScope(shield=True):
+                for replica in replicas.values():
+                    await trio.to_thread.run_sync(replica.close)
+
+    async def _keep_limbo(self) -> None:
+        """Settle what orders displaced, when it is due; sleep while there is nothing."""
+        while True:
+            self._displaced = trio.Event()
+            due = [wait for replica in self._replicas.values() if (wait := replica.limbo.due()) is not None]
+            with trio.move_on_after(min(due, default=float("inf"))):
+                await self._displaced.wait()
+                continue
+            async with self._settling:
+                for replica in list(self._replicas.values()):
+                    await self._hop(replica.limbo.settle_due)
+
+    async def _hop(self, act: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(act, limiter=self._limiter)
+
+    def _replica(self, folder: str) -> Replica:
+        try:
+            return self._replicas[folder]
+        except KeyError:
+            raise Unavailable(f"the replica {self.roots.get(folder, folder)} was not identified") from None
+
+    def capabilities(self, folder: str) -> Capabilities:
+        return self._replica(folder).abilities.capabilities
+
+    async def identify(self, folder: str) -> Identity:
+        if folder in self._replicas:
+            async with self._settling:
+                await self._hop(self._replicas.pop(folder).close)
+        create = bool(self.given.get("create", False))
+        replica = await self._hop(lambda: Replica.open(self.roots[folder], self.service, self.small, create))
+        self._replicas[folder] = replica
+        self._displaced.set()  # the limbo of an earlier life may have something that waits
+        return replica.private.identity
+
+    async def mark(self, folder: str, identity: Identity) -> None:
+        replica = self._replica(folder)
+
+        def write() -> None:
+            try:
+                replica.tree.prove()
+                replica.private.write_marker(identity)
+            except OSError as error:
+                reason = (error.strerror or "").lower()
+                raise Unavailable(f"the marker of {replica.tree.root} cannot be written: {reason}") from None
+
+        await self._hop(write)
+
+    async def scan(self, folder: str, directories: Sequence[bytes]) -> list[Listing]:
+        replica = self._replica(folder)
+
+        def scan() -> list[Listing]:
+            replica.private.prove()
+            listings = replica.tree.scan(directories, trio.from_thread.check_cancelled)
+            replica.private.prove()  # a mount that went during the listing must not look like an empty directory
+            return listings
+
+        return await self._hop(scan)
+
+    async def stat(self, folder: str, paths: Sequence[bytes]) -> list[Entry | None]:
+        replica = self._replica(folder)
+
+        def stat() -> list[Entry | None]:
+            found = replica.tree.stat(paths)
+            replica.private.prove()
+            return found
+
+        return await self._hop(stat)
+
+    async def fingerprint(self, folder: str, entries: Sequence[Entry]) -> list[Entry | None]:
+        replica = self._replica(folder)
+        check, fine = trio.from_thread.check_cancelled, replica.abilities.fine
+
+        def fingerprint() -> list[Entry | None]:
+            found = []
+            for entry in entries:
+                check()
+                found.append(reading.fingerprint(replica.tree, entry, check, fine))
+            return found
+
+        return await self._hop(fingerprint)
+
+    async def watch(self, folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:
+        await watch(self._replica(folder), hints, ready, float(self.given.get("poll", 30.0)))
+
+    async def read(self, folder: str, path: bytes, token: bytes, offset: int, length: int) -> bytes:
+        tree = self._replica(folder).tree
+        return await self._hop(lambda: reading.read_range(tree, path, token, offset, length))
+
+    def stage(self, folder: str, version: Version) -> Staged:
+        return StagedFile(self._replica(folder), version, self.small, self._limiter)
+
+    async def perform(
+        self,
+        folder: str,
+        orders: Sequence[Order],
+        staged: Mapping[int, Staged],
+        local: Mapping[int, Sequence[tuple[str, bytes, bytes]]],
+    ) -> list[list[Event]]:
+        replica = self._replica(folder)
+        performer = Performer.of(replica, cast(Mapping[int, StagedFile], staged), local, _unless_stopped)
+
+        def perform() -> list[list[Event]]:
+            replica.private.prove()
+            return performer.perform(orders)
+
+        try:
+            return await self._hop(perform)
+        finally:
+            self._displaced.set()
+
+
+def _unless_stopped() -> None:
+    """A check for `Performer`: a cancel ends the batch between two orders, so that no answer is lost with it."""
+    try:
+        trio.from_thread.check_cancelled()
+    except trio.Cancelled:  # the task itself meets the cancel at its next checkpoint
+        raise Stopped from None

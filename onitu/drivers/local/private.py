@@ -1,0 +1,273 @@
+"""`.onitu` in a replica's root: the lock, the marker, and what this file system can do.
+
+.onitu/lock      held with flock while a process uses the replica; holds its pid
+.onitu/marker    JSON {marker, generation, pending}: which replica this is
+.onitu/tmp/      content on its way in: ours alone, may always be dropped
+.onitu/limbo/    what orders displaced: a user's value until it is proven not to be (`limbo`)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+
+import attrs
+
+from onitu.model.errors import Unavailable
+from onitu.model.paths import PRIVATE
+from onitu.plug.driver import Capabilities, Identity
+
+from . import syscalls
+from .tree import Tree
+
+_MARKER, _MARKER_NEW, _LOCK = b"marker", b"marker.new", b"lock"
+_KEEP_PARTS = 7 * 24 * 3600.0
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@attrs.define
+class Private:
+    """The open `.onitu` of one replica. Whoever has it has the replica's lock."""
+
+    tree: Tree
+    fd: int
+    tmp: int
+    limbo: int
+    lock: int
+    seen: tuple[int, int] | None = None
+    """Inode and mtime of the marker, as last read or written; None: there was none."""
+    identity: Identity = attrs.field(factory=Identity)
+
+    @classmethod
+    def open(cls, tree: Tree) -> Private:
+        """Make `.onitu` where it is missing, and take the lock. Raises `Unavailable`, naming the pid that has it."""
+        opened: list[int] = []
+        try:
+            opened.append(_made(tree.fd, PRIVATE))
+            opened.append(_made(opened[0], b"tmp"))
+            opened.append(_made(opened[0], b"limbo"))
+            opened.append(_locked(opened[0], tree.root))
+            private = cls(tree, opened[0], opened[1], opened[2], opened[3])
+            private.identity, private.seen = private.read_marker()
+        except BaseException as error:
+            for fd in opened:
+                os.close(fd)
+            if isinstance(error, OSError):
+                raise Unavailable(
+                    f"the replica {tree.root} cannot be used: .onitu in it: {(error.strerror or '').lower()}"
+                ) from None
+            raise
+        return private
+
+    def close(self) -> None:
+        for fd in (self.tmp, self.limbo, self.lock, self.fd):
+            os.close(fd)
+
+    def read_marker(self) -> tuple[Identity, tuple[int, int] | None]:
+        """The marker as it is on the disk, and its stamp. Raises `Unavailable` where it cannot be understood."""
+        try:
+            fd = os.open(_MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        except FileNotFoundError:
+            return Identity(), None
+        with os.fdopen(fd, "rb") as file:
+            st = os.fstat(fd)
+            try:
+                fields = json.loads(file.read(65536))
+                identity = Identity(str(fields["marker"]), int(fields["generation"]), int(fields["pending"]))
+            except (ValueError, KeyError, TypeError):
+                raise Unavailable(
+                    f"the marker {self.tree.root}/.onitu/marker is damaged; if this replica is the one that it was,"
+                    " delete the marker: the next run then compares everything"
+                ) from None
+        return identity, (st.st_ino, st.st_mtime_ns)
+
+    def write_marker(self, identity: Identity) -> None:
+        """Atomically and durably."""
+        text = json.dumps({"marker": identity.marker, "generation": identity.generation, "pending": identity.pending})
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(_MARKER_NEW, flags, 0o600, dir_fd=self.fd)
+        try:
+            os.write(fd, text.encode() + b"\n")
+            os.fsync(fd)
+            st = os.fstat(fd)
+        finally:
+            os.close(fd)
+        os.rename(_MARKER_NEW, _MARKER, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        os.fsync(self.fd)
+        self.seen, self.identity = (st.st_ino, st.st_mtime_ns), identity
+
+    def prove(self) -> None:
+        """Raise `Unavailable` unless the root is the one that was opened, and its marker the one that was read."""
+        self.tree.prove()
+        try:
+            st = os.stat(os.path.join(PRIVATE, _MARKER), dir_fd=self.tree.fd, follow_symlinks=False)
+            now: tuple[int, int] | None = (st.st_ino, st.st_mtime_ns)
+        except (FileNotFoundError, NotADirectoryError):
+            now = None
+        if now == self.seen:
+            return
+        if now is not None and self.seen is not None:
+            identity, stamp = self.read_marker()
+            if identity == self.identity:  # a copy of it, as a backup makes one
+                self.seen = stamp
+                return
+        raise Unavailable(f"the replica {self.tree.root} lost its marker, or has got another one")
+
+    def sweep(self) -> None:
+        """Clear `.onitu/tmp` of leftovers. Partial content is kept for a week, so that a transfer can go on."""
+        with os.scandir(self.tmp) as listing:
+            for item in listing:
+                st = item.stat(follow_symlinks=False)
+                if item.name.endswith(".part") and time.time() - st.st_ctime < _KEEP_PARTS:
+                    continue
+                if item.is_dir(follow_symlinks=False):
+                    with contextlib.suppress(OSError):  # nothing of ours is in a directory there; let it be
+                        os.rmdir(item.name, dir_fd=self.tmp)
+                else:
+                    os.unlink(item.name, dir_fd=self.tmp)
+
+
+def _made(parent: int, name: bytes) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent)
+    return os.open(name, _DIRECTORY, dir_fd=parent)
+
+
+def _locked(private: int, root: str) -> int:
+    fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=private)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = re.match(rb"\d+", os.pread(fd, 32, 0))
+        os.close(fd)
+        who = f"process {holder[0].decode()}" if holder else "another process"
+        raise Unavailable(f"the replica {root} is in use by {who}") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            os.close(fd)
+            raise
+        # A file system without locks: one user at a time is then for the user to see to.
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    return fd
+
+
+@attrs.frozen
+class Abilities:
+    """What the file system of a replica can do.
+
+    Attributes:
+        rename_new: a rename that refuses to replace.
+        exchange: a rename that swaps.
+        leases: it can be known whether somebody has a file open for writing.
+        fine: every change gets a time stamp of its own.
+        capabilities: the same in the words of the driver interface.
+    """
+
+    rename_new: bool
+    exchange: bool
+    leases: bool
+    fine: bool
+    capabilities: Capabilities
+
+
+def probe(private: Private) -> Abilities:
+    """Try it out, in `.onitu/tmp`."""
+    fd = private.tmp
+    _write_new(fd, b"probe-a")
+    _write_new(fd, b"probe-b")
+    try:
+        rename_new = _works(lambda: syscalls.rename_new(fd, b"probe-a", fd, b"probe-c"))
+        if rename_new:
+            os.rename(b"probe-c", b"probe-a", src_dir_fd=fd, dst_dir_fd=fd)
+        exchange = _works(lambda: syscalls.exchange(fd, b"probe-a", fd, b"probe-b"))
+        sensitive = not os.path.lexists(f"{private.tree.root}/.onitu/tmp/PROBE-A")
+        leases = _leases(fd)
+        capabilities = Capabilities(
+            compare_and_swap=rename_new and exchange,
+            create_only=rename_new,
+            links=_works(lambda: os.symlink(b"nowhere", b"probe-l", dir_fd=fd)),
+            modes=_keeps_modes(fd),
+            mtimes=_stamp_step(fd),
+            watches=True,
+            case_sensitive=sensitive,
+        )
+        return Abilities(rename_new, exchange, leases, fine_stamps(fd), capabilities)
+    finally:
+        for name in (b"probe-a", b"probe-b", b"probe-c", b"probe-l"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=fd)
+
+
+def _write_new(directory: int, name: bytes) -> None:
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        os.write(fd, name)
+    finally:
+        os.close(fd)
+
+
+def _works(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except OSError as error:
+        if error.errno in syscalls.ABSENT or error.errno in (errno.EPERM, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _leases(directory: int) -> bool:
+    fd = os.open(b"probe-a", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return syscalls.open_for_writing(fd) is False
+    finally:
+        os.close(fd)
+
+
+def _keeps_modes(directory: int) -> bool:
+    fd = os.open(b"probe-a", os.O_RDWR | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if not _works(lambda: os.fchmod(fd, 0o640)):
+            return False
+        first = os.fstat(fd).st_mode & 0o777
+        os.fchmod(fd, 0o600)
+        return (first, os.fstat(fd).st_mode & 0o777) == (0o640, 0o600)
+    finally:
+        os.close(fd)
+
+
+def _stamp_step(directory: int) -> int:
+    """To how many nanoseconds an mtime is kept."""
+    wanted = 1_600_000_001_123_456_789
+    os.utime(b"probe-a", ns=(wanted, wanted), dir_fd=directory)
+    got = os.stat(b"probe-a", dir_fd=directory).st_mtime_ns
+    steps = (1, 100, 1_000, 1_000_000, 1_000_000_000)
+    return next((step for step in steps if got == wanted // step * step), 2_000_000_000)
+
+
+def fine_stamps(directory: int) -> bool:
+    """Whether each change after a look gets a new time stamp (Linux 6.13 and later, on the file systems that have it).
+
+    Sixteen changes within a millisecond cannot all differ where the clock ticks every one to ten milliseconds.
+    """
+    fd = os.open(b"probe-a", os.O_RDWR | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        for _ in range(8):  # a run that was interrupted for too long proves nothing
+            started = time.monotonic_ns()
+            stamps = set()
+            for _ in range(16):
+                os.pwrite(fd, b"x", 0)
+                st = os.fstat(fd)
+                stamps.add((st.st_mtime_ns, st.st_ctime_ns))
+            if time.monotonic_ns() - started < 1_000_000:
+                return len(stamps) == 16
+        return False
+    finally:
+        os.close(fd)

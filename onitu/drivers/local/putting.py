@@ -1,0 +1,195 @@
+"""PUT: a file, a directory or a link takes its name, without a gap and without treading on anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+import attrs
+
+from onitu.model.events import Event, Seen, Trouble
+from onitu.model.orders import Order
+from onitu.model.versions import Kind, Version
+from onitu.plug.driver import Refused
+
+from . import syscalls, tokens
+from .answers import Looking, done, gone
+from .content import Contents
+from .journal import Record
+from .meta import give_meta
+from .tree import Place
+
+
+@attrs.define
+class Putting(Looking):
+    """Carries out PUTs. `contents`: where the batch's content comes from."""
+
+    contents: Contents
+
+    def put(self, order: Order) -> list[Event]:
+        if not order.expect:
+            self.limbo.make_parents(order.path)
+            with self.replica.tree.place(order.path) as place:
+                return self._put(order, place)
+        try:
+            with self.replica.tree.place(order.path) as place:
+                return self._put(order, place)
+        except OSError as error:
+            return self.gone_or(order, error)
+
+    def _put(self, order: Order, place: Place) -> list[Event]:
+        looked = self.look(order, place)
+        if isinstance(looked, list):
+            return self._adopted(order, place) or looked
+        if order.version.kind is Kind.DIRECTORY:
+            return self._put_directory(order, place, looked)
+        if order.version.kind is Kind.LINK and not self.replica.abilities.capabilities.links:
+            raise Refused(Trouble.UNSUPPORTED, f"{self.replica.tree.root} cannot hold symbolic links")
+        with self.contents.prepared(order, looked) as (source, mine):
+            if looked is None:
+                return self._place_new(order, place, source, mine)
+            if tokens.kind_of(looked) is Kind.DIRECTORY:
+                return self._replace_directory(order, place, source, mine)
+            return self._replace(order, place, source, mine)
+
+    # Directories
+
+    def _adopted(self, order: Order, place: Place) -> list[Event]:
+        """A directory that stands already where one is to be made."""
+        st = place.lstat() if order.version.kind is Kind.DIRECTORY and not order.expect else None
+        if st is None or tokens.kind_of(st) is not Kind.DIRECTORY:
+            return []
+        return self._directory_done(order, place)
+
+    def _put_directory(self, order: Order, place: Place, st: os.stat_result | None) -> list[Event]:
+        if st is not None and tokens.kind_of(st) is not Kind.DIRECTORY:
+            return self._directory_over_file(order, place)
+        if st is None:
+            try:
+                self.limbo.daring([place], lambda: os.mkdir(place.name, 0o777, dir_fd=place.fd))
+            except FileExistsError:
+                return self._adopted(order, place) or [self.found(order, place)]
+        return self._directory_done(order, place)
+
+    def _directory_done(self, order: Order, place: Place) -> list[Event]:
+        give_meta(place, order.version)
+        return [done(order, tokens.DIRECTORY)]
+
+    def _directory_over_file(self, order: Order, place: Place) -> list[Event]:
+        tmp = self.replica.private.tmp
+        source = Place(tmp, self.replica.scratch(), place.path)
+        os.mkdir(source.name, 0o777, dir_fd=tmp)
+        try:
+            give_meta(source, order.version)
+            return self._replace(order, place, source, os.stat(source.name, dir_fd=tmp))
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(source.name, dir_fd=tmp)
+
+    def _replace_directory(self, order: Order, place: Place, source: Place, mine: os.stat_result) -> list[Event]:
+        """A file or link where a directory stands. `rmdir` is itself the compare-and-swap: it takes nothing along."""
+        if not order.keep:
+            self.limbo.daring([place], lambda: os.rmdir(place.name, dir_fd=place.fd))
+            return self._place_new(order, place, source, mine)
+        self.limbo.make_parents(order.keep)
+        with self.replica.tree.place(order.keep) as target:
+            self.limbo.daring([place, target], lambda: self.limbo.rename_new(place, target))
+        kept = Event(Seen.DONE, order.keep, order.held or Version(Kind.DIRECTORY), tokens.DIRECTORY)
+        return [kept, *self._place_new(order, place, source, mine)]
+
+    # Files and links
+
+    def _place_new(self, order: Order, place: Place, source: Place, mine: os.stat_result) -> list[Event]:
+        """Let the prepared thing stand where nothing does."""
+        try:
+            self.limbo.daring([place], lambda: self.limbo.rename_new(source, place))
+        except FileExistsError:
+            return [self.found(order, place)]
+        self.contents.taken(order)
+        return [done(order, self._token(place, mine))]
+
+    def _replace(self, order: Order, place: Place, source: Place, mine: os.stat_result) -> list[Event]:
+        """Let the prepared thing change places with what stands there, and look at what came out."""
+        expected, dirty = tokens.Identity.named(order.expect), tokens.is_dirty(order.expect)
+        record = self.limbo.journal.begin(
+            Record("", order.path, expected, order.held, order.version, order.keep, dirty)
+        )
+        slot = self.limbo.slot(record)
+        os.rename(source.name, slot.name, src_dir_fd=source.fd, dst_dir_fd=slot.fd)
+        try:
+            self.limbo.daring([place], lambda: self._exchange(record, slot, place))
+        except OSError as error:
+            os.rename(slot.name, source.name, src_dir_fd=slot.fd, dst_dir_fd=source.fd)
+            self.limbo.forget(record)
+            if isinstance(error, FileNotFoundError):
+                return [gone(order)]
+            if isinstance(error, FileExistsError):
+                return [self.found(order, place)]
+            raise
+        self.contents.taken(order)
+        out = os.stat(slot.name, dir_fd=slot.fd, follow_symlinks=False)
+        if tokens.kind_of(out) is Kind.DIRECTORY:
+            return self._undo(order, record, place)
+        return [done(order, self._token(place, mine)), *self._displaced(order, record, out)]
+
+    def _exchange(self, record: Record, slot: Place, place: Place) -> None:
+        if self.replica.abilities.exchange:
+            syscalls.exchange(slot.fd, slot.name, place.fd, place.name)
+            return
+        # No such call here: the old thing steps aside first, so that at least nothing can be lost.
+        aside = attrs.evolve(slot, name=slot.name + b".old")
+        os.rename(place.name, aside.name, src_dir_fd=place.fd, dst_dir_fd=aside.fd)
+        try:
+            self.limbo.rename_new(slot, place)
+        except OSError:
+            try:
+                self.limbo.rename_new(aside, place)
+            except OSError:
+                self.limbo.later(attrs.evolve(record, slot=record.slot + ".old"))
+            raise
+        os.rename(aside.name, slot.name, src_dir_fd=aside.fd, dst_dir_fd=slot.fd)
+
+    def _undo(self, order: Order, record: Record, place: Place) -> list[Event]:
+        """A directory came out where a file was expected: a user made it just now. It goes back. What then is in the
+        slot is ours and superfluous, unless somebody was very quick: the look at the limbo tells."""
+        try:
+            slot = self.limbo.slot(record)
+            self.limbo.daring([place], lambda: self._exchange(record, slot, place))
+        finally:
+            self.limbo.later(record)
+        return [self.found(order, place)]
+
+    def _displaced(self, order: Order, record: Record, out: os.stat_result) -> list[Event]:
+        """What came out is dropped (later, after a second look), kept as ordered, or a user's value that nobody had
+        seen: a conflict copy (later, where somebody is still writing it)."""
+        expected = self.limbo.expected(record, out)
+        if not order.keep and (expected or self.limbo.written(record)):
+            self.limbo.later(record)
+            return []
+        return self.bring_back(order, record, out)
+
+    def bring_back(self, order: Order, record: Record, out: os.stat_result) -> list[Event]:
+        """Give what came out a path again, and tell which."""
+        try:
+            path = self.limbo.bring_back(record, out)
+        except OSError:
+            self.limbo.later(record)  # it is tried again; a hint of the watcher then tells
+            return []
+        with self.replica.tree.place(path) as place:
+            st = place.lstat()
+            unchanged = st is not None and tokens.Identity.of(st) == record.expected and not record.dirty
+            if path == order.keep and unchanged and st is not None and order.held is not None:
+                return [Event(Seen.DONE, path, order.held, tokens.token_of(st))]
+            return self.also(place)
+
+    def _token(self, place: Place, mine: os.stat_result) -> bytes:
+        """The token of what was just put, as it is now; dirty where it is already something else."""
+        if tokens.kind_of(mine) is Kind.DIRECTORY:
+            return tokens.DIRECTORY
+        st = place.lstat()
+        if st is None or tokens.Identity.of(st) != tokens.Identity.of(mine):
+            return tokens.dirty_token_of(mine)
+        if not self.replica.abilities.fine and abs(time.time_ns() - st.st_mtime_ns) < tokens.TICK:
+            return tokens.dirty_token_of(st)
+        return tokens.token_of(st)

@@ -1,0 +1,133 @@
+"""Reading content: digests and ranges, of exactly what a token names.
+
+A file that changes while it is read is not told: its stamps are compared before and after.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+import attrs
+from blake3 import blake3
+
+from onitu.model.events import Trouble
+from onitu.model.versions import Kind
+from onitu.plug.driver import Entry, Refused
+
+from . import tokens
+from .tree import ABSENT, Check, Place, Tree
+from .troubles import refused, sentence, trouble_of
+
+_BUFFER = 1024 * 1024
+_LARGE = 64 * 1024 * 1024  # from here on BLAKE3 uses all cores, which wants larger pieces
+_LARGE_BUFFER = 8 * 1024 * 1024
+
+
+def never() -> None:
+    """A check that never stops."""
+
+
+def digest(fd: int, size: int, check: Check = never) -> tuple[bytes, int]:
+    """The BLAKE3 of what a descriptor reads from its start, and the number of bytes read. `size` is a hint."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    hasher = blake3(max_threads=blake3.AUTO if size > _LARGE else 1)
+    if size < _BUFFER:
+        data = os.read(fd, size + 1)
+        if len(data) == size:  # the usual case: the whole in one call (a regular file is read short only at its end)
+            return blake3(data).digest(), size
+        os.lseek(fd, 0, os.SEEK_SET)
+    buffer = memoryview(bytearray(_LARGE_BUFFER if size > _LARGE else _BUFFER))
+    total = 0
+    while count := os.readv(fd, [buffer]):
+        hasher.update(buffer[:count])
+        total += count
+        check()
+    return hasher.digest(), total
+
+
+def read_settled(place: Place, check: Check = never, fine: bool = False) -> tuple[os.stat_result, bytes, bytes] | None:
+    """The file that stands at a place now: its stat, BLAKE3 and token; None where it changed while it was read.
+
+    `fine`: this file system gives every change a stamp of its own (see `private.fine_stamps`); else the token of a
+    file that was changed just now comes out dirty. Raises `OSError`; ELOOP for a link.
+    """
+    fd = place.open()
+    try:
+        before = os.fstat(fd)
+        if tokens.kind_of(before) is not Kind.FILE:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        value, total = digest(fd, before.st_size, check)
+        now = time.time_ns()
+        after = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if total != before.st_size or tokens.token_of(before) != tokens.token_of(after):
+        return None
+    dirty = not fine and tokens.racy(after, now)
+    return after, value, tokens.dirty_token_of(after) if dirty else tokens.token_of(after)
+
+
+def fingerprint(tree: Tree, entry: Entry, check: Check, fine: bool) -> Entry | None:
+    """The entry with its digest; None where it is not what its token says; with `trouble` where it cannot be read."""
+    if entry.trouble is not Trouble.NONE:
+        return entry
+    try:
+        with tree.place(entry.path) as place:
+            st = place.lstat()
+            if st is None or not tokens.matches(entry.token, st):
+                return None
+            if entry.kind is not Kind.FILE:
+                return entry
+            read = read_settled(place, check, fine)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        return attrs.evolve(entry, trouble=trouble_of(error), reason=sentence("read", entry.path, error))
+    if read is None or not tokens.matches(entry.token, read[0]):
+        return None
+    st, value, token = read
+    return Entry(entry.path, tokens.version_of(st, blake3=value), token)
+
+
+def open_source(tree: Tree, path: bytes, token: bytes) -> int:
+    """Open the file that `token` names at `path`. Raises `Refused` (SOURCE_LOST, DENIED, IO)."""
+    try:
+        with tree.place(path) as place:
+            fd = place.open()
+    except OSError as error:
+        if error.errno in ABSENT:
+            raise Refused(Trouble.SOURCE_LOST, sentence("read", path, error)) from None
+        raise refused("read", path, error) from None
+    st = os.fstat(fd)
+    if tokens.kind_of(st) is not Kind.FILE or not tokens.matches(token, st):
+        os.close(fd)
+        raise changed(path)
+    return fd
+
+
+def still(fd: int, path: bytes, token: bytes) -> None:
+    """Raise `Refused` where the open file is not any more what `token` names."""
+    if not tokens.matches(token, os.fstat(fd)):
+        raise changed(path)
+
+
+def changed(path: bytes) -> Refused:
+    return Refused(Trouble.SOURCE_LOST, sentence("read", path, OSError(0, "it changed since it was last seen")))
+
+
+def read_range(tree: Tree, path: bytes, token: bytes, offset: int, length: int) -> bytes:
+    """Bytes of what `token` names; shorter only at its end."""
+    fd = open_source(tree, path, token)
+    try:
+        parts = []
+        while length > 0 and (data := os.pread(fd, length, offset)):
+            parts.append(data)
+            offset, length = offset + len(data), length - len(data)
+        still(fd, path, token)
+    except OSError as error:
+        raise refused("read", path, error) from None
+    finally:
+        os.close(fd)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

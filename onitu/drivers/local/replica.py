@@ -1,0 +1,85 @@
+"""One open replica: its tree, its private directory, its limbo, and what its file system can do."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import threading
+
+import attrs
+
+from onitu.model.errors import Unavailable
+
+from .limbo import Limbo
+from .private import Abilities, Private, probe
+from .tree import Tree
+
+
+@attrs.define
+class Replica:
+    """What `identify` opens and the driver's end closes."""
+
+    tree: Tree
+    private: Private
+    abilities: Abilities
+    limbo: Limbo
+    umask: int
+    _parts: set[str] = attrs.field(factory=set)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock)
+    _numbers: itertools.count[int] = attrs.field(factory=itertools.count)
+
+    @classmethod
+    def open(cls, root: str, service: str, small: int, create: bool = False) -> Replica:
+        """Take the replica: lock, marker, what an earlier life left in `.onitu`. Raises `Unavailable`."""
+        if create:
+            with contextlib.suppress(OSError):  # opening it then tells why
+                os.makedirs(root, exist_ok=True)
+        with contextlib.ExitStack() as undo:
+            tree = Tree.open(root)
+            undo.callback(tree.close)
+            private = Private.open(tree)
+            undo.callback(private.close)
+            try:
+                private.sweep()
+                abilities = probe(private)
+                tree.case_sensitive = abilities.capabilities.case_sensitive
+                limbo = Limbo(private, service, abilities.fine, small)
+                limbo.open()
+            except OSError as error:
+                raise Unavailable(f"the replica {root} cannot be used: {(error.strerror or '').lower()}") from None
+            undo.pop_all()
+        return cls(tree, private, abilities, limbo, _umask())
+
+    def close(self) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.tree.close)
+            stack.callback(self.private.close)
+            stack.callback(self.limbo.close)
+
+    def scratch(self) -> bytes:
+        """A new name in `.onitu/tmp`, of which nothing outlives this process."""
+        return b"%d.new" % next(self._numbers)
+
+    def take_part(self, stem: str) -> str:
+        """A name for partial content, until `give_part` for one only: two orders may bring the same content."""
+        with self._lock:
+            names = itertools.chain([f"{stem}.part"], (f"{stem}.{n}.part" for n in itertools.count(2)))
+            name = next(name for name in names if name not in self._parts)
+            self._parts.add(name)
+            return name
+
+    def give_part(self, name: str) -> None:
+        with self._lock:
+            self._parts.discard(name)
+
+
+def _umask() -> int:
+    """The process's umask, without the moment in which `os.umask` has changed it under the other threads."""
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        if found := re.search(r"^Umask:\s*([0-7]+)", file.read(), re.MULTILINE):
+            return int(found[1], 8)
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,234 @@
+"""The floor of one replica: observations are confirmed and orders carried out here, one after the other.
+
+The Referee takes a service's stream of events for the order in which things happened there. So whoever has seen
+something takes the floor, looks once more, and puts the event into the outbox before leaving it; orders are performed
+on the same floor. An observation that was overtaken by an order can therefore never be told after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import trio
+
+from onitu.model import filters, paths
+from onitu.model.errors import ProtocolError
+from onitu.model.events import Event, Seen, Trouble
+from onitu.model.orders import Order
+from onitu.model.settings import Filter
+from onitu.model.versions import NOTHING, Kind, Version
+from onitu.wire.messages import Known
+
+from .driver import Driver, Entry, Staged
+from .lookups import Lookups
+from .outbox import Outbox
+from .told import Told
+
+DIRECTORIES = 64
+"""Directories in one scan call and in one lookup."""
+
+_NO_FILTER = Filter()
+
+
+@attrs.frozen
+class Move:
+    """A thing that seems to have been renamed: the row of its old path, and what stands at the new one."""
+
+    row: Known
+    entry: Entry
+
+
+class Floor:
+    """One replica: its driver, what was told of it, its outbox, and the lock.
+
+    Attributes:
+        known: whether the Referee may know anything of this replica; False spares the first scan every lookup.
+        term: counts the Referee's runs; numbers of orders of an earlier term mean nothing any more.
+    """
+
+    def __init__(
+        self, driver: Driver, folder: str, hiding: Sequence[Filter], outbox: Outbox, told: Told, lookups: Lookups
+    ) -> None:
+        """`hiding`: the filters of the folder and of the replica."""
+        self.driver = driver
+        self.folder = folder
+        self.outbox = outbox
+        self.told = told
+        self.known = True
+        self.term = 0
+        self._lookups = lookups
+        self._filters = [one for one in hiding if one != _NO_FILTER]
+        self._lock = trio.Lock()
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    def hides(self, path: bytes, version: Version = NOTHING) -> str | None:
+        """Why the path, with this version, is not managed here; None: it is."""
+        for one in self._filters:
+            reason = filters.hides_path(one, path, version.kind) or filters.hides_version(one, path, version)
+            if reason is not None:
+                return reason
+        return None
+
+    async def stat(self, wanted: Sequence[bytes]) -> list[Entry | None]:
+        """What stands at each path, off the floor: where to look, not yet what to tell."""
+        return await self.driver.stat(self.folder, wanted) if wanted else []
+
+    async def rows(self, directories: Sequence[bytes], known: bool = True) -> list[dict[bytes, Known]]:
+        """For each directory, what the Referee knows in it or will know once it has heard everything, by path.
+
+        `known`: False where it knew nothing at all, so that it need not be asked.
+        """
+        if not known:
+            return [self.told.overlay(directory, ()) for directory in directories]
+        found: list[dict[bytes, Known]] = []
+        for start in range(0, len(directories), DIRECTORIES):
+            portion = directories[start : start + DIRECTORIES]
+            for directory, rows in zip(portion, await self._lookups.ask(self.folder, portion), strict=True):
+                for row in rows:
+                    _check(row, directory)
+                found.append(self.told.overlay(directory, rows))
+        self.told.purge(self._lookups.oldest_open)
+        return found
+
+    async def rows_below(self, directories: Sequence[bytes]) -> list[Known]:
+        """Every known row below these directories, those of a directory after the directory itself."""
+        found: list[Known] = []
+        level = list(directories)
+        while level:
+            rows = [row for known in await self.rows(level) for row in known.values()]
+            found += rows
+            level = [row.path for row in rows if row.version.kind is Kind.DIRECTORY]
+        return found
+
+    # --- telling ------------------------------------------------------------------------------------------------
+
+    async def tell(self, events: Sequence[Event], scanned: bool = False) -> None:
+        """Put events into the outbox that no look can confirm: what is hidden, the end of a scan."""
+        if events or scanned:
+            await self.outbox.room()
+            async with self._lock:
+                self.outbox.put(events, scanned)
+
+    async def tell_standing(
+        self, entries: Sequence[Entry], since: int, seen: Sequence[bytes] | None = None
+    ) -> list[bytes]:
+        """Tell what still stands as it was seen. Returns the other paths: they have to be looked at again.
+
+        `since`: the outbox's position when the look began: what an order made of it since then was told already.
+        `seen`: the tokens by which the things are known again, where a driver gave others to what it read just now
+        (it does so where its clock could not tell one more change apart).
+        """
+        if not entries:
+            return []
+        tokens = [entry.token for entry in entries] if seen is None else seen
+        await self.outbox.room()
+        async with self._lock:
+            now = await self.stat([entry.path for entry in entries])
+            events, doubtful = [], []
+            for entry, token, found in zip(entries, tokens, now, strict=True):
+                if found is None or found.trouble or found.kind is not entry.kind or found.token != token:
+                    doubtful.append(entry.path)
+                elif not self.told.says(found, since):
+                    version = attrs.evolve(found.version, digests={**found.version.digests, **entry.version.digests})
+                    events.append(Event(Seen.STANDS, entry.path, version, entry.token))
+            self.outbox.put(events)
+        return doubtful
+
+    async def tell_gone(self, gone: Sequence[bytes]) -> list[bytes]:
+        """Tell where nothing stands, positively. Returns the paths where something does."""
+        if not gone:
+            return []
+        await self.outbox.room()
+        async with self._lock:
+            now = await self.stat(gone)
+            self.outbox.put([Event(Seen.GONE, path) for path, seen in zip(gone, now, strict=True) if seen is None])
+        return [path for path, seen in zip(gone, now, strict=True) if seen is not None]
+
+    async def tell_moved(self, moves: Sequence[Move]) -> list[Move]:
+        """Tell moves: nothing stands at the old path, and at the new one what stood there. Returns the others."""
+        if not moves:
+            return []
+        await self.outbox.room()
+        async with self._lock:
+            now = await self.stat([*(m.row.path for m in moves), *(m.entry.path for m in moves)])
+            events, doubtful = [], []
+            for move, old, new in zip(moves, now[: len(moves)], now[len(moves) :], strict=True):
+                if old is not None or new is None or new.trouble or not self.same_thing(move.row, new):
+                    doubtful.append(move)
+                    continue
+                version = attrs.evolve(new.version, digests=move.row.version.digests)
+                events.append(Event(Seen.MOVED, new.path, version, new.token, source=move.row.path))
+            self.outbox.put(events)
+        return doubtful
+
+    def same_thing(self, row: Known, entry: Entry) -> bool:
+        """Whether the entry is the file of the row under another name, with the same content.
+
+        Never an empty file (they are all alike), and never what was not read yet: a move carries its digests on.
+        """
+        version = row.version
+        if version.kind is not Kind.FILE or entry.kind is not Kind.FILE or not version.size or not version.digests:
+            return False
+        identity = self.driver.identity_of(row.token)
+        return identity is not None and identity == self.driver.identity_of(entry.token)
+
+    # --- acting -------------------------------------------------------------------------------------------------
+
+    async def perform(
+        self,
+        orders: Sequence[Order],
+        staged: Mapping[int, Staged],
+        local: Mapping[int, Sequence[tuple[str, bytes, bytes]]],
+        postpone: frozenset[int],
+    ) -> list[Order]:
+        """Carry out orders and put what came of them into the outbox.
+
+        Returns those of the orders in `postpone` whose local sources had the content no more: they are not answered
+        yet, another source may have it.
+
+        Raises:
+            Unavailable: the replica's root is gone; nothing was told.
+        """
+        async with self._lock:
+            term = self.term
+            outcomes = await self.driver.perform(self.folder, orders, staged, local)
+            events: list[Event] = []
+            again: list[Order] = []
+            for order, outcome in zip(orders, outcomes, strict=True):
+                if order.number in postpone and _source_lost(outcome):
+                    again.append(order)
+                else:
+                    events += _answering(order, outcome)
+            if self.term != term:
+                events = [attrs.evolve(event, order=0) for event in events]
+            self.outbox.put(events)
+        return again
+
+
+def _check(row: Known, directory: bytes) -> None:
+    """A row's path is used on the service, so it must be one that lies where it was asked for."""
+    try:
+        if paths.parent(paths.checked(row.path)) == directory:
+            return
+    except paths.BadPath as error:
+        raise ProtocolError(f"in an Index: {error}") from None
+    raise ProtocolError(f"an Index has {paths.show(row.path)!r} in {paths.show(directory)!r}")
+
+
+def _source_lost(outcome: Sequence[Event]) -> bool:
+    return len(outcome) == 1 and outcome[0].seen is Seen.FAILED and outcome[0].trouble is Trouble.SOURCE_LOST
+
+
+def _answering(order: Order, outcome: Sequence[Event]) -> list[Event]:
+    """The outcome with exactly one answer in it, whatever the driver did: credit must come back."""
+    if sum(event.order == order.number for event in outcome) == 1:
+        return list(outcome)
+    told = [attrs.evolve(event, order=0) for event in outcome]
+    return [*told, refusal(order, Trouble.IO, "the driver did not tell what became of it")]
+
+
+def refusal(order: Order, trouble: Trouble, reason: str) -> Event:
+    """The answer to an order that was not carried out."""
+    return Event(Seen.FAILED, order.path, order=order.number, trouble=trouble, reason=reason)

@@ -1,0 +1,232 @@
+"""One replica's life in its driver: identified, welcomed, marked, observed, ordered about; and again from the beginning
+whenever its root goes away.
+
+The marker has two phases (S6). Before a `Hello` it says which generation is *pending*; the Referee commits that one,
+and on its `Welcome` the marker confirms it. So at any instant the generation in the store is one of the two in the
+marker, unless either of them was put back to an earlier time. A pending generation that was not confirmed is said
+again, never replaced by a higher one: the store may have it already. A new replica is marked once it was accepted, and
+then says Hello anew, so that the Referee knows its marker before anything is done with it.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import attrs
+import logbook
+import trio
+
+from onitu.model.errors import Unavailable
+from onitu.model.orders import Order
+from onitu.model.settings import Settings
+from onitu.wire.messages import Command, Expected, ReplicaState
+
+from .bell import Bell
+from .driver import Capabilities, Driver, Identity
+from .floor import Floor
+from .inbox import Inbox
+from .lookups import Lookups
+from .observer import Observer
+from .outbox import Outbox
+from .told import Told
+from .transfers import Transfers
+
+FIRST_RETRY = 1.0
+LAST_RETRY = 30.0
+"""Seconds between two looks for a root that is not there: at first, and at most."""
+POLL = 60.0
+"""Seconds between two scans of a service that cannot be watched, where its options do not say."""
+
+log = logbook.Logger("plug")
+
+
+class Replica:
+    """One folder on this service. `run` it; the session calls the rest, none of which waits.
+
+    Attributes:
+        state: what a `Hello` says of it; None: not looked at yet.
+        outbox: its events.
+        greet: set where a `Hello` is to be said anew; the session clears it.
+    """
+
+    def __init__(
+        self, driver: Driver, settings: Settings, service: str, folder: str, epoch: str, wake: Bell,
+        lookups: Lookups, transfers: Transfers,
+    ) -> None:  # fmt: skip
+        replica = settings.services[service].replicas[folder]
+        self.folder = folder
+        self.state: ReplicaState | None = None
+        self.greet = False
+        self._driver = driver
+        self._wake = wake
+        self._watch = settings.watch
+        self._lookups = lookups
+        self._told = Told()
+        self.outbox = Outbox(folder, epoch, self._told, wake.ring)
+        hiding = (settings.folders[folder].filter, replica.filter)
+        self._floor = Floor(driver, folder, hiding, self.outbox, self._told, lookups)
+        self._inbox = Inbox(self._floor, transfers, self._mark)
+        self._observer: Observer | None = None
+        self._poll = float(settings.services[service].options.get("poll", POLL) or POLL)
+        self._identity = Identity()
+        self._marking = trio.Lock()
+        self._expected: Expected | None = None
+        self._welcomed = Bell()
+        self._failing = trio.CancelScope()
+
+    @property
+    def looking(self) -> int:
+        """How much is still to be looked at before everything that was seen is in batches that were sent."""
+        return (self._observer.looking if self._observer is not None else 0) + self.outbox.unsent
+
+    # --- what the session says ----------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Before a `Hello`: see to it that the marker has a pending generation."""
+        if self.state is None or self.state.trouble or not self._identity.marker:
+            return
+        try:
+            async with self._marking:
+                if self._identity.pending <= self._identity.generation:
+                    await self._mark_as(attrs.evolve(self._identity, pending=self._identity.generation + 1))
+        except Unavailable as error:
+            self._say(trouble=str(error))
+            self._failing.cancel()
+
+    def welcome(self, expected: Expected, new_run: bool) -> None:
+        """The Referee's answer to the last `Hello`."""
+        if new_run:
+            self._floor.term += 1
+            self.outbox.forget_orders()
+        self.outbox.rewind(expected.number)
+        self._told.forget()
+        self._inbox.forget()
+        self._floor.known = expected.known > 0 or not self.outbox.empty
+        self._expected = expected
+        self._welcomed.ring()
+
+    def acknowledged(self, epoch: str, number: int) -> None:
+        """Batches up to `number` are committed."""
+        if self.outbox.acknowledged(epoch, number):
+            self._told.committed(self.outbox.committed, self._lookups.newest)
+            self._told.purge(self._lookups.oldest_open)
+
+    def orders(self, orders: tuple[Order, ...]) -> None:
+        """Orders came. While the replica cannot be used a new `Hello` is on its way, which makes the Referee forget
+        them."""
+        if self.state is not None and not self.state.trouble:
+            self._inbox.take(orders)
+
+    def command(self, command: Command) -> None:
+        """`rescan`, `pause`, `resume`."""
+        match command.what:
+            case "pause":
+                self._inbox.pause()
+            case "resume":
+                self._inbox.resume()
+            case "rescan" if self._observer is not None:
+                self._observer.rescan(command.directories)
+
+    # --- its life -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._identify()
+            try:
+                with trio.CancelScope() as self._failing:
+                    await self._live()
+            except* Unavailable as group:
+                self._say(trouble=_sentence(group))
+            finally:
+                self._observer = None
+                self._expected = None
+
+    async def _identify(self) -> None:
+        """Look for the root until it is there, ever more seldom, and say so."""
+        pause = FIRST_RETRY
+        while True:
+            try:
+                self._identity = await self._driver.identify(self.folder)
+                self._expected = None
+                self._say()
+                return
+            except Unavailable as error:
+                self._say(trouble=str(error))
+            await trio.sleep(pause)
+            pause = min(2 * pause, LAST_RETRY)
+
+    async def _live(self) -> None:
+        """Follow the Referee's answers: work while it accepts the replica."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                while self._expected is None:
+                    await self._welcomed.wait()
+                expected, self._expected = self._expected, None
+                if not expected.accepted:
+                    log.warning("{}: not accepted: {}", self.folder, expected.reason)
+                    nursery.cancel_scope.cancel()
+                    break
+                new = not self._identity.marker
+                await self._confirm(expected.generation)
+                if new:
+                    self._say()
+                elif self._observer is None:
+                    nursery.start_soon(self._work, expected.scan)
+                elif expected.scan:
+                    self._observer.rescan()
+        self._observer = None
+        while self._expected is None or not self._expected.accepted:
+            self._expected = None
+            await self._welcomed.wait()
+
+    async def _work(self, scan: bool) -> None:
+        self._observer = observer = Observer(self._floor, self._wake, self._poll)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._inbox.run)
+            await observer.run(self._watch, scan)
+
+    # --- the marker ---------------------------------------------------------------------------------------------
+
+    async def _confirm(self, generation: int) -> None:
+        """The Referee has committed this generation."""
+        async with self._marking:
+            if self._identity.marker:
+                await self._mark_as(Identity(self._identity.marker, generation, 0))
+            else:
+                await self._mark_as(Identity(uuid.uuid4().hex, generation, generation + 1))
+
+    async def _mark_as(self, identity: Identity) -> None:
+        await self._driver.mark(self.folder, identity)
+        self._identity = identity
+        if self.state is not None and not self.state.trouble:
+            self.state = _state(identity, self._driver.capabilities(self.folder))
+
+    def _say(self, trouble: str = "") -> None:
+        """The state changed: have a `Hello` said, unless the last one said just that."""
+        if trouble:
+            state = ReplicaState(trouble=trouble)
+            if state == self.state:
+                return
+            log.error("{}: {}", self.folder, trouble)
+        else:
+            state = _state(self._identity, self._driver.capabilities(self.folder))
+        self.state, self.greet = state, True
+        self._wake.ring()
+
+    def _mark(self, path: bytes) -> None:
+        if self._observer is not None:
+            self._observer.mark(path)
+
+
+def _state(identity: Identity, capabilities: Capabilities) -> ReplicaState:
+    able = {name: able for name, able in attrs.asdict(capabilities).items() if isinstance(able, bool)}
+    return ReplicaState(identity.marker, identity.generation, identity.pending, "", able)
+
+
+def _sentence(group: BaseExceptionGroup[Unavailable]) -> str:
+    """The text of the first error in a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)

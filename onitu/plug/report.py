@@ -1,0 +1,177 @@
+"""From findings to events: what was seen is paired into moves, read where its content is not known, confirmed, told.
+
+The order of the events makes each true when the Referee comes to it: directories before what is in them, moves before
+the deletions that they would look like, what is in a directory before its deletion, and what now stands in a
+directory's place after it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import attrs
+import trio
+
+from onitu.model.events import Event, Seen, Trouble
+from onitu.model.versions import Kind
+from onitu.wire.messages import Known
+
+from .driver import Entry
+from .floor import Floor, Move
+
+T = TypeVar("T")
+
+PORTION_FILES = 256
+"""Files that are read, or paths that are confirmed, at a time."""
+PORTION_BYTES = 8 << 20
+"""Bytes that are read at a time; a larger file is read alone."""
+
+RACY = 20_000_000
+"""Nanoseconds within which a file system's clock may give two changes one time. A file as young as that is read only
+after they have passed: then any later change shows in its token."""
+
+
+@attrs.define
+class Findings:
+    """What a look brought that is to be told.
+
+    Attributes:
+        since: the outbox's position when the look began.
+        stands: new or changed things.
+        replacing: things that stand where a directory was known.
+        missing: paths where something was known, or may have been, and nothing was seen; with its row, if there is one.
+        hidden: what is to be forgotten.
+    """
+
+    since: int = 0
+    stands: list[Entry] = attrs.field(factory=list)
+    replacing: list[Entry] = attrs.field(factory=list)
+    missing: dict[bytes, Known | None] = attrs.field(factory=dict)
+    hidden: list[Event] = attrs.field(factory=list)
+
+    def __len__(self) -> int:
+        return len(self.stands) + len(self.replacing) + len(self.missing) + len(self.hidden)
+
+    def miss(self, floor: Floor, rows: Iterable[Known]) -> None:
+        """Known rows that are to be looked for; not the hidden ones, whose absence says nothing."""
+        for row in rows:
+            if row.hidden or row.gone:
+                continue
+            reason = floor.hides(row.path, row.version)
+            if reason is None:
+                self.missing[row.path] = row
+            else:
+                self.hide(row.path, reason)
+
+    def hide(self, path: bytes, reason: str, trouble: Trouble = Trouble.NONE) -> None:
+        self.hidden.append(Event(Seen.HIDDEN, path, trouble=trouble, reason=reason))
+
+
+class Reporter:
+    """Tells findings of one replica."""
+
+    def __init__(self, floor: Floor, doubt: Callable[[bytes], None], clock: Callable[[], int] = time.time_ns) -> None:
+        """`doubt` is called with each path that is not any more as it was seen; `clock` is the wall clock."""
+        self._floor = floor
+        self.doubt = doubt
+        self._clock = clock
+        self._capabilities = floor.driver.capabilities(floor.folder)
+
+    async def report(self, findings: Findings) -> None:
+        """Tell everything in the findings that is still true. Raises `Unavailable`."""
+        moves, stands, missing = self._pair(findings)
+        directories = [entry for entry in stands if entry.kind is Kind.DIRECTORY]
+        await self._stand(sorted(directories, key=lambda entry: entry.path), findings.since)
+        for portion in _split(moves):
+            for move in await self._floor.tell_moved(portion):
+                self.doubt(move.row.path)
+                self.doubt(move.entry.path)
+        await self._read_and_stand([entry for entry in stands if entry.kind is not Kind.DIRECTORY], findings.since)
+        await self._floor.tell(findings.hidden)
+        for gone in _split(sorted(missing, reverse=True)):
+            for path in await self._floor.tell_gone(gone):
+                self.doubt(path)
+        await self._read_and_stand(findings.replacing, findings.since)
+
+    def _pair(self, findings: Findings) -> tuple[list[Move], list[Entry], list[bytes]]:
+        """Moves, what stands besides, and what is missing besides."""
+        floor = self._floor
+        lost: dict[bytes, Known] = {}
+        for row in findings.missing.values():
+            if row is not None and row.version.kind is Kind.FILE and (token := floor.driver.identity_of(row.token)):
+                lost.setdefault(token, row)
+        moves: list[Move] = []
+        rest: list[Entry] = []
+        for entry in findings.stands:
+            token = floor.driver.identity_of(entry.token) if lost and entry.kind is Kind.FILE else None
+            row = lost.get(token) if token is not None else None
+            if row is not None and token is not None and floor.same_thing(row, entry):
+                del lost[token]
+                moves.append(Move(row, entry))
+            else:
+                rest.append(entry)
+        moved = {move.row.path for move in moves}
+        return moves, rest, [path for path in findings.missing if path not in moved]
+
+    async def _stand(self, entries: Sequence[Entry], since: int) -> None:
+        for portion in _split(entries):
+            for path in await self._floor.tell_standing(portion, since):
+                self.doubt(path)
+
+    async def _read_and_stand(self, entries: Sequence[Entry], since: int) -> None:
+        """Read files whose digests nobody knows yet, portion by portion, and tell them."""
+        await self._stand([entry for entry in entries if not _to_read(entry)], since)
+        for portion in _portions([entry for entry in entries if _to_read(entry)]):
+            await self._let_time_pass(portion)
+            read = await self._floor.driver.fingerprint(self._floor.folder, portion)
+            whole: list[Entry] = []
+            tokens: list[bytes] = []
+            unreadable: list[Event] = []
+            for entry, seen in zip(portion, read, strict=True):
+                if seen is None:
+                    self.doubt(entry.path)
+                elif seen.trouble:
+                    unreadable.append(Event(Seen.HIDDEN, entry.path, trouble=seen.trouble, reason=seen.reason))
+                else:
+                    whole.append(seen)
+                    tokens.append(entry.token)
+            await self._floor.tell([event for event in unreadable if not self._floor.told.is_hidden(event.path)])
+            for path in await self._floor.tell_standing(whole, since, tokens):
+                self.doubt(path)
+
+    async def _let_time_pass(self, entries: Sequence[Entry]) -> None:
+        """Wait until a change after the read would get another time than the one that the files have now."""
+        granularity = self._capabilities.mtimes
+        if not granularity:
+            return
+        racy = max(RACY, min(granularity, 2_000_000_000))
+        now = self._clock()
+        ages = [now - entry.version.mtime for entry in entries]
+        youngest = min((age for age in ages if age >= 0), default=racy)
+        if youngest < racy:
+            await trio.sleep((racy - youngest) / 1e9)
+
+
+def _to_read(entry: Entry) -> bool:
+    return entry.kind is Kind.FILE and not entry.version.digests
+
+
+def _split(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), PORTION_FILES):
+        yield items[start : start + PORTION_FILES]
+
+
+def _portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Files to be read at a time."""
+    portion: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if portion and (len(portion) == PORTION_FILES or size + entry.version.size > PORTION_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(entry)
+        size += entry.version.size
+    if portion:
+        yield portion

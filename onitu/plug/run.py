@@ -1,0 +1,142 @@
+"""A driver's process: its driver, its sockets, its replicas, put together and taken apart in order."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import secrets
+from typing import Protocol
+
+import logbook
+import trio
+import zmq
+
+from onitu.model.errors import OnituError
+from onitu.wire.charter import Charter
+from onitu.wire.sockets import Kind, Options, Socket
+
+from .bell import Bell, Throttle
+from .driver import Driver
+from .lookups import Lookups
+from .peers import Peers
+from .replica import Replica
+from .serving import Serving, chunk_endpoint
+from .session import Session
+from .transfers import Transfers
+
+GROUP = "onitu.drivers"
+"""The entry point group in which drivers are found."""
+
+BUILT_IN = {
+    "local": "onitu.drivers.local:LocalDriver",
+    "local_storage": "onitu.drivers.local:LocalDriver",
+}
+"""Ours, so that they are found where Onitu is not installed."""
+
+FLUSH = 2.0
+"""Seconds that the last events have to reach the Referee when the driver is stopped."""
+
+log = logbook.Logger("plug")
+
+
+class Wire(Protocol):
+    """Where sockets come from: ZeroMQ, or a simulation's memory."""
+
+    def events(self) -> Socket:
+        """A DEALER to the Referee, named after the service."""
+
+    def chunks(self, service: str) -> Socket:
+        """A DEALER to where a service serves its chunks."""
+
+    def serve(self) -> Socket:
+        """The ROUTER where this service does."""
+
+
+class ZmqWire:
+    """ZeroMQ, as the charter says."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], charter: Charter) -> None:
+        self._context = context
+        self._charter = charter
+
+    def events(self) -> Socket:
+        options = Options(identity=self._charter.service.encode())
+        return Socket.connect(self._context, Kind.DEALER, self._charter.endpoints.events, options=options)
+
+    def chunks(self, service: str) -> Socket:
+        endpoint = chunk_endpoint(self._charter.endpoints.runtime, service)
+        return Socket.connect(self._context, Kind.DEALER, endpoint, options=Options(large=True))
+
+    def serve(self) -> Socket:
+        endpoint = chunk_endpoint(self._charter.endpoints.runtime, self._charter.service)
+        return Socket.bind(self._context, Kind.ROUTER, endpoint)
+
+
+def load_driver(name: str) -> type[Driver]:
+    """The class of a driver. Raises `OnituError` where there is none of that name, or it cannot be loaded."""
+    found = {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
+    where = found.get(name) or BUILT_IN.get(name)
+    if where is None:
+        known = ", ".join(sorted({*found, *BUILT_IN}))
+        raise OnituError(f"there is no driver {name!r}; there are {known}")
+    module, _, attribute = where.partition(":")
+    try:
+        loaded = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise OnituError(f"the driver {name!r} cannot be loaded from {where}: {error}") from error
+    if not (isinstance(loaded, type) and issubclass(loaded, Driver)):
+        raise OnituError(f"the driver {name!r} is no driver: {where} is not a class that implements Driver")
+    return loaded
+
+
+async def main(charter: Charter) -> None:
+    """The process of one driver, until cancelled."""
+    service = charter.settings.services[charter.service]
+    roots = {folder: replica.path for folder, replica in service.replicas.items()}
+    driver = load_driver(service.driver)(service.name, service.options, roots)
+    with zmq.Context() as context:
+        async with driver.open():
+            await run(charter, driver, ZmqWire(context, charter))
+
+
+async def run(charter: Charter, driver: Driver, wire: Wire) -> None:
+    """Run an open driver until cancelled: then the batch of orders under way is finished, and its events are sent.
+
+    The replicas stop first; the session and the serving of chunks go on until the last events are committed.
+    """
+    service = charter.settings.services[charter.service]
+    epoch = secrets.token_hex(8)
+    counters: dict[str, int] = {}
+    wake = Bell()
+    lookups = Lookups(wake.ring)
+    peers = Peers(wire.chunks)
+    rate = float(service.options.get("bandwidth", 0) or 0)
+    transfers = Transfers(charter.settings, service.name, peers, Throttle(rate), counters)
+    serving = Serving(driver, service.replicas, Throttle(rate), counters)
+    chunks = chunk_endpoint(charter.endpoints.runtime, service.name)
+    session = Session(service.name, epoch, wire.events, chunks, wake, lookups, counters)
+    session.replicas = {
+        folder: Replica(driver, charter.settings, service.name, folder, epoch, wake, lookups, transfers)
+        for folder in service.replicas
+    }
+    connections = trio.CancelScope(shield=True)
+
+    async def connect(task_status: trio.TaskStatus[None]) -> None:
+        with connections:
+            async with wire.serve() as socket, trio.open_nursery() as nursery:
+                await nursery.start(peers.run)
+                nursery.start_soon(serving.run, socket)
+                nursery.start_soon(session.run)
+                task_status.started()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(connect)
+        try:
+            async with trio.open_nursery() as lives:
+                for replica in session.replicas.values():
+                    lives.start_soon(replica.run)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH):
+                await session.flushed()
+            connections.cancel()
+            log.info("{}: {}", service.name, ", ".join(f"{k} {v}" for k, v in counters.items()) or "nothing moved")

@@ -1,0 +1,162 @@
+"""The scan: what stands in a tree, compared with what the Referee knows of it.
+
+Directories are listed many at a time, in sorted order, while the rows of the same directories are fetched. What the
+Referee knows already costs nothing more. Promises:
+
+- a path is missing only where the listing of its directory was complete, and gone only if a look on the floor then says
+  so; an incomplete listing concludes nothing of what is below it;
+- what is hidden is forgotten, never missing;
+- findings are kept back, up to a limit, so that a name that vanished and one that appeared are told as a move. Where
+  the Referee knows nothing there can be no move, and everything is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from onitu.model import paths
+from onitu.model.errors import Unavailable
+from onitu.model.events import Trouble
+from onitu.model.versions import Kind
+from onitu.wire.messages import Known
+
+from .driver import Entry, Listing
+from .floor import DIRECTORIES, Floor
+from .report import Findings, Reporter
+from .told import agrees
+
+KEPT_BACK = 50_000
+"""Findings that wait for their move's other half; beyond, they are told as they come."""
+
+
+class Scan:
+    """One scan. Make a new one for each."""
+
+    def __init__(self, floor: Floor, reporter: Reporter, known: bool = True) -> None:
+        """`known`: whether the Referee may know anything of this replica."""
+        self._floor = floor
+        self._reporter = reporter
+        self._modes = floor.driver.capabilities(floor.folder).modes
+        self._known = known
+        self._stream = not known
+        self._findings = Findings(floor.outbox.position)
+        self._hidden: dict[bytes, Entry] = {}
+
+    async def run(self, roots: Sequence[bytes], findings: Findings | None = None) -> None:
+        """Scan everything below these directories (not their own entries), and tell it together with `findings`.
+
+        Raises:
+            Unavailable: the root is not there, or cannot be listed whole; what was told by then is true.
+        """
+        if findings is not None:
+            self._findings = findings
+        waiting = sorted(roots, reverse=True)
+        while waiting:
+            portion = [waiting.pop() for _ in range(min(DIRECTORIES, len(waiting)))]
+            below: list[bytes] = []
+            for listing, known in zip(*await self._look(portion), strict=True):
+                below += await self._merge(listing, known)
+            waiting += sorted(below, reverse=True)
+            if self._stream or len(self._findings) >= KEPT_BACK:
+                self._stream = True
+                await self._flush()
+        await self._flush()
+
+    async def _flush(self) -> None:
+        findings, self._findings = self._findings, Findings(self._floor.outbox.position)
+        await self._reporter.report(findings)
+
+    async def _look(self, directories: Sequence[bytes]) -> tuple[list[Listing], list[dict[bytes, Known]]]:
+        """Listings and rows of the same directories, fetched at the same time."""
+        rows: list[dict[bytes, Known]] = []
+
+        async def fetch() -> None:
+            rows.extend(await self._floor.rows(directories, self._known))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetch)
+            listings = await self._floor.driver.scan(self._floor.folder, directories)
+        return listings, rows
+
+    async def _merge(self, listing: Listing, known: dict[bytes, Known]) -> list[bytes]:
+        """Compare one directory; returns the directories in it that are to be scanned."""
+        directory = listing.directory
+        if directory == paths.ROOT and (listing.missing or not listing.complete):
+            raise Unavailable(listing.reason or "the replica's root cannot be listed")
+        if listing.missing:
+            self._reporter.doubt(directory)
+            return []
+        self._unhide(listing)
+        below = []
+        for entry in listing.entries:
+            if await self._entry(entry, known.pop(entry.path, None)):
+                below.append(entry.path)
+        if listing.complete:
+            for row in known.values():
+                await self._absent(row)
+        return below
+
+    def _unhide(self, listing: Listing) -> None:
+        """A directory that was hidden because it could not be read: told again once it can, not at each try."""
+        before = self._hidden.pop(listing.directory, None)
+        if listing.complete:
+            if before is not None:
+                self._findings.stands.append(before)
+        elif before is None and not self._floor.told.is_hidden(listing.directory):
+            self._findings.hide(listing.directory, listing.reason or "the directory cannot be read", Trouble.DENIED)
+
+    async def _entry(self, entry: Entry, row: Known | None) -> bool:
+        """Something that stands; whether to look into it."""
+        findings = self._findings
+        reason = self._floor.hides(entry.path, entry.version)
+        if reason is not None:
+            await self._hide(row, reason)
+            return False
+        if entry.trouble:
+            if row is None or not row.hidden:
+                findings.hide(entry.path, entry.reason, entry.trouble)
+            return False
+        directory = entry.kind is Kind.DIRECTORY
+        if row is None:
+            findings.stands.append(entry)
+        elif row.version.kind is Kind.DIRECTORY and not directory:
+            findings.miss(self._floor, await self._floor.rows_below([entry.path]))
+            findings.replacing.append(entry)
+        elif directory and row.hidden and row.version.kind is Kind.DIRECTORY:
+            self._hidden[entry.path] = entry
+        elif not agrees(row, entry, self._modes) or row.hidden or row.gone:
+            findings.stands.append(_with_digests(entry, row))
+        return directory
+
+    async def _absent(self, row: Known) -> None:
+        """Something that is known, and not in a complete listing."""
+        reason = self._floor.hides(row.path, row.version)
+        if reason is not None:
+            await self._hide(row, reason)
+            return
+        if row.gone:
+            return
+        if row.version.kind is Kind.DIRECTORY:
+            self._findings.miss(self._floor, await self._floor.rows_below([row.path]))
+        # One that was hidden and is not any more is told too: then it is forgotten, and can come back (S4).
+        self._findings.missing[row.path] = row
+
+    async def _hide(self, row: Known | None, reason: str) -> None:
+        """A known path that the rules hide is forgotten with everything below it, whether it stands or not."""
+        if row is None or row.hidden:
+            return
+        if row.version.kind is Kind.DIRECTORY:
+            for inner in reversed(await self._floor.rows_below([row.path])):
+                if not inner.hidden:
+                    self._findings.hide(inner.path, reason)
+        self._findings.hide(row.path, reason)
+
+
+def _with_digests(entry: Entry, row: Known) -> Entry:
+    """What only has to be told again need not be read again."""
+    if row.token != entry.token or row.version.kind is not entry.kind or row.version.size != entry.version.size:
+        return entry
+    return attrs.evolve(entry, version=attrs.evolve(entry.version, digests=row.version.digests))

@@ -1,0 +1,117 @@
+"""What was told of each path lately: what the Referee will know of this service once it has heard everything.
+
+An `Index` shows what the Referee knew when it answered. Events that were still on their way then are missing in it, and
+a conclusion from such a row would be wrong: a directory that was reported gone, and stands again, would look as if
+nothing had happened. So what was told is laid over the rows until no answer can be older than it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+
+from onitu.model import paths
+from onitu.model.events import Event, Seen
+from onitu.model.versions import NOTHING, Kind
+from onitu.wire.messages import Known
+
+from .driver import Entry
+
+REMEMBERED = 20_000
+"""Paths whose last report is remembered, so that the echo of an order or a second hint costs one stat only."""
+
+
+class Told:
+    """One folder's events, by path."""
+
+    def __init__(self) -> None:
+        self._latest: OrderedDict[bytes, tuple[int, Known | None]] = OrderedDict()
+        self._recent: dict[bytes, dict[bytes, tuple[int, Known | None]]] = {}
+        self._order: deque[tuple[int, bytes]] = deque()
+        self._fences: deque[tuple[int, int]] = deque()
+
+    def note(self, event: Event, position: int) -> None:
+        """An event entered the outbox, as the `position`th of all."""
+        for path, known in _effects(event):
+            self._latest[path] = (position, known)
+            self._latest.move_to_end(path)
+            if len(self._latest) > REMEMBERED:
+                self._latest.popitem(last=False)
+            self._recent.setdefault(paths.parent(path), {})[path] = (position, known)
+            self._order.append((position, path))
+
+    def says(self, entry: Entry, since: int = 0) -> bool:
+        """Whether exactly this was the last that was told of its path, and after the event at position `since`."""
+        position, known = self._latest.get(entry.path, (0, None))
+        return known is not None and position > since and not known.hidden and agrees(known, entry)
+
+    def says_gone(self, path: bytes) -> bool:
+        """Whether the last that was told of the path is that nothing stands there."""
+        return path in self._latest and self._latest[path][1] is None
+
+    def is_hidden(self, path: bytes) -> bool:
+        """Whether the last that was told of the path is that it is hidden."""
+        _, known = self._latest.get(path, (0, None))
+        return known is not None and known.hidden
+
+    def kind(self, path: bytes) -> Kind | None:
+        """What was told to stand at the path; None: nothing was told lately, or that it is gone."""
+        _, known = self._latest.get(path, (0, None))
+        return known.version.kind if known is not None and not known.hidden else None
+
+    def overlay(self, directory: bytes, rows: Iterable[Known]) -> dict[bytes, Known]:
+        """The rows of one directory of an Index, with what was told since, by path."""
+        known = {row.path: row for row in rows}
+        for path, (_, telling) in self._recent.get(directory, {}).items():
+            if telling is None:
+                known.pop(path, None)
+            elif not telling.hidden:
+                known[path] = telling
+            elif path in known:
+                row = known[path]
+                known[path] = Known(row.path, row.token, row.version, hidden=True)
+        return known
+
+    def committed(self, position: int, newest_lookup: int) -> None:
+        """All up to `position` is in the Referee's store; only answers up to `newest_lookup` may be older."""
+        self._fences.append((newest_lookup, position))
+
+    def purge(self, oldest_open: int | None) -> None:
+        """Drop what no answer can be older than. `oldest_open`: the first lookup without an answer yet."""
+        while self._fences and (oldest_open is None or self._fences[0][0] < oldest_open):
+            _, position = self._fences.popleft()
+            while self._order and self._order[0][0] <= position:
+                self._drop(*self._order.popleft())
+
+    def forget(self) -> None:
+        """A new Welcome: what the Referee heard before may be lost with its state. What is on its way stays."""
+        self._latest.clear()
+
+    def _drop(self, position: int, path: bytes) -> None:
+        directory = paths.parent(path)
+        siblings = self._recent.get(directory, {})
+        if path in siblings and siblings[path][0] <= position:
+            del siblings[path]
+            if not siblings:
+                del self._recent[directory]
+
+
+def agrees(known: Known, entry: Entry, modes: bool = True) -> bool:
+    """Whether the entry is what is known already. `modes`: whether the service keeps permission bits."""
+    if known.version.kind is not entry.kind or known.token != entry.token:
+        return False
+    return entry.kind is not Kind.DIRECTORY or not modes or known.version.mode == entry.version.mode
+
+
+def _effects(event: Event) -> list[tuple[bytes, Known | None]]:
+    """What the event says of paths; None: nothing stands there."""
+    match event.seen:
+        case Seen.FAILED:
+            return []
+        case Seen.HIDDEN:
+            return [(event.path, Known(event.path, b"", NOTHING, hidden=True))]
+        case Seen.GONE:
+            return [(event.path, None)]
+    effects: list[tuple[bytes, Known | None]] = [(event.source, None)] if event.source else []
+    stands = event.version.exists
+    return [*effects, (event.path, Known(event.path, event.token, event.version) if stands else None)]

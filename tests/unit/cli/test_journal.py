@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from typing import Any
+
+from onitu.cli.journal import FEW, Follower
+
+
+class Journal:
+    """As the Referee answers: newest first, at most as many as asked for."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+
+    def add(self, count: int) -> None:
+        for _ in range(count):
+            number = len(self.entries)
+            self.entries.append({"folder": "f", "id": f"{number}-0", "time": 1000.0 + number})
+
+    async def ask(self, limit: int) -> list[dict[str, Any]]:
+        return self.entries[::-1][:limit]
+
+
+async def test_every_entry_is_given_once_and_in_order_also_after_a_burst() -> None:
+    journal = Journal()
+    follower = Follower(journal.ask)
+    given = []
+    for burst in (3, 0, FEW * 25, 1, FEW, 2):
+        journal.add(burst)
+        given += await follower.new()
+    assert given == journal.entries
+
+
+async def test_what_is_older_than_the_beginning_is_not_given() -> None:
+    journal = Journal()
+    journal.add(FEW * 3)
+    follower = Follower(journal.ask, since=1000.0 + FEW * 3 - 2)
+    assert await follower.new() == journal.entries[-2:]

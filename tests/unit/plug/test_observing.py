@@ -1,0 +1,332 @@
+"""What a plug tells of what it sees."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.lowlevel
+
+from onitu.model.events import Seen, Trouble
+from onitu.model.settings import Filter
+from onitu.plug.driver import Hint, HintKind
+
+from .kit import put, stage
+
+
+async def test_a_first_scan_tells_everything_without_a_lookup(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a/b/c", b"content")
+        at.driver.write(b"top", b"more")
+        await at.started()
+        assert sorted(at.referee.seen(Seen.STANDS)) == [b"a", b"a/b", b"a/b/c", b"top"]
+        told = at.referee.seen(Seen.STANDS)
+        assert told.index(b"a") < told.index(b"a/b") < told.index(b"a/b/c")
+        assert at.referee.rows[b"top"].version.digests["blake3"]
+        assert not at.referee.lookups
+
+
+async def test_a_scan_of_what_is_known_says_and_reads_nothing(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a/b", b"content")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"a", b"a/b")}
+        await at.started()
+        assert at.referee.events == []
+        assert "read" not in at.driver.counts
+
+
+async def test_a_changed_file_is_read_and_told(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"old")
+        at.driver.write(b"b", b"same")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"a", b"b")}
+        at.driver.write(b"a", b"new content")
+        await at.started()
+        (event,) = at.referee.events
+        assert (event.seen, event.path, event.version.size) == (Seen.STANDS, b"a", 11)
+        assert at.driver.counts["read"] == 1
+
+
+async def test_what_a_complete_listing_lacks_is_gone(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"1")
+        at.driver.write(b"b", b"2")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"a", b"b")}
+        at.driver.remove(b"a")
+        await at.started()
+        assert [(e.seen, e.path) for e in at.referee.events] == [(Seen.GONE, b"a")]
+
+
+async def test_a_vanished_directory_goes_with_all_that_was_known_in_it_the_inner_first(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"d/e/f", b"1")
+        at.driver.write(b"keep", b"2")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"d", b"d/e", b"d/e/f", b"keep")}
+        at.driver.remove(b"d")
+        await at.started()
+        assert at.referee.seen(Seen.GONE) == [b"d/e/f", b"d/e", b"d"]
+
+
+async def test_a_renamed_file_is_told_as_a_move_and_not_read(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"content")
+        at.referee.rows = {b"a": at.driver.known(b"a")}
+        at.driver.rename(b"a", b"z")
+        await at.started()
+        (event,) = at.referee.events
+        assert (event.seen, event.path, event.source) == (Seen.MOVED, b"z", b"a")
+        assert event.version.digests
+        assert "read" not in at.driver.counts
+
+
+async def test_an_empty_file_is_never_taken_for_a_move(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"")
+        at.referee.rows = {b"a": at.driver.known(b"a")}
+        at.driver.rename(b"a", b"z")
+        await at.started()
+        assert [(e.seen, e.path) for e in at.referee.events] == [(Seen.STANDS, b"z"), (Seen.GONE, b"a")]
+
+
+async def test_an_incomplete_listing_concludes_nothing_of_what_is_below(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"d/e/f", b"1")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"d", b"d/e", b"d/e/f")}
+        at.driver.incomplete.add(b"d")
+        await at.started()
+        (event,) = at.referee.events
+        assert (event.seen, event.path, event.trouble) == (Seen.HIDDEN, b"d", Trouble.DENIED)
+
+
+async def test_a_directory_that_cannot_be_read_is_told_once_and_again_when_it_can(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"d/e", b"1")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"d", b"d/e")}
+        at.driver.incomplete.add(b"d")
+        await at.started()
+        await at.hint(Hint(HintKind.OVERFLOW))
+        await at.referee.until(lambda: at.referee.scans == 2)
+        assert at.referee.seen(Seen.HIDDEN) == [b"d"]
+        at.driver.incomplete.clear()
+        await at.hint(Hint(HintKind.OVERFLOW))
+        await at.referee.until(lambda: at.referee.scans == 3)
+        assert at.referee.seen(Seen.STANDS) == [b"d"]
+
+
+async def test_a_root_that_cannot_be_listed_is_unavailable_and_nothing_is_gone(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"1")
+        at.referee.rows = {b"a": at.driver.known(b"a")}
+        at.driver.incomplete.add(b"")
+        at.start()
+        await at.referee.until(lambda: any(h.replicas["docs"].trouble for h in at.referee.hellos))
+        assert at.referee.events == []
+
+
+async def test_what_the_rules_hide_is_forgotten_and_never_gone(runtime: str) -> None:
+    async with stage(runtime, Filter(blacklist=("Private/", "*.bak"))) as at:
+        at.driver.write(b"Private/x", b"1")
+        at.driver.write(b"a.bak", b"2")
+        at.driver.write(b"b.bak", b"3")
+        at.driver.write(b"unknown.bak", b"4")
+        at.referee.rows = {p: at.driver.known(p) for p in (b"Private", b"Private/x", b"a.bak", b"b.bak")}
+        at.driver.remove(b"b.bak")
+        at.driver.remove(b"Private/x")
+        await at.started()
+        assert {e.seen for e in at.referee.events} == {Seen.HIDDEN}
+        assert sorted(e.path for e in at.referee.events) == [b"Private", b"Private/x", b"a.bak", b"b.bak"]
+        await at.hint(Hint(HintKind.OVERFLOW))
+        await at.referee.until(lambda: at.referee.scans == 2)
+        assert len(at.referee.events) == 4
+
+
+async def test_hidden_rows_in_a_vanished_directory_are_not_gone(runtime: str) -> None:
+    async with stage(runtime, Filter(blacklist=("*.bak",))) as at:
+        at.driver.write(b"d/a.bak", b"1")
+        at.driver.write(b"d/b", b"2")
+        at.driver.write(b"keep", b"3")
+        at.referee.rows = {p: at.driver.known(p) for p in (b"d", b"d/a.bak", b"d/b", b"keep")}
+        at.driver.remove(b"d")
+        await at.started()
+        assert at.referee.seen(Seen.HIDDEN) == [b"d/a.bak"]
+        assert at.referee.seen(Seen.GONE) == [b"d/b", b"d"]
+
+
+async def test_a_file_in_a_directorys_place_is_told_after_what_was_in_the_directory(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"d/e", b"1")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"d", b"d/e")}
+        at.driver.remove(b"d")
+        at.driver.write(b"d", b"a file now")
+        await at.started()
+        assert [(e.seen, e.path) for e in at.referee.events] == [(Seen.GONE, b"d/e"), (Seen.STANDS, b"d")]
+
+
+async def test_a_hint_is_followed_by_a_look(runtime: str) -> None:
+    async with stage(runtime) as at:
+        await at.started()
+        at.driver.write(b"a", b"1")
+        await at.hint(Hint(HintKind.CHANGED, b"a"))
+        await at.referee.until(lambda: at.referee.seen(Seen.STANDS) == [b"a"])
+        at.driver.remove(b"a")
+        await at.hint(Hint(HintKind.CHANGED, b"a"))
+        await at.referee.until(lambda: at.referee.seen(Seen.GONE) == [b"a"])
+        await at.referee.until(lambda: at.referee.busy[-1] == 0)
+
+
+async def test_a_file_that_is_replaced_by_way_of_a_deletion_is_never_gone(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"1")
+        await at.started()
+        at.driver.remove(b"a")
+        before = at.driver.counts["stat"]
+        await at.hint(Hint(HintKind.CHANGED, b"a"))
+        with trio.fail_after(5):
+            while at.driver.counts["stat"] == before:
+                await trio.lowlevel.checkpoint()
+        at.driver.write(b"a", b"2")
+        await at.hint(Hint(HintKind.CHANGED, b"a"))
+        await at.referee.until(lambda: len(at.referee.seen(Seen.STANDS)) == 2)
+        assert not at.referee.seen(Seen.GONE)
+
+
+async def test_a_renamed_directory_moves_its_files(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"d/e/f", b"1")
+        at.driver.write(b"d/g", b"2")
+        await at.started()
+        at.referee.events.clear()
+        read = at.driver.counts["read"]
+        at.driver.rename(b"d", b"n")
+        await at.hint(Hint(HintKind.MOVED, b"n", b"d", directory=True))
+        await at.referee.until(lambda: b"d" in at.referee.seen(Seen.GONE))
+        told = [(e.seen, e.path) for e in at.referee.events]
+        assert told[:2] == [(Seen.STANDS, b"n"), (Seen.STANDS, b"n/e")]
+        assert sorted(told[2:4]) == [(Seen.MOVED, b"n/e/f"), (Seen.MOVED, b"n/g")]
+        assert told[4:] == [(Seen.GONE, b"d/e"), (Seen.GONE, b"d")]
+        assert at.driver.counts["read"] == read
+
+
+async def test_an_overflow_costs_a_full_scan(runtime: str) -> None:
+    async with stage(runtime) as at:
+        await at.started()
+        at.driver.write(b"unseen", b"1")
+        await at.hint(Hint(HintKind.OVERFLOW))
+        await at.referee.until(lambda: at.referee.scans == 2)
+        assert at.referee.seen(Seen.STANDS) == [b"unseen"]
+
+
+async def test_a_file_that_changes_while_it_is_read_is_told_as_what_it_became(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"old")
+
+        def change() -> None:
+            at.driver.before_fingerprint = None
+            at.driver.write(b"a", b"new one")
+
+        at.driver.before_fingerprint = change
+        await at.started()
+        assert [e.version.size for e in at.referee.events] == [7]
+
+
+async def test_an_observation_that_an_order_overtook_is_never_told_after_it(runtime: str) -> None:
+    async with stage(runtime) as at:
+        peer = at.peer("p1", b"ordered")
+        at.driver.write(b"a", b"by a user")
+        stands = at.driver.entry(b"a")
+        assert stands is not None
+        at.driver.before_perform = lambda: None
+        reading = trio.Event()
+        original = at.driver.fingerprint
+
+        async def slow(folder, entries):  # type: ignore[no-untyped-def]
+            found = await original(folder, entries)
+            if not at.driver.performed:
+                await at.referee.order(put(1, b"a", b"ordered", "p1", expect=stands.token))
+                reading.set()
+                with trio.fail_after(5):
+                    while not at.driver.performed:
+                        await trio.lowlevel.checkpoint()
+            return found
+
+        at.driver.fingerprint = slow  # type: ignore[method-assign]
+        await at.started()
+        assert peer.fetched
+        kinds = [(e.seen, e.version.size) for e in at.referee.events if e.path == b"a"]
+        assert kinds[0] == (Seen.DONE, 7)
+        assert all(size == 7 for _, size in kinds)
+
+
+async def test_the_echo_of_an_order_is_not_told(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.peer("p1", b"ordered")
+        await at.started()
+        await at.referee.order(put(1, b"a", b"ordered", "p1"))
+        await at.referee.until(lambda: at.referee.answer(1))
+        read = at.driver.counts.get("read", 0)
+        await at.hint(Hint(HintKind.CHANGED, b"a"))
+        at.driver.write(b"b", b"marker")
+        await at.hint(Hint(HintKind.CHANGED, b"b"))
+        await at.referee.until(lambda: b"b" in at.referee.rows)
+        assert [e.seen for e in at.referee.events if e.path == b"a"] == [Seen.DONE]
+        assert at.driver.counts["read"] == read + 1
+
+
+async def test_a_stale_row_does_not_hide_a_directory_that_came_back(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"d/e", b"1")
+        await at.started()
+        at.referee.acks = at.referee.learns = False
+        at.driver.remove(b"d")
+        await at.hint(Hint(HintKind.CHANGED, b"d", directory=True))
+        await at.referee.until(lambda: b"d" in at.referee.seen(Seen.GONE))
+        at.driver.write(b"d/e", b"1")
+        at.referee.events.clear()
+        await at.hint(Hint(HintKind.OVERFLOW))
+        await at.referee.until(lambda: at.referee.scans == 2)
+        assert b"d" in at.referee.seen(Seen.STANDS)
+
+
+async def test_a_lost_root_is_trouble_and_its_return_a_full_scan(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onitu.plug.replica.FIRST_RETRY", 0.01)
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"1")
+        await at.started()
+        at.driver.unavailable = "it is not mounted"
+        at.driver.things.clear()
+        await at.hint(Hint(HintKind.LOST))
+        await at.referee.until(lambda: at.referee.hellos[-1].replicas["docs"].trouble)
+        at.driver.unavailable = ""
+        at.driver.write(b"a", b"1")
+        await at.referee.until(lambda: at.referee.scans == 2)
+        assert not at.referee.seen(Seen.GONE)
+
+
+async def test_an_unreadable_thing_is_hidden_and_blocks_nothing_else(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"1")
+        at.driver.write(b"b", b"2")
+        at.referee.rows = {b"a": at.driver.known(b"a")}
+        entry = at.driver.entry
+
+        def troubled(path: bytes):  # type: ignore[no-untyped-def]
+            import attrs
+
+            found = entry(path)
+            if path != b"a" or found is None:
+                return found
+            return attrs.evolve(found, trouble=Trouble.UNSUPPORTED, reason="it is a socket")
+
+        at.driver.entry = troubled  # type: ignore[method-assign]
+        await at.started()
+        assert sorted((e.seen, e.path) for e in at.referee.events) == [(Seen.STANDS, b"b"), (Seen.HIDDEN, b"a")]
+
+
+async def test_a_hidden_row_that_is_hidden_no_more_is_told_again_without_a_read(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"1")
+        at.referee.rows = {b"a": at.driver.known(b"a", hidden=True)}
+        await at.started()
+        (event,) = at.referee.events
+        assert event.seen is Seen.STANDS
+        assert event.version.digests
+        assert "read" not in at.driver.counts

@@ -1,0 +1,64 @@
+"""What was told lately, laid over the rows of an Index."""
+
+from __future__ import annotations
+
+from onitu.model.events import Event, Seen
+from onitu.model.versions import Kind, Version
+from onitu.plug.told import Told
+from onitu.wire.messages import Known
+
+FILE = Version(Kind.FILE, 1)
+
+
+def row(path: bytes, token: bytes) -> Known:
+    return Known(path, token, FILE)
+
+
+def test_what_was_told_after_the_answer_wins() -> None:
+    told = Told()
+    told.note(Event(Seen.GONE, b"d/a"), 1)
+    told.note(Event(Seen.STANDS, b"d/b", FILE, b"new"), 2)
+    known = told.overlay(b"d", [row(b"d/a", b"t"), row(b"d/b", b"old"), row(b"d/c", b"t")])
+    assert {path: known[path].token for path in known} == {b"d/b": b"new", b"d/c": b"t"}
+
+
+def test_a_committed_event_counts_until_every_older_question_is_answered() -> None:
+    told = Told()
+    told.note(Event(Seen.GONE, b"a"), 1)
+    told.committed(1, newest_lookup=7)
+    told.purge(oldest_open=7)
+    assert told.overlay(b"", [row(b"a", b"t")]) == {}
+    told.purge(oldest_open=8)
+    assert b"a" in told.overlay(b"", [row(b"a", b"t")])
+
+
+def test_a_later_event_of_the_path_outlives_the_purge_of_an_earlier_one() -> None:
+    told = Told()
+    told.note(Event(Seen.STANDS, b"a", FILE, b"1"), 1)
+    told.note(Event(Seen.GONE, b"a"), 2)
+    told.committed(1, newest_lookup=0)
+    told.purge(None)
+    assert told.overlay(b"", [row(b"a", b"1")]) == {}
+
+
+def test_a_move_empties_its_source() -> None:
+    told = Told()
+    told.note(Event(Seen.MOVED, b"b", FILE, b"t", source=b"a"), 1)
+    known = told.overlay(b"", [row(b"a", b"t")])
+    assert list(known) == [b"b"]
+    assert told.says_gone(b"a")
+
+
+def test_hidden_marks_a_known_row_and_makes_none() -> None:
+    told = Told()
+    told.note(Event(Seen.HIDDEN, b"a"), 1)
+    told.note(Event(Seen.HIDDEN, b"b"), 2)
+    known = told.overlay(b"", [row(b"a", b"t")])
+    assert known[b"a"].hidden
+    assert b"b" not in known
+
+
+def test_a_failed_order_changes_nothing() -> None:
+    told = Told()
+    told.note(Event(Seen.FAILED, b"a", order=1), 1)
+    assert told.overlay(b"", [row(b"a", b"t")])[b"a"].token == b"t"
