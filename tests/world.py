@@ -190,14 +190,10 @@ class World:
             if order.keep in place.tree:
                 return [self._found(place, order.path, order.number), self._found(place, order.keep)]
             place.tree[order.keep] = Thing(thing.version, self.token())
-            held = order.held
-            assert held is not None
-            more.append(Event(Seen.DONE, order.keep, held, place.tree[order.keep].token))
+            more.append(self._found(place, order.keep))
         token = b"directory" if order.version.kind is Kind.DIRECTORY else self.token()
         place.tree[order.path] = Thing(attrs.evolve(order.version, service="", seq=0), token)
-        done = [*more, Event(Seen.DONE, order.path, order.version, token, order=order.number)]
-        self.random.shuffle(done)
-        return done
+        return [*more, Event(Seen.DONE, order.path, order.version, token, order=order.number)]
 
     def _parents(self, place: Replicated, path: bytes, more: list[Event]) -> bool:
         for directory in reversed(paths.ancestors(path)):

@@ -222,11 +222,23 @@ def _source_lost(outcome: Sequence[Event]) -> bool:
 
 
 def _answering(order: Order, outcome: Sequence[Event]) -> list[Event]:
-    """The outcome with exactly one answer in it, whatever the driver did: credit must come back."""
-    if sum(event.order == order.number for event in outcome) == 1:
-        return list(outcome)
-    told = [attrs.evolve(event, order=0) for event in outcome]
-    return [*told, refusal(order, Trouble.IO, "the driver did not tell what became of it")]
+    """The outcome with exactly one answer in it, whatever the driver did: credit must come back.
+
+    The answer comes last, so that where a displaced value went is told before what took its place; and what came out
+    beside the order is an observation, whatever the driver calls it (S1).
+    """
+    answers = [event for event in outcome if event.order == order.number]
+    beside = [_observed(event) for event in outcome if event.order != order.number]
+    if len(answers) != 1:
+        beside += [attrs.evolve(_observed(event), order=0) for event in answers]
+        answers = [refusal(order, Trouble.IO, "the driver did not tell what became of it")]
+    return beside + answers
+
+
+def _observed(event: Event) -> Event:
+    if event.seen is not Seen.DONE:
+        return event
+    return attrs.evolve(event, seen=Seen.STANDS if event.version.exists else Seen.GONE)
 
 
 def refusal(order: Order, trouble: Trouble, reason: str) -> Event:

@@ -81,6 +81,8 @@ class FolderReferee:
         self.records = dict(meta.services)
         self.counts = dict(meta.counts)
         self.troubled = {(p.service, p.path): p.kind for p in await self.store.problems(None, 1_000_000)}
+        if meta.rules != self.rules.digest():
+            await self._work_out_anew()
         for service, link in self.links.items():
             link.paused = self.record(service).paused
             held_back = await self.store.quarantined(service, 1_000_000)
@@ -90,6 +92,16 @@ class FolderReferee:
                 link.guard.quarantined = link.guard.suspicious()
                 link.guard.holding = not link.guard.quarantined
                 link.guard.last = time.monotonic()
+
+    async def _work_out_anew(self) -> None:
+        """Other services, filters or rules than at the last run: what is left of every path may be another."""
+        async for page in self.store.walk():
+            work = Round(self)
+            self.view.load((node.path for node in page), {node.path: node for node in page})
+            work.touched |= dict.fromkeys(node.path for node in page)
+            await self.commit(work)
+            self.view.forget()
+        await self.store.commit(Change(rules=self.rules.digest()))
 
     async def run(self) -> None:
         """Work until cancelled. Everything that others post is done here, one after the other."""
@@ -232,7 +244,7 @@ class FolderReferee:
         self.seq += 1
         await work.settle()
         work.change.seq = self.seq
-        if work.change.nodes or work.change.services or work.change.problems or work.change.quarantine:
+        if work.change != Change(todo=work.change.todo, seq=self.seq) or any(work.change.todo.values()):
             await self.store.commit(work.change)
         for path in work.touched:
             for link in self.links.values():

@@ -151,9 +151,7 @@ class _Deciding:
                 self._hidden(path, event.reason)
             case Seen.FAILED:
                 self._failed(path, event)
-        if event.seen not in (Seen.DONE, Seen.FAILED):
-            # Only a user destroys: an order that displaces a value tells where it put it, maybe a moment later.
-            self._rescue()
+        self._rescue()
         return Decision(self.changed, tuple(self.lines), self.seq, self.copies)
 
     # --- small things -------------------------------------------------------------------------------------------
@@ -225,6 +223,7 @@ class _Deciding:
     def _directory_stands(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
         head = node.head
         if head.kind is Kind.DIRECTORY:
+            version = attrs.evolve(version, mode=version.mode or head.mode)  # 0: the service keeps no modes
             based = held is not None and held.version.kind is Kind.DIRECTORY and held.version.mode == head.mode
             if based and version.mode != head.mode:
                 self.put(self.crown(node, version, event))
@@ -373,6 +372,9 @@ class _Deciding:
         """Give the loser a name of its own beside the node; whoever holds it under the node's name can rename it."""
         if not loser.carries_value:
             return
+        for heir in node.heirs:
+            if same_content(self.node(heir).head, loser) is Same.YES:
+                return  # the same content lost its name here before
         attempt = 1
         while True:
             path = conflict_name(node.path, loser.service, loser.mtime, attempt)
@@ -482,9 +484,8 @@ class _Deciding:
         if not version.exists:
             self.put(self.drop(node))
             self.say(path, Case.WRITTEN)
-        elif event.order == 0 or version.seq == 0 or era(version.seq) != era(self.seq) or version.seq > self.seq:
-            # A user's value that an order displaced, or something that was ordered from a memory that this Referee
-            # does not have (S6): an observation like any other.
+        elif version.seq == 0 or era(version.seq) != era(self.seq) or version.seq > self.seq:
+            # Ordered from a memory that this Referee does not have (S6): an observation like any other.
             self._stands(path, event)
         elif node.head.exists and same_content(version, node.head) is Same.YES and not version.meta_differs(node.head):
             self.put(self.hold(node, attrs.evolve(version, service=node.head.service, seq=node.head.seq), event))

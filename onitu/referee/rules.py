@@ -8,6 +8,8 @@ is and is not managed there any more.
 
 from __future__ import annotations
 
+import hashlib
+
 import attrs
 
 from onitu.model import filters
@@ -41,6 +43,10 @@ class Rules:
             rules=settings.rules,
             velocity={name: s.velocity for name, s in services.items()},
         )
+
+    def digest(self) -> str:
+        """What tells these rules from others: where it changed, what is left has to be worked out anew."""
+        return hashlib.blake2s(repr((self.folder, sorted(self.replicas.items()), self.rules)).encode()).hexdigest()
 
     def readable(self, service: str) -> bool:
         """Whether the service may be a source (S5)."""

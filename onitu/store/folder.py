@@ -46,17 +46,18 @@ class RedisReader:
             return await trio.to_thread.run_sync(function, limiter=self._limiter)
 
     async def meta(self) -> Meta:
-        """Sequence number, services, counters."""
+        """Sequence number, services, counters, rules."""
         pipe = self.client.pipeline(transaction=False)
-        pipe.hget(self.keys.named("meta"), "seq")
+        pipe.hmget(self.keys.named("meta"), "seq", "rules")
         pipe.hgetall(self.keys.named("services"))
         pipe.hgetall(self.keys.named("counts"))
-        seq, services, counts = await self.hop(pipe.execute)
+        (seq, rules), services, counts = await self.hop(pipe.execute)
         return Meta(
             fresh=self._fresh,
             seq=int(seq or 0),
             services={n.decode(): codec.decode_record(r, self.folder, n.decode()) for n, r in services.items()},
             counts={n.decode(): int(count) for n, count in counts.items()},
+            rules=(rules or b"").decode(),
         )
 
     async def nodes(self, wanted: Sequence[bytes]) -> dict[bytes, Node]:

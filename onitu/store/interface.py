@@ -65,6 +65,7 @@ class Change:
         problems: by (service, path), the problem, or None: it is over.
         quarantine: by (service, path), True: held back, False: released.
         seq: the highest seq given so far.
+        rules: the digest of the rules by which the index of what is left is made from now on.
         counts: what to add to the folder's counters (`files`, `bytes`, `conflicts`…).
         conflicts: by conflict copy's path, the path it is a copy of; None: resolved.
     """
@@ -76,18 +77,24 @@ class Change:
     problems: dict[tuple[str, bytes], Problem | None] = attrs.field(factory=dict)
     quarantine: dict[tuple[str, bytes], bool] = attrs.field(factory=dict)
     seq: int | None = None
+    rules: str | None = None
     counts: dict[str, int] = attrs.field(factory=dict)
     conflicts: dict[bytes, bytes | None] = attrs.field(factory=dict)
 
 
 @attrs.frozen
 class Meta:
-    """What is remembered of the folder as a whole. `fresh`: the store knew nothing of it when it was opened."""
+    """What is remembered of the folder as a whole.
+
+    `fresh`: the store knew nothing of it when it was opened. `rules`: the digest of the rules by which the index of
+    what is left was made.
+    """
 
     fresh: bool
     seq: int
     services: Mapping[str, ServiceRecord]
     counts: Mapping[str, int]
+    rules: str = ""
 
 
 class FolderStore(Protocol):

@@ -15,7 +15,7 @@ from onitu.model.orders import Order
 from onitu.model.versions import Version
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, Identity, Listing, Option, Staged
 
-from . import reading
+from . import reading, tokens
 from .acting import Performer, Stopped
 from .replica import Replica
 from .staging import StagedFile
@@ -32,6 +32,7 @@ class LocalDriver(Driver):
     options = (
         Option("create", bool, False, "make the replica's root where it is missing"),
         Option("kernel_copy", bool, True, "let the kernel copy between replicas on this host (false: over sockets)"),
+        Option("bandwidth", int, 0, "bytes a second that are fetched from other services at most; 0: no limit"),
         Option("poll", float, 30.0, "seconds between two scans where the system cannot watch every directory"),
     )
 
@@ -82,6 +83,10 @@ class LocalDriver(Driver):
             return self._replicas[folder]
         except KeyError:
             raise Unavailable(f"the replica {self.roots.get(folder, folder)} was not identified") from None
+
+    def identity_of(self, token: bytes) -> bytes | None:
+        """Inode, size and mtime: what a rename leaves as it is."""
+        return tokens.renamed(token)
 
     def capabilities(self, folder: str) -> Capabilities:
         return self._replica(folder).abilities.capabilities

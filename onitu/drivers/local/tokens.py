@@ -50,6 +50,11 @@ class Identity:
         return cls(inode, size, mtime)
 
 
+def renamed(token: bytes) -> bytes | None:
+    """What of a file's token stays the same when it is renamed (the ctime does not); None for a directory's."""
+    return token[: _TOKEN.size - 8] if len(token) == _TOKEN.size else None
+
+
 def _clamped(nanoseconds: int) -> int:
     return max(_LEAST, min(_MOST, nanoseconds))
 

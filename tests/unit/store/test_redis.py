@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -67,11 +66,18 @@ async def test_a_second_referee_takes_over_after_the_lease_and_the_first_is_fenc
 
 
 async def test_a_fenced_referee_does_not_give_back_the_lease_of_another(valkey: str, client: redis.Redis) -> None:
-    async with AsyncExitStack() as stack:
+    async def second(task_status: trio.TaskStatus[None]) -> None:
+        async with RedisStore(valkey, ttl=30).open_folder("home"):
+            task_status.started()
+            await over.wait()
+
+    over = trio.Event()
+    async with trio.open_nursery() as nursery:
         async with RedisStore(valkey, ttl=30).open_folder("home"):
             client.delete(KEYS.named("lease"))
-            await stack.enter_async_context(RedisStore(valkey, ttl=30).open_folder("home"))
+            await nursery.start(second)
         assert client.exists(KEYS.named("lease"))
+        over.set()
     assert not client.exists(KEYS.named("lease"))
 
 

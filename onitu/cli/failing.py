@@ -1,0 +1,90 @@
+"""How a command fails: one message on stderr, and an exit code that tells what kind of failure it was.
+
+0 in sync · 1 some paths are blocked or failed · 2 usage or configuration · 3 an internal error · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+
+import click
+
+from onitu.model.errors import ConfigurationError, OnituError, PeerGone, ProtocolError, StateError
+
+from .asking import GivenUp, NotRunning
+
+IN_SYNC = 0
+NOT_IN_SYNC = 1
+USAGE = 2
+INTERNAL = 3
+INTERRUPTED = 130
+
+
+def exit_code(error: BaseException) -> int:
+    """Say on stderr what went wrong, and give the exit code for it."""
+    causes = list(_causes(error))
+    for kind, report in (
+        (click.exceptions.Exit, _nothing),
+        (BrokenPipeError, _close_stdout),
+        (KeyboardInterrupt, _interrupted),
+        (click.Abort, _interrupted),
+    ):
+        if found := next((cause for cause in causes if isinstance(cause, kind)), None):
+            return report(found)
+    unknown = [cause for cause in causes if not isinstance(cause, OnituError | click.ClickException)]
+    if unknown:
+        return _internal(error)
+    return max(_told(cause) for cause in causes)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The errors in an exception group, or the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
+    else:
+        yield error
+
+
+def _told(error: BaseException) -> int:
+    if isinstance(error, click.ClickException):
+        error.show()
+        return USAGE
+    if isinstance(error, ConfigurationError):
+        for problem in error.problems:
+            click.echo(f"onitu: {problem}", err=True)
+        return USAGE
+    click.echo(f"onitu: {error}", err=True)
+    if isinstance(error, NotRunning | StateError):
+        return USAGE
+    if isinstance(error, PeerGone | ProtocolError | GivenUp):
+        click.echo("onitu: `onitu.log` in the state directory tells what led to it", err=True)
+        return INTERNAL
+    return NOT_IN_SYNC
+
+
+def _internal(error: BaseException) -> int:
+    click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    click.echo(
+        "onitu: this is a bug in Onitu. What led to it is in `onitu.log` in the state directory.",
+        err=True,
+    )
+    return INTERNAL
+
+
+def _nothing(error: BaseException) -> int:
+    return error.exit_code if isinstance(error, click.exceptions.Exit) else 0
+
+
+def _interrupted(_error: BaseException) -> int:
+    click.echo("onitu: interrupted", err=True)
+    return INTERRUPTED
+
+
+def _close_stdout(_error: BaseException) -> int:
+    # Who read us has gone. Python would write what is left at its end, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return NOT_IN_SYNC

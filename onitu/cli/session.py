@@ -1,0 +1,91 @@
+"""A run inside the command's own process: `onitu sync`, `onitu start`, and `onitu check` without a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onitu.model.errors import PeerGone
+from onitu.model.settings import Settings
+
+from . import output
+from .asking import GivenUp
+from .journal import Follower
+
+if TYPE_CHECKING:
+    from onitu.supervisor.run import Supervisor
+    from onitu.wire.messages import News
+
+GLANCE = 0.2
+"""Seconds between two looks at the progress."""
+
+
+def session(
+    settings: Settings, *, verbose: bool = False, quiet: bool = False
+) -> AbstractAsyncContextManager[Supervisor]:
+    """Run the settings for as long as the block lasts.
+
+    The block is cancelled by SIGINT and SIGTERM, which end the run in order (`Supervisor.interrupted` then tells so),
+    and by a stop from outside; what comes after it is done in any case.
+
+    Raises:
+        StateError: another run uses the state, or the state cannot be used.
+    """
+    from onitu.supervisor.logs import Places
+    from onitu.supervisor.run import running
+
+    level = "DEBUG" if verbose else "INFO"
+    terminal = "ERROR" if quiet else "INFO" if verbose else "WARNING"
+    places = Places(terminal=terminal, directory=Path(settings.state), level=level)
+    return running(settings, log_level=level, places=places, signals=True)
+
+
+async def settled(supervisor: Supervisor, show: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The status once nothing moves any more; `show` is given one every `GLANCE` seconds until then.
+
+    Raises:
+        GivenUp: a process of the run died too often and was given up, so that it may never settle.
+    """
+    import trio
+
+    await supervisor.started.wait()
+    while True:
+        if supervisor.failed:
+            reasons = "; ".join(f"{name}: {supervisor.children[name].reason}" for name in supervisor.failed)
+            raise GivenUp(f"given up, see onitu.log in {supervisor.settings.state}: {reasons}")
+        try:
+            status = await supervisor.ask("settled", timeout=GLANCE)
+        except PeerGone:
+            # The Referee is starting, or is being started again.
+            await trio.sleep(GLANCE)
+            continue
+        show(status)
+        if output.is_settled(status):
+            return status
+
+
+async def follow_news(supervisor: Supervisor, tell: Callable[[News], None]) -> None:
+    """Give all news but decisions to `tell`, until cancelled. Decisions are lossless in the journal."""
+    from onitu.wire.messages import News
+    from onitu.wire.sockets import Kind, Socket
+
+    async with Socket.connect(supervisor.context, Kind.SUB, supervisor.endpoints.news) as socket:
+        while True:
+            _, message = await socket.receive()
+            if isinstance(message, News) and message.topic != "decision":
+                tell(message)
+
+
+def follower(supervisor: Supervisor, since: float) -> Follower:
+    """The decisions of this run, from `since` (seconds since 1970) on."""
+
+    async def entries(limit: int) -> list[dict[str, Any]]:
+        try:
+            found: list[dict[str, Any]] = (await supervisor.ask("log", limit=limit))["entries"]
+        except PeerGone:
+            return []
+        return found
+
+    return Follower(entries, since)

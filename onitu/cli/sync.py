@@ -1,0 +1,231 @@
+"""`onitu sync`: any number of replicas, once or for as long as it runs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from . import asking, options, output
+from .failing import IN_SYNC, INTERRUPTED, NOT_IN_SYNC
+from .journal import Follower
+from .output import Output
+
+if TYPE_CHECKING:
+    from onitu.model.settings import Settings
+    from onitu.supervisor.run import Supervisor
+    from onitu.wire.messages import News
+
+LISTED = 100
+"""How many paths that are not in sync are listed; the rest is counted."""
+
+
+@click.command()
+@click.argument("replicas", nargs=-1, required=True, metavar="REPLICA REPLICA…")
+@click.option("--watch", is_flag=True, help="Go on, and synchronise each change as it is made, until interrupted.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--approve", is_flag=True, help="Let deletions through that were held back as too many.")
+@click.option(
+    "--prefer", default="", metavar="REPLICA", help="Who keeps the name in a conflict.  [default: the newest]"
+)
+@click.option(
+    "--state", default="", metavar="DIR", help="The state directory.  [default: one for this set of replicas]"
+)
+@options.as_json
+@options.verbose
+@options.quiet
+def sync(
+    replicas: tuple[str, ...],
+    watch: bool,
+    dry_run: bool,
+    approve: bool,
+    prefer: str,
+    state: str,
+    json: bool,
+    verbose: bool,
+    quiet: bool,
+) -> int:
+    """Make directories the same, in all directions, and keep both where two users changed one file.
+
+    Run again with the same replicas, it goes on from what it knew: what was deleted on one is deleted on the others.
+    A directory that does not exist is made, if the one above it exists.
+
+    \b
+    onitu sync ~/Docs /mnt/usb/Docs
+    onitu sync ~/Docs /mnt/usb/Docs /mnt/nas/Docs --watch
+    onitu sync ~/Docs /mnt/usb/Docs --dry-run
+    onitu sync ~/Docs /mnt/usb/Docs --prefer ~/Docs
+    """
+    from . import urls
+
+    plan = urls.plan(replicas, prefer=prefer, state=state, watch=watch, dry_run=dry_run)
+    urls.make_missing(plan.missing)
+    out = Output(json=json, quiet=quiet, verbose=verbose)
+    run = _Run(plan.settings, out, approve)
+
+    async def main() -> int:
+        return await run.dry() if dry_run else await run.through()
+
+    return asking.run(main)
+
+
+@attrs.define
+class _Run:
+    """One `sync`.
+
+    Attributes:
+        settings: what is run.
+        out: where words go.
+        approve: let deletions through that the guard held back.
+        chatty: whether people are told each thing that happens.
+        began: when it started, for the summary.
+        status: the last one that was seen.
+        journal: the decisions of this run.
+    """
+
+    settings: Settings
+    out: Output
+    approve: bool = False
+    chatty: bool = False
+    began: float = attrs.field(factory=time.monotonic)
+    status: dict[str, Any] | None = None
+    journal: Follower | None = None
+
+    async def through(self) -> int:
+        """Synchronise; go on watching where that was asked for. The exit code."""
+        import trio
+
+        from .session import GLANCE, follow_news, follower, session, settled
+
+        code = INTERRUPTED
+        self.chatty = self.out.verbose
+        async with session(self.settings, verbose=self.out.verbose, quiet=self.out.quiet) as supervisor:
+            self.journal = follower(supervisor, time.time())
+            async with trio.open_nursery() as nursery:
+                if self.out.json or self.settings.watch or self.out.verbose:
+                    nursery.start_soon(follow_news, supervisor, self._tell)
+                with self.out.progress() as bar:
+                    self.status = await settled(supervisor, bar.show)
+                    if self.approve and await _approved(supervisor, self.status):
+                        self.status = await settled(supervisor, bar.show)
+                code = await self._report(supervisor, self.status)
+                if self.settings.watch:
+                    self.chatty = True
+                    self.out.say("watching; Ctrl-C ends it")
+                    while True:
+                        await self._tell_decisions()
+                        await trio.sleep(GLANCE)
+                nursery.cancel_scope.cancel()
+        return self._interrupted() if supervisor.interrupted else code
+
+    async def dry(self) -> int:
+        """Say what would be done. The exit code."""
+        from .session import session, settled
+
+        code = INTERRUPTED
+        async with session(self.settings, verbose=self.out.verbose, quiet=self.out.quiet) as supervisor:
+            with self.out.progress() as bar:
+                await settled(supervisor, bar.show)
+            orders = (await supervisor.ask("planned"))["orders"]
+            for order in orders:
+                self.out.result({"type": "planned", **order}, [planned_line(order)])
+            self.out.say(f"a dry run: {output.count(len(orders), 'order')} would be given, nothing was changed")
+            code = IN_SYNC
+        return self._interrupted() if supervisor.interrupted else code
+
+    async def _report(self, supervisor: Supervisor, status: dict[str, Any]) -> int:
+        """Tell how it ended, and why some paths are not in sync."""
+        await self._tell_decisions()
+        good = output.is_in_sync(status)
+        seconds = time.monotonic() - self.began
+        problems: list[dict[str, Any]] = []
+        if not good:
+            problems = (await supervisor.ask("problems", limit=LISTED))["problems"]
+            problems = [problem for problem in problems if problem.get("kind") != "hidden"]
+            for line in [*troubles(status), *output.problem_lines(problems)]:
+                self.out.complain(line)
+        elif output.did_something(status) and output.totals(status)["conflicts"] and not self.out.quiet:
+            for conflict in (await supervisor.ask("conflicts"))["conflicts"][:LISTED]:
+                self.out.say(f"conflict copy: {conflict.get('path')} (of {conflict.get('of')})")
+        if self.out.json:
+            output.emit(
+                {
+                    "type": "summary",
+                    "in_sync": good,
+                    "seconds": round(seconds, 3),
+                    **output.totals(status),
+                    "problems": problems,
+                    "folders": status.get("folders", {}),
+                }
+            )
+        self.out.say(output.summary(status, seconds))
+        return IN_SYNC if good else NOT_IN_SYNC
+
+    async def _tell_decisions(self) -> None:
+        """Tell what was decided since the last call."""
+        if self.journal is None or not (self.out.json or self.chatty or self.settings.watch):
+            return
+        for entry in await self.journal.new():
+            if self.out.json:
+                output.emit({"type": "decision", **entry})
+            elif self.chatty:
+                self.out.say(output.entry_line(entry))
+
+    def _tell(self, news: News) -> None:
+        """Something else happened."""
+        if self.out.json:
+            output.emit({"type": news.topic, "folder": news.folder, **news.data})
+        elif self.chatty and news.topic in ("conflict", "trouble"):
+            self.out.say(output.news_line(news.topic, news.data))
+
+    def _interrupted(self) -> int:
+        self.out.say("interrupted; what was begun is whole, and the next run goes on from here")
+        return INTERRUPTED
+
+
+async def _approved(supervisor: Supervisor, status: dict[str, Any]) -> bool:
+    """Let through what was held back; whether there was anything."""
+    held = {
+        name
+        for folder in status.get("folders", {}).values()
+        for name, number in folder.get("quarantined", {}).items()
+        if number
+    }
+    for name in held:
+        await supervisor.ask("approve", service=name)
+    return bool(held)
+
+
+def troubles(status: dict[str, Any]) -> list[str]:
+    """What is wrong with whole services, and deletions that are held back."""
+    lines = []
+    for folder in status.get("folders", {}).values():
+        for name, service in folder.get("services", {}).items():
+            if service.get("trouble"):
+                lines.append(f"{name}: {service['trouble']}")
+        for name, held in folder.get("quarantined", {}).items():
+            if held:
+                lines.append(
+                    f"{name}: {output.count(held, 'deletion')} held back, as more than half of the folder would go; "
+                    "--approve lets them through"
+                )
+    return list(dict.fromkeys(lines))
+
+
+_DOING = {
+    "put": "would copy to",
+    "delete": "would delete on",
+    "move": "would rename on",
+    "meta": "would set mode and time on",
+    "fingerprint": "would read on",
+}
+
+
+def planned_line(order: dict[str, Any]) -> str:
+    """One order of a dry run."""
+    doing = _DOING.get(str(order.get("do")), str(order.get("do")))
+    target = f" → {order['target']}" if order.get("target") else ""
+    size = f" ({output.count(order['bytes'], 'byte')})" if order.get("do") == "put" and order.get("bytes") else ""
+    return f"{doing} {order.get('service')}: {order.get('path')}{target}{size}"
