@@ -1,8 +1,8 @@
 """A world of services in memory, for the pure core: users change trees, events and orders travel in any interleaving.
 
 No process, no socket, no store: `machine.observe` and `planner.plan` are called directly, orders are carried out on
-dicts with the same compare-and-swap that a driver does. Each value is unique, and each user's write or delete knows what
-it replaced, so that at the end every value that nobody replaced knowingly can be asked for (S1).
+dicts with the same compare-and-swap that a driver does. Each value is unique, and each user's write or delete knows
+what it replaced, so that at the end every value that nobody replaced knowingly can be asked for (S1).
 """
 
 from __future__ import annotations

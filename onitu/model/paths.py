@@ -13,7 +13,7 @@ ROOT = b""
 """The folder itself. It is never an event's or an order's path, only a directory to list."""
 
 PRIVATE = b".onitu"
-"""The directory in a replica's root that belongs to Onitu: marker, lock and unfinished transfers. Never synchronised."""
+"""The directory in a replica's root that belongs to Onitu: marker, lock, unfinished transfers. Never synchronised."""
 
 MAX_NAME = 255
 """Bytes in one name, on every common file system."""

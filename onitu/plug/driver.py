@@ -2,8 +2,8 @@
 
 A driver is asked to look (`scan`, `stat`, `fingerprint`, `watch`), to serve (`read`), and to act (`stage`, `perform`).
 Every call works on a batch, because one hop to a thread or one request for each small file would cost more than the
-work. All paths are relative bytes; the plug has checked them (`onitu.model.paths.checked`), but that a parent is no link
-that leads out of the root only the driver can see, and it must.
+work. All paths are relative bytes; the plug has checked them (`onitu.model.paths.checked`), but that a parent is no
+link that leads out of the root only the driver can see, and it must.
 
 Cancellation may hit any `await`; a driver leaves each path old or new, whole, and at most a staged file behind.
 """
@@ -213,8 +213,8 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     async def scan(self, folder: str, directories: Sequence[bytes]) -> list[Listing]:
-        """List these directories (`ROOT` is the replica's root), not recursively. Raises `Unavailable` where the root is
-        not there, or its marker is not the one that `identify` read."""
+        """List these directories (`ROOT` is the replica's root), not recursively. Raises `Unavailable` where the root
+        is not there, or its marker is not the one that `identify` read."""
 
     @abc.abstractmethod
     async def stat(self, folder: str, paths: Sequence[bytes]) -> list[Entry | None]:
@@ -222,7 +222,7 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     async def fingerprint(self, folder: str, entries: Sequence[Entry]) -> list[Entry | None]:
-        """The entries with their digests, read whole; None for each that is not any more what its token says, or changed
+        """The entries with their digests, read whole; None for each that is not what its token says any more, or changed
         while it was read (it will be seen again), or cannot be read (then an Entry with `trouble`)."""
 
     @abc.abstractmethod

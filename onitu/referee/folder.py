@@ -43,6 +43,9 @@ PAGE = 512
 AT_HAND = 20_000
 """Nodes that are kept at hand between two rounds at most."""
 
+_PASSING = frozenset({Trouble.SOURCE_LOST, Trouble.NOT_EMPTY, Trouble.STOPPED, Trouble.UNAVAILABLE})
+"""What may be over in a moment, by an event or an order that is on its way."""
+
 Send = Callable[[str, Message], Awaitable[bool]]
 """Send a message to a service's driver; False where it is not there."""
 
@@ -482,13 +485,21 @@ class Round:
     def _failed(self, link: Link, event: Event, order: Order | None, path: bytes, now: float) -> None:
         if order is not None:
             path = paths.key(order.path)
-        soon = event.trouble in (Trouble.SOURCE_LOST, Trouble.NOT_EMPTY, Trouble.STOPPED, Trouble.UNAVAILABLE)
+        soon = event.trouble in _PASSING or self._waits_for_its_directory(link, path)
         if link.failed(path, now, soon) < GIVE_UP and soon:
             return
         if event.trouble is Trouble.SOURCE_LOST and order is not None:
             # What is known of the sources seems to be wrong, so somebody has to look there.
             self.looks |= {(source.service, paths.parent(source.path)) for source in order.sources}
         self._problem(link, path, "blocked", event.reason)
+
+    def _waits_for_its_directory(self, link: Link, path: bytes) -> bool:
+        """Whether an order for the directory above, where something else stands now, is still on its way."""
+        view, above = self.referee.view, paths.parent(path)
+        if above not in view:
+            return False
+        held = view[above].held.get(link.service)
+        return view[above].head.kind is Kind.DIRECTORY and held is not None and held.version.kind is not Kind.DIRECTORY
 
     def _problem(self, link: Link, path: bytes, kind: str, reason: str) -> None:
         key = (link.service, path)

@@ -183,8 +183,11 @@ class RefereeService:
             await trio.sleep(BEAT)
             now = trio.current_time()
             for service, peer in list(self.peers.items()):
-                if now - peer.heard > DEAD_AFTER or not await self.send(service, Beat(self.run_id)):
-                    log.warning("the driver of {} fell silent", service)
+                silent = now - peer.heard > DEAD_AFTER
+                if silent or not await self.send(service, Beat(self.run_id)):
+                    (log.warning if silent else log.info)(
+                        "the driver of {} {}", service, "fell silent" if silent else "left"
+                    )
                     del self.peers[service]
                     for folder in self._of(service):
                         await folder.post(functools.partial(_disconnected, folder, service))

@@ -59,7 +59,7 @@ class Change:
 
     Attributes:
         nodes: by path, the new node; an `empty` node is deleted.
-        todo: by path, the score under which it is to be planned (its head's or observation's seq); None: nothing is left.
+        todo: by path, the score under which it is to be planned (the seq of the commit); None: nothing is left.
         services: by name, the new record.
         journal: lines to append.
         problems: by (service, path), the problem, or None: it is over.

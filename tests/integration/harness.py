@@ -77,6 +77,15 @@ def difference(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any
     return {path: (a.get(path), b.get(path)) for path in sorted(a.keys() | b.keys()) if a.get(path) != b.get(path)}
 
 
+def alike(*roots: Path, meta: bool = True) -> bool:
+    """Whether all the roots hold the same tree now; False also where one changes while it is looked at."""
+    try:
+        first = snapshot(roots[0], meta)
+        return all(snapshot(root, meta) == first for root in roots[1:])
+    except FileNotFoundError:
+        return False
+
+
 def assert_same(*roots: Path, meta: bool = True) -> dict[str, tuple[Any, ...]]:
     """All the roots hold the same tree; the tree."""
     first = snapshot(roots[0], meta)

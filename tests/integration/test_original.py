@@ -46,6 +46,11 @@ def quiet(daemon: Daemon) -> None:
     daemon.in_sync()
 
 
+def served(daemon: Daemon, service: str) -> int:
+    """The bytes that a service gave to others over sockets."""
+    return int(daemon.folder()["services"][service]["counters"].get("served_bytes", 0))
+
+
 def test_the_folders_and_services_of_the_original_run_unchanged(tmp_path: Path) -> None:
     for name in ("home", "work", "photos"):
         (tmp_path / name).mkdir()
@@ -265,9 +270,8 @@ services:
     with started(path, state) as daemon:
         assert (tmp_path / "C" / "x").read_bytes() == content
         assert daemon.folder()["sent_bytes"] == len(content)
-        served = {name: s["counters"].get("served_bytes", 0) for name, s in daemon.folder()["services"].items()}
-        assert served["B"] == len(content)
-        assert served["A"] == 0
+        wait_for(lambda: served(daemon, "B") == len(content))
+        assert served(daemon, "A") == 0
         daemon.ask("pause", service="C")
         (tmp_path / "B" / "y").write_bytes(content[::-1])
         wait_for(lambda: (tmp_path / "A" / "y").exists())

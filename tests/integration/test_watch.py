@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from .harness import Daemon, assert_same, snapshot, wait_for, watching
+from .harness import Daemon, alike, assert_same, wait_for, watching
 
 
 @attrs.frozen
@@ -22,7 +22,7 @@ class Watched:
 
     def same(self) -> dict[str, tuple[object, ...]]:
         """Wait until all hold the same tree, and nothing is under way."""
-        wait_for(lambda: len({str(sorted(snapshot(root).items())) for root in self.roots}) == 1, why="equal trees")
+        wait_for(lambda: alike(*self.roots), why="equal trees")
         self.daemon.in_sync()
         return assert_same(*self.roots)
 
