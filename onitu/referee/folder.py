@@ -17,7 +17,6 @@ import logbook
 import trio
 
 from onitu.model import paths
-from onitu.model.errors import ProtocolError
 from onitu.model.events import Event, Seen, Trouble
 from onitu.model.nodes import Node
 from onitu.model.orders import Do, Order
@@ -396,15 +395,16 @@ class Round:
         self.looks: set[tuple[str, bytes]] = set()
 
     async def event(self, link: Link, event: Event) -> None:
-        """Decide one event of a service. A path that no replica may hold is refused."""
+        """Decide one event of a service. One that names a path that no replica may hold is dropped, and told."""
+        referee = self.referee
+        order = link.answered(event.order) if event.order else None
         try:
             paths.checked(event.path)
             if event.source:
                 paths.checked(event.source)
         except paths.BadPath as error:
-            raise ProtocolError(f"{link.service}: {error}") from None
-        referee = self.referee
-        order = link.answered(event.order) if event.order else None
+            log.error("an event of {} is dropped: {}", link.service, error)
+            return
         path = paths.key(event.path)
         hold_back = event.seen is Seen.GONE and await self._guarded(link, event, path)
         decision = await referee.at_hand(

@@ -538,6 +538,21 @@ def test_what_is_not_hidden_any_more_comes_back_where_it_is_absent(seed: int) ->
     assert set(end(world)) == {b"a.bak"}
 
 
+def test_what_was_hidden_from_everybody_comes_back_wherever_it_is_left(seed: int) -> None:
+    world = begin(seed, b"a.bak", b"d/b.bak", services=2)
+    plain = world.rules
+    world.rules = attrs.evolve(plain, folder=Folder("f", filter=Filter(blacklist=("*.bak", "d/"))))
+    for place in world.services.values():
+        place.events += [Event(Seen.HIDDEN, path, reason="a filter") for path in (b"a.bak", b"d/b.bak", b"d")]
+    world.settle()
+    del world.services["s1"].tree[b"a.bak"]
+    world.rules = plain
+    world.services["s1"].events.append(Event(Seen.GONE, b"a.bak"))
+    for place in world.services.values():
+        place.dirty = dict.fromkeys(place.tree)
+    assert set(end(world)) == {b"a.bak", b"d", b"d/b.bak"}
+
+
 def test_a_file_that_grows_past_a_limit_stays_and_others_keep_theirs(seed: int) -> None:
     folder = Folder("f", filter=Filter(size_max=100))
     world = begin(seed, b"a", services=2, rules=Rules(folder, {n: Replica("f", "/" + n) for n in ("s0", "s1")}))

@@ -1,0 +1,306 @@
+"""One folder's referee over a store in memory: what is committed, acknowledged, ordered, held back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from onitu.model.errors import Fenced
+from onitu.model.events import Event, Seen, Trouble
+from onitu.model.orders import Do, Order
+from onitu.model.settings import Folder, Replica, Service, Settings
+from onitu.model.versions import NOTHING, Kind, Version
+from onitu.referee.folder import FolderReferee
+from onitu.referee.greeting import greet
+from onitu.store.memory import MemoryStore
+from onitu.wire.messages import Ack, Batch, Command, Expected, Hello, Index, Lookup, Message, Orders, ReplicaState
+
+NAMES = ("a", "b", "c")
+
+
+def settings(names: tuple[str, ...] = NAMES, **more: Any) -> Settings:
+    services = {n: Service(n, "local", replicas={"f": Replica("f", f"/{n}")}) for n in names}
+    return Settings("t", {"f": Folder("f")}, services, **more)
+
+
+def file(value: str, mtime: int = 1) -> Version:
+    return Version(Kind.FILE, len(value), {"blake3": value.encode()}, mtime=mtime, mode=0o644)
+
+
+def stands(path: bytes, value: str, token: bytes = b"t", mtime: int = 1) -> Event:
+    return Event(Seen.STANDS, path, file(value, mtime), token)
+
+
+@attrs.define
+class Desk:
+    """A folder's referee with drivers that say only what a test tells them to."""
+
+    folder: FolderReferee
+    sent: list[tuple[str, Message]]
+    news: list[tuple[str, dict[str, Any]]]
+    numbers: dict[str, int] = attrs.field(factory=dict)
+
+    async def meet(
+        self, service: str, state: ReplicaState | None = None, epoch: str = "e", scanned: bool = True
+    ) -> Expected:
+        """A driver says Hello and, where it is accepted, ends its first scan."""
+        state = state or ReplicaState(f"marker {service}", 1, 0)
+        hello = Hello(service, epoch, 100, "", {"f": state})
+        answer = await self.folder.ask(lambda: greet(self.folder, service, hello, state))
+        self.numbers[service] = answer.number
+        if answer.accepted:
+            self.folder.links[service].connected = True
+            if scanned:
+                await self.say(service, scanned=True)
+        return answer
+
+    async def say(self, service: str, *events: Event, scanned: bool = False, number: int = 0, epoch: str = "e") -> None:
+        """A driver sends a batch; it is decided when this returns."""
+        if not number:
+            self.numbers[service] += 1
+        batch = Batch("f", epoch, number or self.numbers[service], events, scanned)
+        await self.folder.post(lambda: self.folder.batch(service, batch))
+        await self.settle()
+
+    async def settle(self) -> None:
+        async def nothing() -> None: ...
+
+        await self.folder.ask(nothing)
+
+    async def until(self, what: Callable[[], Any]) -> Any:
+        """The first true value; the test's deadline ends the wait."""
+        while not (value := what()):  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        return value
+
+    def orders(self, service: str) -> list[Order]:
+        """Orders sent to a service since the last look."""
+        found = [o for to, m in self.sent if to == service and isinstance(m, Orders) for o in m.orders]
+        self.sent[:] = [(to, m) for to, m in self.sent if not (to == service and isinstance(m, Orders))]
+        return found
+
+    def of(self, kind: type[Message]) -> list[Any]:
+        return [m for _, m in self.sent if isinstance(m, kind)]
+
+
+@asynccontextmanager
+async def desk(
+    store: MemoryStore | None = None, given: Settings | None = None, meet: bool = True
+) -> AsyncIterator[Desk]:
+    sent: list[tuple[str, Message]] = []
+    news: list[tuple[str, dict[str, Any]]] = []
+
+    async def send(service: str, message: Message) -> bool:
+        await trio.lowlevel.checkpoint()
+        sent.append((service, message))
+        return True
+
+    given = given or settings()
+    async with (store or MemoryStore()).open_folder("f") as held, trio.open_nursery() as nursery:
+        folder = FolderReferee(given, "f", held, send, lambda topic, _, data: news.append((topic, data)))
+        await folder.load()
+        nursery.start_soon(folder.run)
+        found = Desk(folder, sent, news)
+        if meet:
+            for name in given.services:
+                await found.meet(name)
+        with trio.fail_after(30):
+            yield found
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_new_file_is_ordered_on_every_other_service() -> None:
+    async with desk() as d:
+        await d.say("a", stands(b"x", "v1"))
+        for service in ("b", "c"):
+            (order,) = d.orders(service)
+            assert (order.do, order.path, order.expect) == (Do.PUT, b"x", b"")
+            assert order.sources[0].service == "a"
+        assert not d.orders("a")
+
+
+async def test_a_batch_is_acknowledged_only_after_its_commit() -> None:
+    store = MemoryStore()
+    async with desk(store) as d:
+        d.sent.clear()
+        done: list[str] = []
+        store.hook = lambda call: done.append(call.operation) if call.operation == "commit" and call.done else None
+        await d.say("a", stands(b"x", "v1"))
+        assert done
+        assert [ack.number for ack in d.of(Ack)] == [2]
+
+
+async def test_a_batch_that_comes_twice_is_applied_once() -> None:
+    async with desk() as d:
+        await d.say("a", stands(b"x", "v1"))
+        await d.say("b", Event(Seen.DONE, b"x", d.orders("b")[0].version, b"tb", order=1))
+        await d.say("a", Event(Seen.GONE, b"x"))
+        before = d.folder.seq
+        await d.say("a", stands(b"x", "v1"), number=2)
+        assert not (await d.folder.store.nodes([b"x"]))[b"x"].head.exists
+        assert d.folder.seq == before + 1
+        assert d.of(Ack)[-1].number == 3
+
+
+async def test_a_batch_after_a_gap_waits_for_its_turn() -> None:
+    async with desk() as d:
+        await d.say("a", stands(b"x", "v1"), number=9)
+        assert not d.orders("b")
+        assert not await d.folder.store.nodes([b"x"])
+
+
+async def test_a_batch_of_a_dead_driver_is_not_applied() -> None:
+    async with desk() as d:
+        await d.say("a", stands(b"x", "v1"), epoch="an earlier one")
+        assert not d.orders("b")
+
+
+async def test_no_order_goes_to_a_service_before_its_first_scan_is_over() -> None:
+    async with desk(meet=False) as d:
+        await d.meet("a")
+        await d.meet("b", scanned=False)
+        await d.say("a", stands(b"x", "v1"))
+        assert not d.orders("b")
+        await d.say("b", stands(b"x", "v1", b"tb"), scanned=True)
+        assert not d.orders("b")
+
+
+async def test_what_a_restarted_referee_finds_left_is_ordered_again() -> None:
+    store = MemoryStore()
+    async with desk(store) as d:
+        await d.say("a", stands(b"x", "v1"))
+        assert d.orders("b")
+    async with desk(store, meet=False) as d:
+        for name in NAMES:
+            await d.meet(name, ReplicaState(f"marker {name}", 1, 0))
+        assert [order.path for order in d.orders("b")] == [b"x"]
+
+
+async def test_a_service_that_is_added_later_gets_everything() -> None:
+    store = MemoryStore()
+    async with desk(store, settings(("a", "b"))) as d:
+        await d.say("a", stands(b"x", "v1"))
+        (order,) = d.orders("b")
+        await d.say("b", Event(Seen.DONE, b"x", order.version, b"tb", order=order.number))
+        assert await d.folder.store.todo_count() == 0
+    async with desk(store) as d:
+        assert [order.path for order in d.orders("c")] == [b"x"]
+
+
+async def test_an_emptied_store_ends_the_referee() -> None:
+    store = MemoryStore()
+    with pytest.raises(BaseExceptionGroup) as caught:  # noqa: PT012
+        async with desk(store) as d:
+            store.flush()
+            await d.say("a", stands(b"x", "v1"))
+    assert caught.group_contains(Fenced)
+
+
+async def test_a_mass_deletion_is_held_back_until_it_is_approved() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", *(stands(b"f%d" % n, f"v{n}") for n in range(120)))
+        await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in d.orders("b")))
+        await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in d.orders("b")))
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(120)))
+        at_once = d.orders("b")
+        assert len(at_once) == 50
+        await d.say("b", *(Event(Seen.DONE, o.path, NOTHING, order=o.number) for o in at_once))
+        await d.until(lambda: d.folder.links["a"].guard.quarantined)
+        assert not d.orders("b")
+        await d.say("a", stands(b"new", "new"))
+        assert [order.path for order in d.orders("b")] == [b"new"]
+        assert await d.folder.ask(lambda: d.folder.approve("a")) == 70
+        assert len(d.orders("b")) == 70
+
+
+async def test_deletions_that_were_held_back_can_be_taken_back() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", *(stands(b"f%d" % n, f"v{n}") for n in range(10)))
+        await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in d.orders("b")))
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(10)))
+        await d.until(lambda: d.folder.links["a"].guard.quarantined)
+        d.sent.clear()
+        assert await d.folder.ask(lambda: d.folder.approve("a", restore=True)) == 5
+        assert [order.do for order in d.orders("a")] == [Do.PUT] * 5
+
+
+async def test_a_failure_is_told_once_and_over_when_it_works() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(b"x", "v1"))
+        (order,) = d.orders("b")
+        failed = Event(Seen.FAILED, b"x", order=order.number, trouble=Trouble.NO_SPACE, reason="no space left")
+        await d.say("b", failed)
+        (problem,) = await d.folder.store.problems(None, 10)
+        assert (problem.service, problem.path, problem.reason) == ("b", b"x", "no space left")
+        again = await d.until(lambda: d.orders("b"))
+        await d.say("b", Event(Seen.DONE, b"x", again[0].version, b"tb", order=again[0].number))
+        assert not await d.folder.store.problems(None, 10)
+
+
+async def test_a_lost_source_is_looked_at_after_some_tries() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(b"d/x", "v1"))
+        for _ in range(3):
+            for order in await d.until(lambda: d.orders("b")):
+                await d.say(
+                    "b", Event(Seen.FAILED, order.path, order=order.number, trouble=Trouble.SOURCE_LOST, reason="?")
+                )
+        assert Command("rescan", "f", (b"d",)) in d.of(Command)
+
+
+async def test_a_lookup_tells_what_a_service_holds_as_it_spells_it() -> None:
+    async with desk() as d:
+        await d.say("a", stands("e\u0301".encode(), "v1", b"ta"))
+        await d.folder.post(lambda: d.folder.lookup("a", Lookup(7, "f", (b"",))))
+        await d.settle()
+        (index,) = d.of(Index)
+        assert index.request == 7
+        ((row,),) = index.directories
+        assert (row.path, row.token) == ("e\u0301".encode(), b"ta")
+
+
+async def test_a_replica_without_its_marker_is_refused() -> None:
+    async with desk() as d:
+        answer = await d.meet("a", ReplicaState("", 0, 0))
+        assert not answer.accepted
+        assert "marker" in answer.reason
+        assert not d.folder.links["a"].usable
+
+
+async def test_a_replica_of_another_time_is_met_like_a_new_one() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(b"x", "v1"))
+        (order,) = d.orders("b")
+        await d.say("b", Event(Seen.DONE, b"x", order.version, b"tb", order=order.number))
+        answer = await d.meet("b", ReplicaState("marker b", 77, 0), epoch="f", scanned=False)
+        assert answer.accepted
+        assert answer.known == 0
+        await d.say("b", stands(b"x", "an old one", b"t2", mtime=-9), scanned=True, epoch="f")
+        (order,) = d.orders("b")
+        assert order.keep.startswith(b"x (conflict b")
+
+
+async def test_a_path_that_leads_out_of_its_root_is_refused() -> None:
+    async with desk() as d:
+        await d.say("a", stands(b"../x", "v1"), stands(b"y", "v2"))
+        assert [order.path for order in d.orders("b")] == [b"y"]
+
+
+async def test_a_paused_service_gets_no_orders() -> None:
+    async with desk() as d:
+        d.folder.links["b"].paused = True
+        await d.say("a", stands(b"x", "v1"))
+        assert not d.orders("b")
+        assert d.orders("c")
+
+
+async def test_a_dry_run_orders_nothing() -> None:
+    async with desk(given=settings(dry_run=True)) as d:
+        await d.say("a", stands(b"x", "v1"))
+        assert not d.orders("b")
+        assert await d.folder.store.todo_count() == 1
