@@ -185,9 +185,10 @@ class RefereeService:
             for service, peer in list(self.peers.items()):
                 silent = now - peer.heard > DEAD_AFTER
                 if silent or not await self.send(service, Beat(self.run_id)):
-                    (log.warning if silent else log.info)(
-                        "the driver of {} {}", service, "fell silent" if silent else "left"
-                    )
+                    if silent:
+                        log.warning("the driver of {} fell silent", service)
+                    else:
+                        log.info("the driver of {} left", service)
                     del self.peers[service]
                     for folder in self._of(service):
                         await folder.post(functools.partial(_disconnected, folder, service))
