@@ -4,12 +4,15 @@ whenever its root goes away.
 The marker has two phases (S6). Before a `Hello` it says which generation is *pending*; the Referee commits that one,
 and on its `Welcome` the marker confirms it. So at any instant the generation in the store is one of the two in the
 marker, unless either of them was put back to an earlier time. A pending generation that was not confirmed is said
-again, never replaced by a higher one: the store may have it already. A new replica is marked once it was accepted, and
+again, never replaced by a higher one: the store may have it already. For the same reason a `Welcome` that comes late,
+and speaks of a generation before the pending one, does not touch the marker. Nobody can guess the next generation: a
+replica that was put back to yesterday would else come to the number that the store has already. A new replica is marked once it was accepted, and
 then says Hello anew, so that the Referee knows its marker before anything is done with it.
 """
 
 from __future__ import annotations
 
+import secrets
 import uuid
 
 import attrs
@@ -88,7 +91,7 @@ class Replica:
         try:
             async with self._marking:
                 if self._identity.pending <= self._identity.generation:
-                    await self._mark_as(attrs.evolve(self._identity, pending=self._identity.generation + 1))
+                    await self._mark_as(attrs.evolve(self._identity, pending=_after(self._identity.generation)))
         except Unavailable as error:
             self._say(trouble=str(error))
             self._failing.cancel()
@@ -191,10 +194,10 @@ class Replica:
     async def _confirm(self, generation: int) -> None:
         """The Referee has committed this generation."""
         async with self._marking:
-            if self._identity.marker:
+            if not self._identity.marker:
+                await self._mark_as(Identity(uuid.uuid4().hex, generation, _after(generation)))
+            elif generation == self._identity.pending:
                 await self._mark_as(Identity(self._identity.marker, generation, 0))
-            else:
-                await self._mark_as(Identity(uuid.uuid4().hex, generation, generation + 1))
 
     async def _mark_as(self, identity: Identity) -> None:
         await self._driver.mark(self.folder, identity)
@@ -217,6 +220,11 @@ class Replica:
     def _mark(self, path: bytes) -> None:
         if self._observer is not None:
             self._observer.mark(path)
+
+
+def _after(generation: int) -> int:
+    """A later generation that nobody else comes to."""
+    return generation + 1 + secrets.randbelow(1 << 40)
 
 
 def _state(identity: Identity, capabilities: Capabilities) -> ReplicaState:
