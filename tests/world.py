@@ -135,6 +135,23 @@ class World:
             place.tree[path] = Thing(attrs.evolve(thing.version, mtime=self.clock), self.token())
             place.dirty[path] = None
 
+    # --- faults -------------------------------------------------------------------------------------------------
+
+    def crash(self, service: str) -> None:
+        """The driver dies: what it had not told is lost, and it will look at everything anew."""
+        place = self.services[service]
+        place.events.clear()
+        place.orders.clear()
+        held = [path for path, node in self.nodes.items() if service in node.held]
+        place.dirty = dict.fromkeys([*place.tree, *held])
+
+    def lose_state(self) -> None:
+        """The store is emptied; events and orders of before are still on their way."""
+        self.nodes.clear()
+        self.seq = ((self.seq >> ERA_BITS) + 1) << ERA_BITS
+        for place in self.services.values():
+            place.dirty |= dict.fromkeys(place.tree)
+
     # --- drivers ------------------------------------------------------------------------------------------------
 
     def look(self, service: str) -> None:

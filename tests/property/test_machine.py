@@ -30,12 +30,16 @@ def act(world: World, do: str, service: str, path: bytes, target: bytes) -> None
             world.mkdir(service, path)
     elif do == "rename":
         world.rename(service, path, target)
+    elif do == "lose_state":
+        world.lose_state()
+    elif do == "crash":
+        world.crash(service)
     else:
         getattr(world, do)(service, path)
 
 
 actions = st.tuples(
-    st.sampled_from(["write", "write", "write", "delete", "rename", "mkdir", "touch"]),
+    st.sampled_from(["write", "write", "write", "delete", "rename", "mkdir", "touch", "crash", "lose_state"]),
     st.integers(0, 3),
     st.sampled_from(PATHS),
     st.sampled_from(PATHS),
@@ -64,7 +68,7 @@ def test_seeded_histories_converge_and_keep_every_value(start: int) -> None:
         chance = random.Random(seed)
         world = World(2 + seed % 3, seed)
         for _ in range(15):
-            do = chance.choice(["write", "write", "write", "delete", "rename", "mkdir", "touch"])
+            do = chance.choice(["write", "write", "write", "delete", "rename", "mkdir", "touch", "crash"])
             act(world, do, chance.choice(list(world.services)), chance.choice(PATHS), chance.choice(PATHS))
             for _ in range(chance.choice([0, 0, 1, 3, 10, 40])):
                 world.step()
