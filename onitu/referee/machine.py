@@ -233,7 +233,7 @@ class _Deciding:
                 self.put(self.hold(node, attrs.evolve(version, service=head.service, seq=head.seq), event))
                 self.say(node.path, case)
         elif not head.exists:
-            if held is not None and held.version.kind is Kind.DIRECTORY:
+            if held is not None and held.version.kind is Kind.DIRECTORY and not held.hidden:
                 # Deleted elsewhere and not yet here: to be seen again is no edit (S4).
                 self.put(self.hold(node, attrs.evolve(version, seq=held.version.seq), event))
                 self.say(node.path, Case.UNCHANGED)
@@ -261,14 +261,16 @@ class _Deciding:
             self._value_over_value(node, held, version, event)
 
     def _value_over_nothing(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
-        if held is not None and same_content(held.version, version) is not Same.NO:
+        if held is not None and not held.hidden and same_content(held.version, version) is not Same.NO:
             # The head was deleted elsewhere and the order is on its way; a touched file is not an edit (S4).
+            # What was hidden is met like something new: while it was forgotten here, its head may have been withdrawn
+            # because a rule hid it from everybody, and that a filter changed is no reason to delete anything (S1).
             kept = attrs.evolve(version, service=held.version.service, seq=held.version.seq)
             self.put(self.hold(node, kept, event))
             self.say(node.path, Case.UNCHANGED)
             return
         self.put(self.crown(node, version, event))
-        self.say(node.path, Case.CREATED if held is None else Case.EDIT_WINS)
+        self.say(node.path, Case.CREATED if held is None or held.hidden else Case.EDIT_WINS)
 
     def _value_over_directory(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
         knew = held is not None and held.version.kind is Kind.DIRECTORY
