@@ -7,7 +7,7 @@ on the same floor. An observation that was overtaken by an order can therefore n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import trio
@@ -182,8 +182,9 @@ class Floor:
         staged: Mapping[int, Staged],
         local: Mapping[int, Sequence[tuple[str, bytes, bytes]]],
         postpone: frozenset[int],
+        done: Callable[[Order], None],
     ) -> list[Order]:
-        """Carry out orders and put what came of them into the outbox.
+        """Carry out orders and put what came of them into the outbox; `done` is called for each that was, before.
 
         Returns those of the orders in `postpone` whose local sources had the content no more: they are not answered
         yet, another source may have it.
@@ -201,6 +202,8 @@ class Floor:
                     again.append(order)
                 else:
                     events += _answering(order, outcome)
+                    if events[-1].seen is Seen.DONE:
+                        done(order)
             if self.term != term:
                 events = [attrs.evolve(event, order=0) for event in events]
             self.outbox.put(events)

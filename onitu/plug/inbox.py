@@ -153,8 +153,12 @@ class Inbox:
         local = {o.number: self._local(o) for o in batch if o.do is Do.PUT and o.number not in staged}
         remote = frozenset(o.number for o in batch if o.number in local and len(o.sources) > len(local[o.number]))
 
+        def done(order: Order) -> None:
+            if local.get(order.number):
+                self._transfers.copied(order)
+
         async def work() -> list[Order]:
-            return await self._floor.perform(batch, staged, local, remote)
+            return await self._floor.perform(batch, staged, local, remote, done)
 
         try:
             again = await finishing(LAST_BATCH, work)

@@ -63,6 +63,7 @@ class Session:
         self._lookups = lookups
         self._counters = counters
         self._said: dict[str, int] = {}
+        self._counted: dict[str, int] = {}
         self._greet = True
         self._unanswered = 0
         self._greeted = 0.0
@@ -124,6 +125,7 @@ class Session:
         """Everything that there is to say; `Busy` after the batches that it speaks of."""
         for name, replica in self.replicas.items():
             while self.welcomed and (batch := replica.outbox.take()) is not None:
+                await self._tell_counters(socket)
                 await socket.send(batch)
             looking = replica.looking
             if self.welcomed and (name not in self._said or (looking > 0) != (self._said[name] > 0)):
@@ -131,6 +133,12 @@ class Session:
                 await socket.send(Busy(name, looking))
         while self.welcomed and (lookup := self._lookups.take()) is not None:
             await socket.send(lookup)
+
+    async def _tell_counters(self, socket: Socket) -> None:
+        """Before the batch that tells of a transfer, so that whoever hears that all is done sees what it took."""
+        if self._counters != self._counted:
+            self._counted = dict(self._counters)
+            await socket.send(Beat(self._epoch, dict(self._counters)))
 
     async def _beat(self, socket: Socket) -> None:
         while True:

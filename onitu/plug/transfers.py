@@ -18,7 +18,7 @@ from blake3 import blake3
 from onitu.model.events import Trouble
 from onitu.model.orders import Order, Source
 from onitu.model.settings import Settings
-from onitu.model.versions import Version
+from onitu.model.versions import Kind, Version
 from onitu.wire.messages import MAX_CHUNK
 
 from .bell import Throttle
@@ -116,6 +116,12 @@ class Transfers:
                 return
         await self._fetch(folder, order.version, staged, source)
         self._count("files", 1)
+
+    def copied(self, order: Order) -> None:
+        """A small file was put by the driver itself, from a file on this host."""
+        if order.version.kind is Kind.FILE:
+            self._count("cloned_bytes", order.version.size)
+            self._count("files", 1)
 
     async def _fetch(self, folder: str, version: Version, staged: Staged, source: Source) -> None:
         """Fetch chunks, several ahead, and write them in order."""

@@ -265,13 +265,18 @@ services:
 """,
     )
     content = os.urandom(3_000_000)
-    for name in "AB":
-        (tmp_path / name / "x").write_bytes(content)
     with started(path, state) as daemon:
+        daemon.ask("pause", service="C")
+        (tmp_path / "A" / "x").write_bytes(content)
+        wait_for(lambda: (tmp_path / "B" / "x").exists())
+        wait_for(lambda: served(daemon, "A") == len(content))
+        daemon.ask("resume", service="C")
+        wait_for(lambda: (tmp_path / "C" / "x").exists())
         assert (tmp_path / "C" / "x").read_bytes() == content
-        assert daemon.folder()["sent_bytes"] == len(content)
-        wait_for(lambda: served(daemon, "B") == len(content))
-        assert served(daemon, "A") == 0
+        daemon.in_sync()
+        assert daemon.folder()["sent_bytes"] == 2 * len(content)
+        wait_for(lambda: served(daemon, "B") == len(content), why="the fastest of the two gives it to C")
+        assert served(daemon, "A") == len(content)
         daemon.ask("pause", service="C")
         (tmp_path / "B" / "y").write_bytes(content[::-1])
         wait_for(lambda: (tmp_path / "A" / "y").exists())
