@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
@@ -219,6 +220,8 @@ class FolderReferee:
     async def _decide(self, batches: list[tuple[str, Batch]]) -> None:
         work = Round(self)
         await self._load(_mentioned(batches))
+        for service, gone in Counter(s for s, b in batches for e in b.events if e.seen is Seen.GONE).items():
+            self.links[service].guard.announce(time.monotonic(), gone, self.counts.get("files", 0))
         acks: dict[str, Batch] = {}
         for service, batch in batches:
             link, record = self.links[service], self.record(service)
@@ -280,7 +283,10 @@ class FolderReferee:
             if path in link.busy or link.rests(path, now):
                 continue
             todo = await self.at_hand(functools.partial(plan, self.view, self.rules, link.service, path, sources))
-            if todo.order is None or any(paths.key(p) in link.busy for p in (todo.order.target, todo.order.keep) if p):
+            if todo.order is None:
+                continue
+            if any(paths.key(other) in link.busy for other in (todo.order.target, todo.order.keep) if other):
+                link.failed(path, now, passing=True)  # another order is under way at its other end
                 continue
             self._order += 1
             order = attrs.evolve(todo.order, number=self._order)
@@ -356,6 +362,7 @@ class FolderReferee:
         self.view.forget()
         async for page in self.store.walk():
             work = Round(self)
+            self.view.load((node.path for node in page), {node.path: node for node in page})
             for node in page:
                 if service in node.held:
                     held = {s: h for s, h in node.held.items() if s != service}
