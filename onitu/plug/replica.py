@@ -6,8 +6,9 @@ and on its `Welcome` the marker confirms it. So at any instant the generation in
 marker, unless either of them was put back to an earlier time. A pending generation that was not confirmed is said
 again, never replaced by a higher one: the store may have it already. For the same reason a `Welcome` that comes late,
 and speaks of a generation before the pending one, does not touch the marker. Nobody can guess the next generation: a
-replica that was put back to yesterday would else come to the number that the store has already. A new replica is marked once it was accepted, and
-then says Hello anew, so that the Referee knows its marker before anything is done with it.
+replica that was put back to yesterday would else come to the number that the store has already. A new
+replica is marked once it was accepted, and then says Hello anew, so that the Referee knows its marker before anything
+is done with it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Replica:
 
     async def prepare(self) -> None:
         """Before a `Hello`: see to it that the marker has a pending generation."""
-        if self.state is None or self.state.trouble or not self._identity.marker:
+        if self.state is None or self.state.trouble or not self._identity.marker or self._driver.look_only:
             return
         try:
             async with self._marking:
@@ -170,7 +171,7 @@ class Replica:
                     log.warning("{}: not accepted: {}", self.folder, expected.reason)
                     nursery.cancel_scope.cancel()
                     break
-                new = not self._identity.marker
+                new = not self._identity.marker and not self._driver.look_only
                 await self._confirm(expected.generation)
                 if new:
                     self._say()
@@ -193,6 +194,8 @@ class Replica:
 
     async def _confirm(self, generation: int) -> None:
         """The Referee has committed this generation."""
+        if self._driver.look_only:
+            return
         async with self._marking:
             if not self._identity.marker:
                 await self._mark_as(Identity(uuid.uuid4().hex, generation, _after(generation)))

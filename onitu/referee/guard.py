@@ -1,8 +1,9 @@
 """The guard against mass deletion: a service that loses most of a folder at once is asked before anyone believes it.
 
-A few deletions go through at once. From a point on the rest of a burst is held back until the burst is over; then, if
-it would take more than half of the folder (and more than 50 files), or all of it, the deletions of that service stay
-held back until somebody approves them. The other services, and this one's other changes, go on. Moves do not count.
+A few deletions go through at once. Where many come together they are all held back, and where a burst grows, from a
+point on its rest is, until the burst is over; then, if it would take more than half of the folder (and more than 50
+files), or all of it, the deletions of that service stay held back until somebody approves them. The other services, and
+this one's other changes, go on. Moves do not count.
 Pure: the time is passed in.
 """
 
@@ -35,15 +36,28 @@ class Guard:
     last: float = float("-inf")
     holding: bool = False
 
+    def announce(self, now: float, number: int, files: int) -> None:
+        """At most so many deletions come together now, before the first of them is decided: a replica that was emptied
+        while nobody looked is seen in one scan, and then not even its first files are deleted elsewhere."""
+        if number:
+            self._begin(now, files)
+            self.holding = self.holding or self._too_many(self.count + number)
+
     def deletes(self, now: float, files: int) -> bool:
         """A file of `files` is to be deleted; whether that is to be held back."""
+        self._begin(now, files)
+        self.count += 1
+        self.holding = self.holding or self._too_many(self.count)
+        return self.holding or self.quarantined
+
+    def _begin(self, now: float, files: int) -> None:
         if not self.holding and now - self.last > QUIET:
             self.count, self.files = 0, files
         self.last = now
-        self.count += 1
-        if not self.holding and self.count > min(FREE, max(1, self.files // 2)):
-            self.holding = True
-        return self.holding or self.quarantined
+
+    def _too_many(self, count: int) -> bool:
+        """Whether a burst of so many is no longer one that passes at once."""
+        return count > min(FREE, max(1, self.files // 2))
 
     def over(self, now: float) -> bool:
         """Whether a burst that is held back has ended."""

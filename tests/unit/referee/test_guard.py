@@ -62,3 +62,31 @@ def test_after_a_burst_was_judged_the_next_begins_anew() -> None:
     burst(guard, 200, 1000)
     guard.end()
     assert burst(guard, 1, 800, start=0.6) == [False]
+
+
+def test_where_many_come_together_not_even_the_first_passes() -> None:
+    guard = Guard()
+    guard.announce(0.0, 10, 10)
+    assert all(burst(guard, 10, 10))
+    assert guard.suspicious()
+
+
+def test_a_few_that_come_together_pass_at_once() -> None:
+    guard = Guard()
+    guard.announce(0.0, 10, 100)
+    assert not any(burst(guard, 10, 100))
+
+
+def test_batches_of_one_burst_are_counted_together() -> None:
+    guard = Guard()
+    for n in range(3):
+        guard.announce(n / 10, 20, 100)
+        held = burst(guard, 20, 100 - 20 * n, start=n / 10)
+    assert all(held)
+
+
+def test_what_was_announced_and_did_not_come_keeps_nothing_back() -> None:
+    guard = Guard()
+    guard.announce(0.0, 100, 150)
+    assert guard.over(2 * QUIET)
+    assert not guard.suspicious()
