@@ -1,9 +1,13 @@
 """Dirty paths: where a watcher's hints say that something happened, each once, with when to look. Pure but for the time
 that is passed in.
 
-The first change of a path is looked at at once. One that changes again soon after it was looked at has to be quiet for
-a while first, twice as long each time, so that a log that grows for ever, or a large file that is being copied, is not
-read at every write; but never more than a few times that long after the change.
+What was written and closed is looked at at once, a few times in a row; a path that goes on changing gets one look each
+half second (a large file: each few seconds), so that a log, or a data base, is not read and sent at every write. What
+somebody still holds open for writing has to be quiet for a while, twice as long after each look, so that a file that is
+being copied or downloaded is not sent in pieces; but it is looked at all the same after a few times that long.
+
+What vanishes, or is renamed, is told a moment later: many programs save a file by deleting it, or by renaming it to a
+backup, and writing it anew. If it stands again by then, it is one edit, and no replica has seen it gone for an instant.
 """
 
 from __future__ import annotations
@@ -16,15 +20,22 @@ from .driver import Hint, HintKind
 
 MOST = 100_000
 """Dirty paths that are remembered; beyond, everything is scanned."""
+QUICK = 8.0
+"""Looks at one path that may follow each other without a pause."""
+PAUSE = 0.5
+"""Seconds for each look beyond."""
+HEAVY = 16 << 20
+"""Bytes of a file that count as one look more, up to `QUICK`."""
 SOON = 5.0
-"""Seconds after a look within which a further change makes a path restless."""
+"""Seconds after a look within which a further write makes a file that is held open restless."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
-"""Seconds that a restless path has to be quiet: at first, and at most."""
+"""Seconds that a restless file has to be quiet: at first, and at most."""
 PATIENCE = 5
-"""A restless path that is never quiet is looked at after so many times its pause."""
+"""A restless file that is never quiet is looked at after so many times its pause."""
 FLASH = 0.1
-"""Seconds after which something that vanished is looked for again: many programs replace a file by deleting it."""
+"""Seconds after which something that vanished or was renamed is told. It bounds how soon a deletion or the rename of a
+file stands on the others; an editor's save needs a few milliseconds, a slow one some tens."""
 _RESTLESS = 10_000
 
 
@@ -37,6 +48,7 @@ class Dirty:
         directory: it is, or was, a directory.
         source: it was renamed from there.
         absent: it was looked at once already, and nothing stood there.
+        writing: all that is known is that somebody writes it, and has not closed it.
         due: when to look.
         latest: when to look at last, however often it changes.
     """
@@ -45,16 +57,22 @@ class Dirty:
     directory: bool = False
     source: bytes = b""
     absent: bool = False
+    writing: bool = False
     due: float = 0.0
     latest: float = float("inf")
 
 
 @attrs.frozen
 class _Look:
-    """When a path was looked at last, and how long it has to be quiet after its next change."""
+    """When a path was looked at last, how many quick looks it had left then, and how long it has to be quiet while it is
+    held open."""
 
     time: float
-    pause: float
+    credit: float = QUICK
+    pause: float = FIRST_PAUSE
+
+    def credit_at(self, now: float) -> float:
+        return min(QUICK, self.credit + (now - self.time) / PAUSE)
 
 
 class DirtyPaths:
@@ -82,23 +100,47 @@ class DirtyPaths:
         if hint.kind is HintKind.MOVED:
             self._moved(hint, now)
         else:
-            self.mark(hint.path, now, deep=hint.deep, directory=hint.directory)
+            self.mark(hint.path, now, deep=hint.deep, directory=hint.directory, writing=hint.writing)
 
     def mark(
-        self, path: bytes, now: float, *, deep: bool = False, directory: bool = False, absent: bool = False
+        self,
+        path: bytes,
+        now: float,
+        *,
+        deep: bool = False,
+        directory: bool = False,
+        absent: bool = False,
+        writing: bool = False,
     ) -> None:
-        """The path is to be looked at. `absent`: nothing stood there a moment ago."""
-        dirty = self._paths.setdefault(path, Dirty())
+        """The path is to be looked at. `absent`: nothing stood there a moment ago; `writing`: it is still held open."""
+        dirty = self._paths.get(path)
+        new = dirty is None
+        if dirty is None:
+            dirty = self._paths[path] = Dirty(writing=writing)
         dirty.deep |= deep
         dirty.directory |= directory
         dirty.absent = absent
         if absent:
             dirty.due = now + FLASH
-            return
+        elif writing:
+            if dirty.writing:
+                self._wait_for_quiet(path, dirty, now)
+        else:
+            due = self._soonest(path, now)
+            dirty.due = due if new or dirty.writing else min(due, dirty.due)
+            dirty.writing = False
+
+    def _wait_for_quiet(self, path: bytes, dirty: Dirty, now: float) -> None:
         look = self._looks.get(path)
         if look is not None and now - look.time < SOON:
             dirty.latest = min(dirty.latest, now + PATIENCE * look.pause)
             dirty.due = min(now + look.pause, dirty.latest)
+
+    def _soonest(self, path: bytes, now: float) -> float:
+        """When a path that was closed may be looked at: now, unless it was looked at too often lately."""
+        look = self._looks.get(path)
+        lacking = 1 - look.credit_at(now) if look is not None else 0.0
+        return now + lacking * PAUSE if lacking > 0 else 0.0
 
     def _moved(self, hint: Hint, now: float) -> None:
         """A rename. What was to be looked at at its old path was not told yet: only a chain of renames is followed."""
@@ -110,7 +152,9 @@ class DirtyPaths:
         if before is not None:
             source = before.source
             self.mark(hint.source, now, deep=hint.directory, directory=hint.directory)
-        self._paths[hint.path] = Dirty(deep=hint.directory, directory=hint.directory, source=source)
+        # A directory is no editor's backup. What was dirty before its rename is to be read anyhow, as fast as may be.
+        due = now + FLASH if source and not hint.directory else self._soonest(hint.path, now)
+        self._paths[hint.path] = Dirty(deep=hint.directory, directory=hint.directory, source=source, due=due)
 
     def next_due(self) -> float:
         """When the next path is due; infinite: there is none."""
@@ -127,13 +171,20 @@ class DirtyPaths:
         for path, dirty in due.items():
             del self._paths[path]
             if not dirty.absent:
-                self._looked(path, now)
+                self._looked(path, dirty, now)
         return due
 
-    def _looked(self, path: bytes, now: float) -> None:
+    def weigh(self, path: bytes, size: int) -> None:
+        """A look at the path means to read so many bytes: it counts for more than one."""
+        look = self._looks.get(path)
+        if look is not None and size >= HEAVY:
+            self._looks[path] = attrs.evolve(look, credit=look.credit + 1 - min(QUICK, size / HEAVY))
+
+    def _looked(self, path: bytes, dirty: Dirty, now: float) -> None:
         before = self._looks.pop(path, None)
-        restless = before is not None and now - before.time < SOON + before.pause * PATIENCE
-        pause = min(2 * before.pause, LONGEST_PAUSE) if restless and before is not None else FIRST_PAUSE
-        self._looks[path] = _Look(now, pause)
+        look = _Look(now) if before is None else attrs.evolve(before, time=now, credit=before.credit_at(now))
+        restless = dirty.writing and before is not None and now - before.time < SOON + before.pause * PATIENCE
+        pause = min(2 * look.pause, LONGEST_PAUSE) if restless else FIRST_PAUSE
+        self._looks[path] = attrs.evolve(look, credit=look.credit - 1, pause=pause)
         if len(self._looks) > _RESTLESS:
             self._looks.popitem(last=False)

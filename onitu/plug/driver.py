@@ -48,6 +48,8 @@ class Capabilities:
         links: symbolic links exist.
         modes: permission bits are kept.
         mtimes: modification times are kept, to this many nanoseconds; 0: not at all.
+        racy: nanoseconds after a change within which one more may get the same token. A younger file is not read before
+            they have passed; 0: every change shows at once.
         watches: changes are pushed; else the service is polled.
         case_sensitive: `A` and `a` are two names.
         digests: the digests that the service knows without a read.
@@ -60,6 +62,7 @@ class Capabilities:
     links: bool = True
     modes: bool = True
     mtimes: int = 1
+    racy: int = 20_000_000
     watches: bool = True
     case_sensitive: bool = True
     digests: tuple[str, ...] = ()
@@ -117,6 +120,7 @@ class Hint:
         source: for MOVED.
         deep: whether everything below is to be looked at too (a new directory, say).
         directory: whether the thing is known to be a directory.
+        writing: a file that somebody has written to and still holds open; its closing will be told.
     """
 
     kind: HintKind
@@ -124,6 +128,7 @@ class Hint:
     source: bytes = b""
     deep: bool = False
     directory: bool = False
+    writing: bool = False
 
 
 @attrs.frozen
@@ -183,6 +188,11 @@ class Driver(abc.ABC):
 
     small: ClassVar[int] = 128 * 1024
     """Files up to this many bytes may be put by `perform` itself from a `local` source, many to a batch."""
+
+    look_only: bool = False
+    """Set before `open` for a dry run: nothing may be written to the service, not even where Onitu keeps its own things.
+    `identify` makes nothing and settles nothing there, and what it cannot find out so is taken for usual. `mark`,
+    `stage` and `perform` are not called."""
 
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         """`roots`: by folder, the replica's root as configured."""

@@ -219,6 +219,7 @@ class Observer:
             findings.miss(floor, await floor.rows_below([path]))
             findings.replacing.append(entry)
         elif not floor.told.says(entry):
+            self._dirty.weigh(path, entry.version.size)
             findings.stands.append(entry)
         return False
 

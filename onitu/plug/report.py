@@ -28,9 +28,8 @@ PORTION_FILES = 256
 PORTION_BYTES = 8 << 20
 """Bytes that are read at a time; a larger file is read alone."""
 
-RACY = 20_000_000
-"""Nanoseconds within which a file system's clock may give two changes one time. A file as young as that is read only
-after they have passed: then any later change shows in its token."""
+COARSE = 2_000_000_000
+"""Nanoseconds of the coarsest clock that a file system has (FAT's)."""
 
 
 @attrs.define
@@ -142,11 +141,14 @@ class Reporter:
                 self.doubt(path)
 
     async def _let_time_pass(self, entries: Sequence[Entry]) -> None:
-        """Wait until a change after the read would get another time than the one that the files have now."""
-        granularity = self._capabilities.mtimes
-        if not granularity:
+        """Wait until a change after the read would get another time than the one that the files have now.
+
+        This is what a small change waits longest for where it waits: on Linux 6.13 and later nothing (there a stamp
+        that somebody has looked at is never given twice), before that two ticks of the kernel's clock, 20 ms.
+        """
+        if not self._capabilities.mtimes or not self._capabilities.racy:
             return
-        racy = max(RACY, min(granularity, 2_000_000_000))
+        racy = max(self._capabilities.racy, min(self._capabilities.mtimes, COARSE))
         now = self._clock()
         ages = [now - entry.version.mtime for entry in entries]
         youngest = min((age for age in ages if age >= 0), default=racy)

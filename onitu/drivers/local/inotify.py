@@ -188,7 +188,7 @@ class Inotify:
                 self._named(event, node, name, now, (event.wd, event.name) in closed)
         for path in [path for path, when in self._writing.items() if when <= now]:
             del self._writing[path]
-            self._changed(path)
+            self._changed(path, writing=True)
 
     def _named(self, event: inotify_simple.Event, node: Node, name: bytes, now: float, closes: bool) -> None:
         """Something happened to a name. `closes`: these events also tell that a writer has closed it."""
@@ -272,12 +272,12 @@ class Inotify:
             self._lost = True
             self._out.append(Hint(HintKind.LOST))
 
-    def _changed(self, path: bytes, deep: bool = False, directory: bool = False) -> None:
+    def _changed(self, path: bytes, deep: bool = False, directory: bool = False, writing: bool = False) -> None:
         """Tell once, until the next rename or the next read."""
         if (path, True) in self._told or (path, deep) in self._told:
             return
         self._told.add((path, deep))
-        self._out.append(Hint(HintKind.CHANGED, path, deep=deep, directory=directory))
+        self._out.append(Hint(HintKind.CHANGED, path, deep=deep, directory=directory, writing=writing))
 
     # Watches
 

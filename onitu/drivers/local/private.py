@@ -23,7 +23,7 @@ from onitu.model.errors import Unavailable
 from onitu.model.paths import PRIVATE
 from onitu.plug.driver import Capabilities, Identity
 
-from . import syscalls
+from . import syscalls, tokens
 from .tree import Tree
 
 _MARKER, _MARKER_NEW, _LOCK = b"marker", b"marker.new", b"lock"
@@ -65,9 +65,34 @@ class Private:
             raise
         return private
 
+    @classmethod
+    def looking(cls, tree: Tree) -> Private:
+        """As `open`, for who only looks: nothing is made or written. Where there is no `.onitu`, so be it; where there
+        is one, its lock is tried, as what is said of a replica that others change meanwhile would mean little.
+
+        Raises `Unavailable`, naming the pid that has the lock.
+        """
+        private = cls(tree, -1, -1, -1, -1)
+        try:
+            private.fd = os.open(PRIVATE, _DIRECTORY, dir_fd=tree.fd)
+            with contextlib.suppress(FileNotFoundError):
+                private.lock = _locked(private.fd, tree.root, look_only=True)
+            private.identity, private.seen = private.read_marker()
+        except FileNotFoundError:
+            return private
+        except BaseException as error:
+            private.close()
+            if isinstance(error, OSError):
+                raise Unavailable(
+                    f"the replica {tree.root} cannot be used: .onitu in it: {(error.strerror or '').lower()}"
+                ) from None
+            raise
+        return private
+
     def close(self) -> None:
         for fd in (self.tmp, self.limbo, self.lock, self.fd):
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
     def read_marker(self) -> tuple[Identity, tuple[int, int] | None]:
         """The marker as it is on the disk, and its stamp. Raises `Unavailable` where it cannot be understood."""
@@ -139,8 +164,9 @@ def _made(parent: int, name: bytes) -> int:
     return os.open(name, _DIRECTORY, dir_fd=parent)
 
 
-def _locked(private: int, root: str) -> int:
-    fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=private)
+def _locked(private: int, root: str, look_only: bool = False) -> int:
+    flags = os.O_RDONLY if look_only else os.O_RDWR | os.O_CREAT
+    fd = os.open(_LOCK, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=private)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -153,8 +179,9 @@ def _locked(private: int, root: str) -> int:
             os.close(fd)
             raise
         # A file system without locks: one user at a time is then for the user to see to.
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    if not look_only:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd
 
 
@@ -177,6 +204,10 @@ class Abilities:
     capabilities: Capabilities
 
 
+USUAL = Abilities(rename_new=True, exchange=True, leases=True, fine=False, capabilities=Capabilities())
+"""What is assumed where nothing may be tried out."""
+
+
 def probe(private: Private) -> Abilities:
     """Try it out, in `.onitu/tmp`."""
     fd = private.tmp
@@ -189,16 +220,18 @@ def probe(private: Private) -> Abilities:
         exchange = _works(lambda: syscalls.exchange(fd, b"probe-a", fd, b"probe-b"))
         sensitive = not os.path.lexists(f"{private.tree.root}/.onitu/tmp/PROBE-A")
         leases = _leases(fd)
+        fine = fine_stamps(fd)
         capabilities = Capabilities(
             compare_and_swap=rename_new and exchange,
             create_only=rename_new,
             links=_works(lambda: os.symlink(b"nowhere", b"probe-l", dir_fd=fd)),
             modes=_keeps_modes(fd),
             mtimes=_stamp_step(fd),
+            racy=0 if fine else tokens.TICK,
             watches=True,
             case_sensitive=sensitive,
         )
-        return Abilities(rename_new, exchange, leases, fine_stamps(fd), capabilities)
+        return Abilities(rename_new, exchange, leases, fine, capabilities)
     finally:
         for name in (b"probe-a", b"probe-b", b"probe-c", b"probe-l"):
             with contextlib.suppress(FileNotFoundError):

@@ -58,8 +58,9 @@ def read_settled(place: Place, check: Check = never, fine: bool = False) -> tupl
         before = os.fstat(fd)
         if tokens.kind_of(before) is not Kind.FILE:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        value, total = digest(fd, before.st_size, check)
+        # From here on a change shows in the stamps, unless it comes so soon that it gets the same ones.
         now = time.time_ns()
+        value, total = digest(fd, before.st_size, check)
         after = os.fstat(fd)
     finally:
         os.close(fd)

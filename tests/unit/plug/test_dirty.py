@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from onitu.plug.dirty import FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, DirtyPaths
+import itertools
+
+import pytest
+
+from onitu.plug.dirty import FIRST_PAUSE, FLASH, LONGEST_PAUSE, PATIENCE, PAUSE, QUICK, DirtyPaths
 from onitu.plug.driver import Hint, HintKind
 
 
@@ -21,11 +25,43 @@ def test_the_first_change_is_due_at_once_and_hints_of_one_path_are_one() -> None
     assert len(dirty) == 0
 
 
-def test_a_path_that_changes_again_has_to_be_quiet_for_longer_each_time() -> None:
+def test_saves_of_one_file_are_looked_at_at_once_a_few_times_in_a_row() -> None:
+    dirty = DirtyPaths()
+    for number in range(int(QUICK)):
+        now = 100 + 0.2 * number
+        dirty.mark(b"a", now)
+        assert dirty.take(now, 10)
+
+
+def test_a_path_that_goes_on_changing_is_looked_at_each_half_second() -> None:
+    dirty = DirtyPaths()
+    now, looks = 100.0, []
+    while now < 160:
+        dirty.mark(b"log", now)
+        if dirty.take(now, 10):
+            looks.append(now)
+        now += 0.01
+    assert len(looks) == pytest.approx(60 / PAUSE + QUICK, abs=3)
+    assert all(PAUSE - 0.02 < b - a < PAUSE + 0.02 for a, b in itertools.pairwise(looks[20:]))
+
+
+def test_a_large_file_that_goes_on_changing_is_looked_at_less_often() -> None:
+    dirty = DirtyPaths()
+    now, looks = 100.0, 0
+    while now < 160:
+        dirty.mark(b"data base", now)
+        if dirty.take(now, 10):
+            dirty.weigh(b"data base", 1 << 30)
+            looks += 1
+        now += 0.01
+    assert looks == pytest.approx(60 / (PAUSE * QUICK), abs=2)
+
+
+def test_a_file_that_is_held_open_has_to_be_quiet_for_longer_each_time() -> None:
     dirty = DirtyPaths()
     now, pauses = 100.0, []
     for _ in range(9):
-        dirty.mark(b"log", now)
+        dirty.mark(b"log", now, writing=True)
         due = max(dirty.next_due(), now)
         pauses.append(round(due - now, 3))
         now = due
@@ -34,22 +70,33 @@ def test_a_path_that_changes_again_has_to_be_quiet_for_longer_each_time() -> Non
     assert max(pauses) == LONGEST_PAUSE
 
 
-def test_a_path_that_is_never_quiet_is_looked_at_all_the_same() -> None:
+def test_a_file_that_is_held_open_and_never_quiet_is_looked_at_all_the_same() -> None:
     dirty = DirtyPaths()
-    dirty.mark(b"log", 0.0)
+    dirty.mark(b"log", 0.0, writing=True)
     dirty.take(0.0, 10)
     now = 0.0
     while not dirty.take(now, 10):
-        dirty.mark(b"log", now)
+        dirty.mark(b"log", now, writing=True)
         now += FIRST_PAUSE / 4
         assert now < 1.0
     assert now <= (PATIENCE + 1) * FIRST_PAUSE
 
 
+def test_a_file_that_was_held_open_is_looked_at_as_soon_as_it_is_closed() -> None:
+    dirty = DirtyPaths()
+    dirty.mark(b"a", 0.0, writing=True)
+    assert dirty.take(0.0, 10)
+    dirty.mark(b"a", 0.01, writing=True)
+    assert not dirty.take(0.01, 10)
+    dirty.mark(b"a", 0.02)
+    assert dirty.take(0.02, 10)
+
+
 def test_a_path_that_rested_is_due_at_once_again() -> None:
     dirty = DirtyPaths()
-    dirty.mark(b"a", 0.0)
-    dirty.take(0.0, 10)
+    for number in range(20):
+        dirty.mark(b"a", number / 100)
+        dirty.take(number / 100, 10)
     dirty.mark(b"a", 60.0)
     assert dirty.take(60.0, 10)
 
@@ -61,13 +108,34 @@ def test_what_vanished_is_looked_for_a_second_time_a_little_later() -> None:
     assert dirty.take(dirty.next_due(), 10)[b"a"].absent
 
 
+def test_what_vanished_and_stands_again_is_looked_at_at_once() -> None:
+    dirty = DirtyPaths()
+    dirty.mark(b"a", 0.0, absent=True)
+    dirty.mark(b"a", 0.01)
+    assert not dirty.take(0.01, 10)[b"a"].absent
+
+
 def test_a_chain_of_renames_is_one() -> None:
     dirty = DirtyPaths()
     dirty.hint(moved(b"a", b"b"), 0.0)
     dirty.hint(moved(b"b", b"c"), 0.0)
-    due = dirty.take(0.0, 10)
+    due = dirty.take(FLASH, 10)
     assert due[b"c"].source == b"a"
     assert due[b"b"].source == b""
+
+
+def test_a_renamed_file_is_told_a_little_later_and_what_takes_its_name_at_once() -> None:
+    dirty = DirtyPaths()
+    dirty.hint(moved(b"a", b"a~"), 0.0)
+    dirty.mark(b"a", 0.01)
+    assert set(dirty.take(0.01, 10)) == {b"a"}
+    assert dirty.take(FLASH, 10)[b"a~"].source == b"a"
+
+
+def test_a_renamed_directory_is_told_at_once() -> None:
+    dirty = DirtyPaths()
+    dirty.hint(moved(b"a", b"b", directory=True), 0.0)
+    assert dirty.take(0.0, 10)[b"b"].source == b"a"
 
 
 def test_a_rename_of_what_was_not_looked_at_yet_is_two_changes() -> None:
