@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
+from typing import Any
 
 import click
 
@@ -30,14 +30,29 @@ class Commands(click.Group):
 
 def version() -> str:
     """The version of the installed package."""
+    import importlib.metadata
+
     try:
         return importlib.metadata.version("onitu")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
 
 
+def _say_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Any:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"onitu {version()}")
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version=version(), prog_name="onitu", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Keep folders the same on any number of places, and never lose a value that a user wrote.
 

@@ -4,13 +4,13 @@ along.
 
 from __future__ import annotations
 
-import importlib.metadata
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from onitu.model.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from onitu.plug.driver import Driver
 
 GROUP = "onitu.drivers"
@@ -24,6 +24,9 @@ _OWN = dict.fromkeys(LOCAL, "onitu.drivers.local:LocalDriver")
 
 def installed() -> dict[str, EntryPoint]:
     """The drivers by name. None is imported by this."""
+    import importlib.metadata
+    from importlib.metadata import EntryPoint
+
     own = {name: EntryPoint(name, target, GROUP) for name, target in _OWN.items()}
     return own | {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
 

@@ -19,7 +19,7 @@ import attrs
 from onitu.model.errors import ConfigurationError
 from onitu.model.settings import Folder, Replica, Service, Settings
 
-from . import document, registry, roots
+from . import registry, roots
 from .roots import Root
 
 FOLDER = "sync"
@@ -146,6 +146,8 @@ def _local(argument: str) -> str:
 
 
 def _unsupported(argument: str, scheme: str) -> str:
+    from . import document  # with it comes a YAML parser, which the usual case does not need
+
     installed = document.listed(registry.installed())
     driver = DRIVERS.get(scheme)
     if driver is None:
@@ -191,6 +193,8 @@ def _preferred(prefer: str, places: dict[str, Path], names: dict[Path, str], pro
     path = places.get(prefer) or roots.real(prefer.removeprefix("file://"), Path.cwd())
     if path in names:
         return f"prefer:{names[path]}"
+    from . import document
+
     known = [*places, *names.values()]
     problems.append(
         f"--prefer {prefer}: is none of the replicas {document.listed(places)}{document.nearest(prefer, known)}"

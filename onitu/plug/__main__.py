@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
-from onitu.wire.lifeline import run_child
+from onitu.wire.lifeline import leave, run_child
 
 from .run import main
 
 if __name__ == "__main__":
-    sys.exit(run_child(main))
+    leave(run_child(main))

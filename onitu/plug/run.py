@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import secrets
 from typing import Protocol
 
@@ -31,7 +30,7 @@ BUILT_IN = {
     "local": "onitu.drivers.local:LocalDriver",
     "local_storage": "onitu.drivers.local:LocalDriver",
 }
-"""Ours, so that they are found where Onitu is not installed."""
+"""Ours: found also where Onitu is not installed, and without a look at every package that is."""
 
 FLUSH = 2.0
 """Seconds that the last events have to reach the Referee when the driver is stopped."""
@@ -74,11 +73,7 @@ class ZmqWire:
 
 def load_driver(name: str) -> type[Driver]:
     """The class of a driver. Raises `OnituError` where there is none of that name, or it cannot be loaded."""
-    found = {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
-    where = found.get(name) or BUILT_IN.get(name)
-    if where is None:
-        known = ", ".join(sorted({*found, *BUILT_IN}))
-        raise OnituError(f"there is no driver {name!r}; there are {known}")
+    where = BUILT_IN.get(name) or _installed(name)
     module, _, attribute = where.partition(":")
     try:
         loaded = getattr(importlib.import_module(module), attribute)
@@ -89,11 +84,23 @@ def load_driver(name: str) -> type[Driver]:
     return loaded
 
 
+def _installed(name: str) -> str:
+    """Where a driver of another package is. Raises `OnituError` where there is none of that name."""
+    import importlib.metadata
+
+    found = {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
+    if name not in found:
+        known = ", ".join(sorted({*found, *BUILT_IN}))
+        raise OnituError(f"there is no driver {name!r}; there are {known}")
+    return found[name]
+
+
 async def main(charter: Charter) -> None:
     """The process of one driver, until cancelled."""
     service = charter.settings.services[charter.service]
     roots = {folder: replica.path for folder, replica in service.replicas.items()}
     driver = load_driver(service.driver)(service.name, service.options, roots)
+    driver.look_only = charter.settings.dry_run
     with zmq.Context() as context:
         async with driver.open():
             await run(charter, driver, ZmqWire(context, charter))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from onitu.store.redis import RedisStore
 from onitu.wire.charter import Charter
-from onitu.wire.lifeline import run_child
+from onitu.wire.lifeline import leave, run_child
 
 from .service import RefereeService
 
@@ -17,4 +15,4 @@ async def main(charter: Charter) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_child(main))
+    leave(run_child(main))

@@ -1,18 +1,20 @@
-"""The URL of a store: what is allowed in it, how it is shown, and the client that it makes."""
+"""The URL of a store: what is allowed in it, how it is shown, and the client that it makes.
+
+redis-py is imported by what needs it: to load it takes 60 ms, and the supervisor only looks at URLs.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
-
 from onitu.model.errors import ConfigurationError, StateError
+
+if TYPE_CHECKING:
+    import redis
 
 SCHEMES = ("redis", "rediss", "unix")
 
@@ -83,6 +85,10 @@ def masked(url: str) -> str:
 def client(url: str, *, timeout: float = TIMEOUT, attempts: int = 4) -> redis.Redis:
     """A client for a checked URL. A refused or lost connection is tried again within a second; an answer that does
     not come in `timeout` seconds is not waited for twice."""
+    import redis
+    from redis.backoff import ExponentialBackoff
+    from redis.retry import Retry
+
     retry = Retry(ExponentialBackoff(cap=0.4, base=0.05), attempts - 1, (redis.ConnectionError,))
     # The protocol is fixed: RESP3 gives other Python types for the same answers.
     return redis.Redis.from_url(
@@ -103,6 +109,8 @@ def ask(client: redis.Redis, *words: bytes | str | int) -> Any:
 @contextmanager
 def telling(url: str) -> Iterator[None]:
     """Makes of the client's errors a `StateError` that says what a person can do."""
+    import redis
+
     try:
         yield
     except redis.AuthenticationError as error:

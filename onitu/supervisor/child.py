@@ -105,7 +105,8 @@ class Child:
         before: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         """`fatal` is called with the child's name and its last words when it ends with status 78; `before` is awaited
-        before each start, so that a child is not given up for the absence of what it needs."""
+        in each life before the charter is handed over, so that a child is not given up for the absence of what it
+        needs, and loads its code meanwhile."""
         self.job = job
         self.pid: int | None = None
         self.state = State.WAITING
@@ -123,15 +124,13 @@ class Child:
         self._words: collections.deque[str] = collections.deque(maxlen=_LAST_WORDS)
         self._rest = b""
         self._silent = 0.0
+        self._handed_over = False
         self._verdict = ""
 
     async def run(self) -> None:
         """Start the child, and again whenever it dies, until `stop`. Cancellation kills it."""
         try:
             while not self._stopping.is_set():
-                await self._wait_for_what_it_needs()
-                if self._stopping.is_set():
-                    break
                 born = trio.current_time()
                 status = await self._live()
                 if self._stopping.is_set():
@@ -178,14 +177,6 @@ class Child:
         """The last lines that the child wrote to standard error in this life, from after the last empty line."""
         return "\n".join(self._words)
 
-    async def _wait_for_what_it_needs(self) -> None:
-        if self._before is None:
-            return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_after, self._stopping, nursery.cancel_scope)
-            await self._before()
-            nursery.cancel_scope.cancel()
-
     async def _recover(self, lived: float) -> None:
         """Wait until the next life may begin, or a stop is asked for."""
         chance = random.random()  # noqa: S311 (jitter)
@@ -207,6 +198,7 @@ class Child:
         self._words.clear()
         self._rest = b""
         self._silent = 0.0
+        self._handed_over = False
         self._verdict = ""
         try:
             process = await trio.lowlevel.open_process(
@@ -239,6 +231,9 @@ class Child:
 
     async def _hand_over(self, process: trio.Process) -> None:
         assert process.stdin is not None
+        if self._before is not None:
+            await self._before()
+        self._handed_over = True
         try:
             await process.stdin.send_all(self.job.charter)
         except trio.BrokenResourceError:
@@ -278,7 +273,7 @@ class Child:
         tick = min(1.0, self.job.silence / 10)
         while True:
             await trio.sleep(tick)
-            self._silent += tick
+            self._silent += tick if self._handed_over else 0.0
             limit = self.job.startup if self.state is State.STARTING else self.job.silence
             if self._silent > limit and self.state is not State.STOPPING:
                 self.kill(f"it gave no sign of life for {limit:g} s")

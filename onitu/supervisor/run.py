@@ -6,7 +6,7 @@
 
 `supervise` is the same with nothing in the block but waiting: the daemon. What both promise:
 
-- the store is up before the Referee and the drivers start; these start at once and find each other;
+- all processes are started at once; the Referee gets its charter when the store answers, and the drivers find it;
 - the end is orderly: drivers, then the Referee, then the store, each with a deadline; whatever way the block is left,
   no process of the run is alive afterwards;
 - a run that is killed leaves none either: see `onitu.supervisor.child`, `lifeguard` and `statelock`;
@@ -177,12 +177,12 @@ class Supervisor:
         if self._store is not None:
             store = self._start(nursery, self._store.job)
             nursery.start_soon(self._store.watch, store)
-            if not await self._store.ready(store):
-                log_file = self._store.server.log
-                self._fail("store", f"The embedded store does not start: {store.reason}; its log is {log_file}.")
-                return
         for job in jobs:
             self._start(nursery, job)
+        if self._store is not None and not await self._store.ready(store):
+            log_file = self._store.server.log
+            self._fail("store", f"The embedded store does not start: {store.reason}; its log is {log_file}.")
+            return
         self.control.phase = "running"
         self.started.set()
 
@@ -202,6 +202,8 @@ class Supervisor:
             ending = [self.children[name] for name in names if name in self.children]
             for child in ending:
                 child.stop()
+            if names == ["store"] and ending and self._store is not None:
+                await self._store.hasten()
             for child in ending:
                 await child.stopped.wait()
 

@@ -6,6 +6,7 @@ for `SILENCE` seconds: longer than other children, since a slow disk can hold up
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -80,7 +81,15 @@ class EmbeddedStore:
     async def answers(self) -> None:
         """Wait until the server answers and has loaded its data, however often it dies meanwhile."""
         while await self._ask() != b"+PONG":  # noqa: ASYNC110 (a server sets no events)
-            await trio.sleep(0.05)
+            await trio.sleep(0.02)
+
+    async def hasten(self) -> None:
+        """Ask a server that is to end anyway by a command: it looks for signals ten times a second only. Whatever
+        comes of this, SIGTERM is on its way to it."""
+        with trio.move_on_after(1.0), contextlib.suppress(OSError, trio.BrokenResourceError):
+            async with await trio.open_unix_socket(self.server.socket) as stream:
+                await stream.send_all(b"SHUTDOWN\r\n")
+                await stream.receive_some(1024)
 
     async def watch(self, child: Child) -> None:
         """Kill a server that is silent, until cancelled. The lifeguard's own signs of life say nothing about it."""

@@ -30,6 +30,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import logbook
 import msgspec
@@ -145,6 +146,14 @@ def run_child(main: Callable[[Charter], Awaitable[None]]) -> int:
     pulse = _private_stdout() if charter.beat else None
     with outlet.installed():
         return trio.run(_life, main, charter, lifeline, outlet, pulse)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process after `run_child`. Everything that it owned is closed by then; the interpreter would take apart
+    its modules for another 20 ms and more, while somebody waits for the end of the run."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def _life(

@@ -25,7 +25,7 @@ from onitu.wire.sockets import ask
 from .processes import QUICK, descendants, fake, lives, settings, until
 
 TIMEOUT = 30.0
-PLAN = partial(Plan, referee=fake("beat"), driver=fake("beat"), policy=QUICK)
+PLAN = partial(Plan, referee=fake("charter", "beat"), driver=fake("beat"), policy=QUICK)
 
 
 @asynccontextmanager
@@ -147,7 +147,7 @@ async def test_a_driver_that_dies_too_often_fails_alone_and_is_retried_on_demand
 
 async def test_status_78_of_a_child_ends_the_run_with_its_message(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="the schema is of another world"):
-        async with run(tmp_path, "a", referee=fake("fatal")) as supervisor:
+        async with run(tmp_path, "a", referee=fake("charter", "fatal")) as supervisor:
             await trio.sleep_forever()
     assert states(supervisor) == {"store": "stopped", "referee": "failed", "driver a": "stopped"}
 
@@ -177,7 +177,7 @@ async def test_a_server_whose_lifeguard_is_killed_dies_and_comes_back_with_its_d
             assert client.get("key") == b"value"
 
 
-async def test_the_referee_is_not_restarted_while_the_store_is_down(tmp_path: Path) -> None:
+async def test_the_referee_waits_for_its_charter_while_the_store_is_down(tmp_path: Path) -> None:
     async with run(tmp_path) as supervisor:
         referee = supervisor.children["referee"]
         await referee.becomes(State.RUNNING)
@@ -187,10 +187,12 @@ async def test_the_referee_is_not_restarted_while_the_store_is_down(tmp_path: Pa
         os.kill(referee.pid or 0, signal.SIGKILL)
         await referee.becomes(State.WAITING)
         with trio.move_on_after(10 * QUICK.longest) as waited:
-            await referee.becomes(State.STARTING, State.RUNNING)
+            await referee.becomes(State.RUNNING)
         assert waited.cancelled_caught
+        assert referee.state is State.STARTING
         os.kill(server, signal.SIGCONT)
         await referee.becomes(State.RUNNING)
+        assert referee.restarts == 1
 
 
 async def test_a_store_that_cannot_start_ends_the_run(tmp_path: Path) -> None:
