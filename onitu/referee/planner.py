@@ -106,6 +106,8 @@ def _clear(view: View, rules: Rules, service: str, node: Node, held: Holding | N
         order = Order(0, Do.MOVE, here, heir.head, expect=held.token, held=held.version, target=target)
     elif any(_gives_way(view, rules, service, view[path], held) for path in node.heirs):
         return Plan(left=True, why="what stands where it is to be renamed to moves on first")
+    elif _stands_nowhere_else(view, node, held):
+        return Plan(left=True, why="its content has to arrive under its new name first")
     else:
         order = Order(0, Do.DELETE, here, node.head, expect=held.token, held=held.version)
     return Plan(order, left=True)
@@ -139,6 +141,8 @@ def _update(view: View, rules: Rules, service: str, node: Node, held: Holding, s
             return Plan(Order(0, Do.MOVE, here, heir.head, held.token, held.version, target), left=True)
         if heir is not None:
             keep = _spelled(view, service, heir)
+        elif _stands_nowhere_else(view, node, held):
+            return Plan(left=True, why="its content has to arrive under its conflict name first")
         elif held.version.seq == 0:
             # A value that nobody decided about (a service that is no source): it stays, beside the head (S1).
             keep = conflict_name(here, service, held.version.mtime)
@@ -162,6 +166,18 @@ def _heir(view: View, rules: Rules, service: str, node: Node, held: Holding) -> 
         if node.head.exists or rules.admits(service, path, heir.head, holders(heir) | {service}):
             return heir
     return None
+
+
+def _stands_nowhere_else(view: View, node: Node, held: Holding) -> bool:
+    """Whether what is held here belongs to an heir that nobody holds yet: then it may not be displaced (S1).
+
+    It happens where the service has something else under the heir's name, so that it cannot be renamed to it.
+    """
+    for path in node.heirs:
+        heir = view[path]
+        if same_content(heir.head, held.version) is Same.YES:
+            return not any(same_content(h.version, heir.head) is Same.YES for h in heir.held.values())
+    return False
 
 
 def _moves_on(view: View, service: str, node: Node) -> bool:
@@ -218,7 +234,8 @@ def _sources(view: View, rules: Rules, service: str, node: Node, available: froz
     found: list[tuple[float, str, Source]] = []
     for at in (node, *_origins(view, node)):
         for name, held in at.held.items():
-            if name == service or name not in available or held.gone or held.hidden or not rules.readable(name):
+            itself = name == service and at is node  # under another name it can be its own source
+            if itself or name not in available or held.gone or held.hidden or not rules.readable(name):
                 continue
             if same_content(held.version, node.head) is Same.YES:
                 found.append((-rules.velocity.get(name, 1.0), name, Source(name, held.name or at.path, held.token)))
