@@ -63,12 +63,12 @@ def sync(
     plan = urls.plan(replicas, prefer=prefer, state=state, watch=watch, dry_run=dry_run)
     urls.make_missing(plan.missing)
     out = Output(json=json, quiet=quiet, verbose=verbose)
-    run = _Run(plan.settings, out, approve)
+    if dry_run:
+        from . import rehearsal
 
-    async def main() -> int:
-        return await run.dry() if dry_run else await run.through()
-
-    return asking.run(main)
+        with rehearsal.copied(plan.settings) as settings:
+            return asking.run(_Run(settings, out, approve).dry)
+    return asking.run(_Run(plan.settings, out, approve).through)
 
 
 @attrs.define
@@ -127,12 +127,15 @@ class _Run:
         code = INTERRUPTED
         async with session(self.settings, verbose=self.out.verbose, quiet=self.out.quiet) as supervisor:
             with self.out.progress() as bar:
-                await settled(supervisor, bar.show)
+                status = await settled(supervisor, bar.show)
             orders = (await supervisor.ask("planned"))["orders"]
             for order in orders:
                 self.out.result({"type": "planned", **order}, [planned_line(order)])
+            wrong = troubles(status)
+            for line in wrong:
+                self.out.complain(line)
             self.out.say(f"a dry run: {output.count(len(orders), 'order')} would be given, nothing was changed")
-            code = IN_SYNC
+            code = NOT_IN_SYNC if wrong else IN_SYNC
         return self._interrupted() if supervisor.interrupted else code
 
     async def _report(self, supervisor: Supervisor, status: dict[str, Any]) -> int:

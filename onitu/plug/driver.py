@@ -190,9 +190,9 @@ class Driver(abc.ABC):
     """Files up to this many bytes may be put by `perform` itself from a `local` source, many to a batch."""
 
     look_only: bool = False
-    """Set before `open` for a dry run: nothing may be written to the service, not even where Onitu keeps its own things.
-    `identify` makes nothing and settles nothing there, and what it cannot find out so is taken for usual. `mark`,
-    `stage` and `perform` are not called."""
+    """Set before `open` for a dry run: nothing may be written to the service, not even where Onitu keeps its own
+    things. `identify` makes nothing and settles nothing there, and what it cannot find out so is taken for usual.
+    `mark`, `stage` and `perform` are not called."""
 
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         """`roots`: by folder, the replica's root as configured."""
@@ -215,11 +215,12 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     async def identify(self, folder: str) -> Identity:
-        """Check that the root is there and usable, take its lock, and read its marker. Raises `Unavailable`."""
+        """Check that the root is there and usable, take its lock, and read its marker. Where there is no marker, nothing
+        is made or changed: that comes with `mark`. Raises `Unavailable`."""
 
     @abc.abstractmethod
     async def mark(self, folder: str, identity: Identity) -> None:
-        """Write the marker, atomically and durably. Raises `Unavailable`."""
+        """Write the marker, atomically and durably; the first one makes the root a replica. Raises `Unavailable`."""
 
     @abc.abstractmethod
     async def scan(self, folder: str, directories: Sequence[bytes]) -> list[Listing]:

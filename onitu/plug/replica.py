@@ -135,13 +135,18 @@ class Replica:
 
     async def run(self) -> None:
         """Until cancelled."""
+        pause = FIRST_RETRY
         while True:
             await self._identify()
+            began = trio.current_time()
             try:
                 with trio.CancelScope() as self._failing:
                     await self._live()
             except* Unavailable as group:
                 self._say(trouble=_sentence(group))
+                # A root that can be looked at and not be used (a full disk) is not to be tried in a tight loop.
+                pause = FIRST_RETRY if trio.current_time() - began > LAST_RETRY else min(2 * pause, LAST_RETRY)
+                await trio.sleep(pause)
             finally:
                 self._observer = None
                 self._expected = None
@@ -180,9 +185,19 @@ class Replica:
                 elif expected.scan:
                     self._observer.rescan()
         self._observer = None
+        await self._until_accepted()
+
+    async def _until_accepted(self) -> None:
+        """Wait for a better answer; or until the root is another one, so that a disk that is mounted again is found."""
+        pause = FIRST_RETRY
         while self._expected is None or not self._expected.accepted:
             self._expected = None
-            await self._welcomed.wait()
+            with trio.move_on_after(pause):
+                await self._welcomed.wait()
+                continue
+            pause = min(2 * pause, LAST_RETRY)
+            if await self._driver.identify(self.folder) != self._identity:
+                return
 
     async def _work(self, scan: bool) -> None:
         self._observer = observer = Observer(self._floor, self._wake, self._poll)

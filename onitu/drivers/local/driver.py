@@ -95,14 +95,19 @@ class LocalDriver(Driver):
         if folder in self._replicas:
             async with self._settling:
                 await self._hop(self._replicas.pop(folder).close)
-        create = bool(self.given.get("create", False))
-        replica = await self._hop(lambda: Replica.open(self.roots[folder], self.service, self.small, create))
+        root, create = self.roots[folder], bool(self.given.get("create", False))
+        if self.look_only:
+            replica = await self._hop(lambda: Replica.open(root, self.service, self.small, look_only=True))
+        else:
+            replica = await self._hop(lambda: Replica.meet(root, self.service, self.small, create))
         self._replicas[folder] = replica
         self._displaced.set()  # the limbo of an earlier life may have something that waits
         return replica.private.identity
 
     async def mark(self, folder: str, identity: Identity) -> None:
         replica = self._replica(folder)
+        if not replica.born:
+            replica = await self._bear(folder, replica)
 
         def write() -> None:
             try:
@@ -113,6 +118,23 @@ class LocalDriver(Driver):
                 raise Unavailable(f"the marker of {replica.tree.root} cannot be written: {reason}") from None
 
         await self._hop(write)
+
+    async def _bear(self, folder: str, looked_at: Replica) -> Replica:
+        """A root that was only looked at becomes a replica."""
+
+        def bear() -> Replica:
+            looked_at.tree.prove()
+            looked_at.close()
+            replica = Replica.open(self.roots[folder], self.service, self.small)
+            if replica.private.identity.marker:
+                replica.close()
+                raise Unavailable(f"the replica {replica.tree.root} was taken by somebody else just now")
+            return replica
+
+        async with self._settling:
+            del self._replicas[folder]
+            self._replicas[folder] = replica = await self._hop(bear)
+        return replica
 
     async def scan(self, folder: str, directories: Sequence[bytes]) -> list[Listing]:
         replica = self._replica(folder)

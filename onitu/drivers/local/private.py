@@ -175,7 +175,7 @@ def _locked(private: int, root: str, look_only: bool = False) -> int:
         who = f"process {holder[0].decode()}" if holder else "another process"
         raise Unavailable(f"the replica {root} is in use by {who}") from None
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF):
             os.close(fd)
             raise
         # A file system without locks: one user at a time is then for the user to see to.

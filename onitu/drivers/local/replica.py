@@ -13,7 +13,7 @@ import attrs
 from onitu.model.errors import Unavailable
 
 from .limbo import Limbo
-from .private import Abilities, Private, probe
+from .private import USUAL, Abilities, Private, probe
 from .tree import Tree
 
 
@@ -31,22 +31,45 @@ class Replica:
     _numbers: itertools.count[int] = attrs.field(factory=itertools.count)
 
     @classmethod
-    def open(cls, root: str, service: str, small: int, create: bool = False) -> Replica:
-        """Take the replica: lock, marker, what an earlier life left in `.onitu`. Raises `Unavailable`."""
+    def meet(cls, root: str, service: str, small: int, create: bool = False) -> Replica:
+        """As `open`; but where there is no marker, only look: it may be a mount point whose disk is missing, in which
+        nothing is to be made before somebody said that it is a replica (`born` tells)."""
         if create:
+            with contextlib.suppress(OSError):  # opening it then tells why
+                os.makedirs(root, exist_ok=True)
+        replica = cls.open(root, service, small, look_only=True)
+        if not replica.private.identity.marker:
+            return replica
+        replica.close()
+        return cls.open(root, service, small)
+
+    @property
+    def born(self) -> bool:
+        """Whether it is open for more than a look."""
+        return self.private.tmp >= 0
+
+    @classmethod
+    def open(cls, root: str, service: str, small: int, create: bool = False, look_only: bool = False) -> Replica:
+        """Take the replica: lock, marker, what an earlier life left in `.onitu`. Raises `Unavailable`.
+
+        `look_only`: nothing is made, swept or settled; the file system is taken for a usual one.
+        """
+        if create and not look_only:
             with contextlib.suppress(OSError):  # opening it then tells why
                 os.makedirs(root, exist_ok=True)
         with contextlib.ExitStack() as undo:
             tree = Tree.open(root)
             undo.callback(tree.close)
-            private = Private.open(tree)
+            private = Private.looking(tree) if look_only else Private.open(tree)
             undo.callback(private.close)
             try:
-                private.sweep()
-                abilities = probe(private)
+                if not look_only:
+                    private.sweep()
+                abilities = USUAL if look_only else probe(private)
                 tree.case_sensitive = abilities.capabilities.case_sensitive
                 limbo = Limbo(private, service, abilities.fine, small)
-                limbo.open()
+                if not look_only:
+                    limbo.open()
             except OSError as error:
                 raise Unavailable(f"the replica {root} cannot be used: {(error.strerror or '').lower()}") from None
             undo.pop_all()
@@ -56,7 +79,8 @@ class Replica:
         with contextlib.ExitStack() as stack:
             stack.callback(self.tree.close)
             stack.callback(self.private.close)
-            stack.callback(self.limbo.close)
+            if self.private.limbo >= 0:
+                stack.callback(self.limbo.close)
 
     def scratch(self) -> bytes:
         """A new name in `.onitu/tmp`, of which nothing outlives this process."""
