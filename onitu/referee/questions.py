@@ -172,9 +172,10 @@ async def _sentence(folder: FolderReferee, service: str, path: bytes) -> str:
     """What a service holds at a path and what comes next there, in words."""
     node = await folder.at_hand(lambda: folder.view[path])
     link, held = folder.links[service], node.held.get(service)
-    for problem in await folder.store.problems(None, 1_000_000):
-        if (problem.service, problem.path) == (service, path):
-            return f"{problem.kind}: {problem.reason}"
+    if (service, path) in folder.troubled:
+        for problem in await folder.store.problems(None, 1_000_000):
+            if (problem.service, problem.path) == (service, path):
+                return f"{problem.kind}: {problem.reason}"
     if held is not None and held.hidden:
         return "hidden by the rules: it stays as it is and is not managed here"
     if held is not None and held.gone:
