@@ -215,8 +215,8 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     async def identify(self, folder: str) -> Identity:
-        """Check that the root is there and usable, take its lock, and read its marker. Where there is no marker, nothing
-        is made or changed: that comes with `mark`. Raises `Unavailable`."""
+        """Check that the root is there and usable, take its lock, and read its marker. Where there is no marker,
+        nothing is made or changed: that comes with `mark`. Raises `Unavailable`."""
 
     @abc.abstractmethod
     async def mark(self, folder: str, identity: Identity) -> None:

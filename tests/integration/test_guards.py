@@ -201,3 +201,6 @@ def test_an_unmounted_root_deletes_nothing(roots: list[Path], state: Path, disk_
         wait_for(lambda: (b / "new").exists())
         assert len(snapshot(b)) == 11
         assert not list(disk_image.iterdir())
+        subprocess.run(["mount", "--bind", str(disk_image.with_name("backing")), str(disk_image)], check=True)
+        daemon.in_sync()
+        assert len(assert_same(a, b, disk_image)) == 11

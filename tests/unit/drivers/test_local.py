@@ -34,6 +34,28 @@ async def test_a_new_replica_has_no_marker_and_keeps_the_one_that_it_gets(local:
     assert stat.S_IMODE((local.root / ".onitu").stat().st_mode) == 0o700
 
 
+async def test_nothing_is_made_in_a_root_before_it_gets_its_marker(tmp_path: Path) -> None:
+    async with (driver := LocalDriver("disk", {}, {"f": str(tmp_path)})).open():
+        for _ in range(2):
+            assert await driver.identify("f") == Identity()
+            assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
+        await driver.mark("f", Identity("m" * 32, 1, 2))
+        assert await driver.identify("f") == Identity("m" * 32, 1, 2)
+        assert (await driver.scan("f", [b""]))[0].complete
+
+
+async def test_a_root_that_another_run_took_first_is_not_marked_over(tmp_path: Path) -> None:
+    roots = {"f": str(tmp_path)}
+    async with (driver := LocalDriver("disk", {}, roots)).open():
+        await driver.identify("f")
+        async with (other := LocalDriver("disk", {}, roots)).open():
+            await other.identify("f")
+            await other.mark("f", Identity("o" * 32, 1, 2))
+            with pytest.raises(Unavailable, match="in use"):
+                await driver.mark("f", Identity("m" * 32, 1, 2))
+        assert await driver.identify("f") == Identity("o" * 32, 1, 2)
+
+
 async def test_a_missing_root_is_an_error_unless_it_may_be_made(tmp_path: Path) -> None:
     roots = {"f": str(tmp_path / "a/b")}
     async with (driver := LocalDriver("disk", {}, roots)).open():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from onitu.model.events import Seen
 from onitu.model.settings import Filter
@@ -73,6 +74,25 @@ async def test_a_pending_generation_that_was_not_confirmed_is_said_again(runtime
         state = at.referee.hellos[0].replicas[FOLDER]
         assert (state.generation, state.pending) == (4, 5)
         assert at.driver.marks == [Identity("m", 5, 0)]
+
+
+async def test_a_replica_that_was_refused_is_looked_at_again_until_it_is_another(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onitu.plug.replica.FIRST_RETRY", 0.01)
+    async with stage(runtime) as at:
+        at.referee.welcomes = False
+        at.start()
+        await at.referee.until(lambda: at.referee.hellos)
+        await at.referee.send(Welcome("run1", {FOLDER: Expected(False, 0, 0, reason="the marker is gone")}))
+        at.referee.welcomes = True
+        with trio.fail_after(5):
+            while at.driver.counts["identify"] < 3:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        assert at.driver.marks == []
+        at.driver.marker = Identity("m", 4, 0)  # the disk is mounted again
+        await at.referee.quiet()
+        assert at.referee.hellos[-1].replicas[FOLDER].marker == "m"
 
 
 async def test_a_root_that_is_not_there_is_said_with_its_reason_and_looked_for(
