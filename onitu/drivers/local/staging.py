@@ -1,7 +1,8 @@
 """Content on its way to a path, in `.onitu/tmp`, until it is whole and its digest was checked.
 
 What is small waits in memory, and is written by the order that puts it there, so that it costs no hop of its own. What
-is larger is a file named after its digest, which a later try goes on with.
+is larger is a file named after its digest, which a later try goes on with. Only where the disk is full nothing stays:
+what does not fit gives back what it took, or it would block every other path with it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class StagedFile:
         self._fd = -1
         self._hasher = blake3()
         self._hashed = 0  # bytes that the hasher has seen, from the start; what a clone brought it has not
+        self._fits = False
 
     async def __aenter__(self) -> StagedFile:
         if self.memory is None:
@@ -103,7 +105,24 @@ class StagedFile:
         try:
             yield
         except OSError as error:
-            raise refused("store the content for", b"a file", error) from None
+            refusal = refused("store the content for", b"a file", error)
+            if refusal.trouble is Trouble.NO_SPACE and self._fd >= 0:
+                self._drop()
+            raise refusal from None
+
+    def _drop(self) -> None:
+        """Give back what stands; a later try begins anew."""
+        os.ftruncate(self._fd, 0)
+        self.offset = self._hashed = 0
+        self._hasher = blake3()
+
+    def _reserve(self, wanted: int) -> None:
+        """Raise `OSError` where it is clear that so many bytes more do not fit, before they are fetched in vain."""
+        if not self._fits:
+            disk = os.fstatvfs(self._fd)
+            if disk.f_blocks and wanted > disk.f_bavail * disk.f_frsize:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._fits = True
 
     def _open(self) -> None:
         tmp = self._replica.private.tmp
@@ -136,6 +155,7 @@ class StagedFile:
     def _write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         with self._troubles():
+            self._reserve(self.version.size - self.offset)
             while view:
                 count = os.pwrite(self._fd, view, self.offset)
                 if self._hashed == self.offset:
@@ -168,6 +188,8 @@ class StagedFile:
             if self.offset == 0 and syscalls.clone(source, self._fd):
                 self.offset = size
                 return
+            # Holes take no space, so the source's blocks say better than its size what it will.
+            self._reserve(min(size - self.offset, os.fstat(source).st_blocks * 512))
             while self.offset < size:
                 start, end = syscalls.next_data(source, self.offset, size)
                 if start > self.offset:
@@ -188,9 +210,7 @@ class StagedFile:
             if right_size:
                 self._hash_to(self.version.size)
             if not right_size or not right(self.version, self._hasher.digest(), lambda: _pieces(self._fd)):
-                os.ftruncate(self._fd, 0)
-                self.offset = self._hashed = 0
-                self._hasher = blake3()
+                self._drop()
                 raise corrupt()
             os.close(self._fd)
             self._fd = -1

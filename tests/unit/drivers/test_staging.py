@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from onitu.plug.driver import Identity, Refused, Staged
 from .conftest import MTIME, Local, file_version, write
 
 BIG = os.urandom(300_000) + bytes(50_000)
+BALLAST = bytes(600_000)
 
 
 async def put_staged(local: Local, path: bytes, version: Version, staged: Staged, expect: bytes = b"") -> Event:
@@ -187,25 +188,43 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(root)], check=True)
 
 
-async def test_a_full_disk_is_told_and_a_deletion_still_frees_it(full_disk: Path, tmp_path: Path) -> None:
+@pytest.fixture
+async def small(full_disk: Path, tmp_path: Path) -> AsyncIterator[Local]:
+    """A replica on that file system, where 600,000 bytes are taken."""
     (tmp_path / "source").mkdir()
     driver = LocalDriver("disk", {}, {"f": str(full_disk)})
     async with driver.open():
         await driver.identify("f")
         await driver.mark("f", Identity("m", 1))
         local = Local(driver, full_disk, tmp_path / "source")
-        data = os.urandom(600_000)
-        token = (await local.put(b"f", data))[0].token
-        version = file_version(os.urandom(700_000))
-        async with driver.stage("f", version) as staged:
-            with pytest.raises(Refused) as refused:
-                await staged.write(bytes(700_000))
-            assert refused.value.trouble is Trouble.NO_SPACE
-        events = await local.put(b"g", os.urandom(100_000))
-        assert [(event.seen, event.trouble) for event in events] == [(Seen.FAILED, Trouble.NO_SPACE)]
-        events = await local.order(Do.DELETE, b"f", expect=token, held=file_version(data))
-        assert [event.seen for event in events] == [Seen.DONE]
-        await local.settled()
-        with trio.fail_after(5):
-            assert (await local.put(b"g", b"x" * 100_000))[0].seen is Seen.DONE
-    assert sorted(os.listdir(full_disk)) == [".onitu", "g"]
+        await local.put(b"f", BALLAST)
+        yield local
+
+
+async def test_a_full_disk_is_told_and_a_deletion_still_frees_it(small: Local) -> None:
+    (small.root / "ballast").write_bytes(bytes(300_000))
+    events = await small.put(b"g", os.urandom(125_000))
+    assert [(event.seen, event.trouble) for event in events] == [(Seen.FAILED, Trouble.NO_SPACE)]
+    token = (await small.hashed(b"f")).token
+    events = await small.order(Do.DELETE, b"f", expect=token, held=file_version(BALLAST))
+    assert [event.seen for event in events] == [Seen.DONE]
+    await small.settled()
+    with trio.fail_after(5):
+        assert (await small.put(b"g", b"x" * 125_000))[0].seen is Seen.DONE
+    assert sorted(os.listdir(small.root)) == [".onitu", "ballast", "g"]
+
+
+@pytest.mark.parametrize("way", ["over sockets", "in the kernel"])
+@pytest.mark.parametrize("told", [True, False], ids=["it is known before", "it shows while it is written"])
+async def test_what_does_not_fit_gives_its_space_back(
+    small: Local, way: str, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not told:
+        monkeypatch.setattr(staging.StagedFile, "_reserve", lambda self, wanted: None)
+    data = os.urandom(700_000)
+    async with small.driver.stage("f", file_version(data)) as staged:
+        token = write(small.source / "s", data)
+        with pytest.raises(Refused) as refused:
+            await (staged.write(data) if way == "over sockets" else staged.clone(str(small.source), b"s", token))
+        assert (refused.value.trouble, staged.offset) == (Trouble.NO_SPACE, 0)
+    assert (await small.put(b"g", os.urandom(125_000)))[0].seen is Seen.DONE
