@@ -459,7 +459,7 @@ class _Deciding:
         # The old name is free now, and nothing was lost with it: a move is no deletion that a guard counts.
         self._gone(came_from, attrs.evolve(event, path=event.source), hold_back=False)
         left = self.node(came_from)
-        made_head = arrived.head.exists and arrived.head.seq > 0 and arrived.head.service == self.service
+        made_head = arrived.head.service == self.service and same_content(arrived.head, version) is Same.YES
         if managed and made_head and not left.head.exists and path in self.changed and not arrived.origin:
             self.put(attrs.evolve(arrived, origin=came_from))
             self._leave_to(came_from, path)

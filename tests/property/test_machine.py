@@ -88,6 +88,11 @@ def test_seeded_histories_converge_and_keep_every_value(start: int) -> None:
             raise AssertionError(f"seed {seed}: {error}") from None
 
 
+@pytest.mark.parametrize("seed", [52950, 204759, 217962, 306102])
+def test_a_seed_that_failed_once_stays(seed: int) -> None:
+    live_through(seed).check()
+
+
 def test_two_full_replicas_meet_without_an_order() -> None:
     world = World(2, 1)
     for path in (b"a", b"d/b"):
