@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from onitu.model.sizes import show_size
+
 from . import asking, options, output
 from .failing import IN_SYNC, NOT_IN_SYNC
 from .journal import Follower
@@ -215,9 +217,19 @@ def check(config: str, state: str, json: bool, quiet: bool) -> int:
     answer = asking.run(main)
     disagreements = answer.get("disagreements", [])
     for one in disagreements:
-        out.result(one, [f"{one.get('folder')}: {one.get('path')} on {one.get('service')}: {one.get('what')}"])
+        out.result(one, [_disagreement(one)])
+    number = len(disagreements) + int(answer.get("more", 0))
     if json:
-        output.emit({"type": "summary", "checked": answer.get("checked", 0), "disagreements": len(disagreements)})
-    checked = output.count(int(answer.get("checked", 0)), "path")
-    out.say(f"{checked} compared, {output.count(len(disagreements), 'disagreement')}")
+        counted = {name: int(answer.get(name, 0)) for name in ("checked", "bytes")}
+        output.emit({"type": "summary", **counted, "disagreements": number})
+    elif number > len(disagreements):
+        out.say(f"… and {number - len(disagreements):,} more")
+    checked, read = output.count(int(answer.get("checked", 0)), "path"), show_size(int(answer.get("bytes", 0)))
+    out.say(f"{checked} compared, {read} read, {output.count(number, 'disagreement')}")
     return NOT_IN_SYNC if disagreements else IN_SYNC
+
+
+def _disagreement(one: dict[str, Any]) -> str:
+    """What a check found, for people."""
+    where = f"{one.get('path')} on {one.get('service')}" if one.get("path") else str(one.get("service"))
+    return f"{one.get('folder')}: {where}: {one.get('what')}"

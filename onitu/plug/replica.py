@@ -25,6 +25,7 @@ from onitu.model.orders import Order
 from onitu.model.settings import Settings
 from onitu.wire.messages import Command, Expected, ReplicaState
 
+from .audit import Auditor
 from .bell import Bell
 from .driver import Capabilities, Driver, Identity
 from .floor import Floor
@@ -49,6 +50,7 @@ class Replica:
 
     Attributes:
         state: what a `Hello` says of it; None: not looked at yet.
+        auditor: its audits.
         outbox: its events.
         greet: set where a `Hello` is to be said anew; the session clears it.
     """
@@ -70,6 +72,7 @@ class Replica:
         hiding = (settings.folders[folder].filter, replica.filter)
         self._floor = Floor(driver, folder, hiding, self.outbox, self._told, lookups)
         self._inbox = Inbox(self._floor, transfers, self._mark)
+        self.auditor = Auditor(self._floor, "r" in replica.mode, lambda: self.looking, wake.ring)
         self._observer: Observer | None = None
         self._poll = float(settings.services[service].options.get("poll", POLL) or POLL)
         self._identity = Identity()
@@ -100,6 +103,7 @@ class Replica:
     def welcome(self, expected: Expected, new_run: bool) -> None:
         """The Referee's answer to the last `Hello`."""
         if new_run:
+            self.auditor.ask(0)
             self._floor.term += 1
             self.outbox.forget_orders()
         self.outbox.rewind(expected.number)
@@ -203,6 +207,7 @@ class Replica:
         self._observer = observer = Observer(self._floor, self._wake, self._poll)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._inbox.run)
+            nursery.start_soon(self.auditor.run)
             await observer.run(self._watch, scan)
 
     # --- the marker ---------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class Reporter:
     async def _read_and_stand(self, entries: Sequence[Entry], since: int) -> None:
         """Read files whose digests nobody knows yet, portion by portion, and tell them."""
         await self._stand([entry for entry in entries if not _to_read(entry)], since)
-        for portion in _portions([entry for entry in entries if _to_read(entry)]):
+        for portion in portions([entry for entry in entries if _to_read(entry)]):
             await self._let_time_pass(portion)
             read = await self._floor.driver.fingerprint(self._floor.folder, portion)
             whole: list[Entry] = []
@@ -165,7 +165,7 @@ def _split(items: Sequence[T]) -> Iterator[Sequence[T]]:
         yield items[start : start + PORTION_FILES]
 
 
-def _portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+def portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     """Files to be read at a time."""
     portion: list[Entry] = []
     size = 0

@@ -15,6 +15,7 @@ import trio
 from onitu.wire.messages import (
     DEAD_AFTER,
     Ack,
+    Audit,
     Beat,
     Busy,
     Command,
@@ -127,6 +128,8 @@ class Session:
             while self.welcomed and (batch := replica.outbox.take()) is not None:
                 await self._tell_counters(socket)
                 await socket.send(batch)
+            while self.welcomed and (report := replica.auditor.take()) is not None:
+                await socket.send(report)
             looking = replica.looking
             if self.welcomed and (name not in self._said or (looking > 0) != (self._said[name] > 0)):
                 self._said[name] = looking
@@ -174,6 +177,8 @@ class Session:
                 self._wake.ring()
             case Orders() if message.folder in self.replicas:
                 self.replicas[message.folder].orders(message.orders)
+            case Audit() if message.folder in self.replicas:
+                self.replicas[message.folder].auditor.ask(message.number)
             case Command():
                 self._command(message)
             case _:

@@ -16,6 +16,7 @@ from onitu.model.versions import Version
 from onitu.store.interface import Change
 from onitu.wire.messages import Command
 
+from . import checking
 from .folder import FolderReferee
 from .link import Link
 from .machine import era
@@ -170,12 +171,17 @@ async def _node(folder: FolderReferee, path: bytes) -> Node:
 
 async def _sentence(folder: FolderReferee, service: str, path: bytes) -> str:
     """What a service holds at a path and what comes next there, in words."""
-    node = await folder.at_hand(lambda: folder.view[path])
-    link, held = folder.links[service], node.held.get(service)
     if (service, path) in folder.troubled:
         for problem in await folder.store.problems(None, 1_000_000):
             if (problem.service, problem.path) == (service, path):
                 return f"{problem.kind}: {problem.reason}"
+    return await _next(folder, service, path)
+
+
+async def _next(folder: FolderReferee, service: str, path: bytes) -> str:
+    """The same, where there is no problem."""
+    node = await folder.at_hand(lambda: folder.view[path])
+    link, held = folder.links[service], node.held.get(service)
     if held is not None and held.hidden:
         return "hidden by the rules: it stays as it is and is not managed here"
     if held is not None and held.gone:
@@ -304,6 +310,18 @@ async def _planned(folder: FolderReferee, limit: int) -> list[dict[str, Any]]:
     return found
 
 
+async def check(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Read every replica, compare everything, change nothing; see `checking.check`. For `timeout` seconds at most."""
+    folders = _folders(referee, arguments)
+    troubles = {folder.folder: await folder.store.problems(None, 1_000_000) for folder in folders}
+    known = {(name, p.service, p.path): f"{p.kind}: {p.reason}" for name, found in troubles.items() for p in found}
+
+    async def sentence(folder: FolderReferee, service: str, path: bytes) -> str:
+        return known.get((folder.folder, service, path)) or await _next(folder, service, path)
+
+    return await checking.check(referee, folders, sentence, float(arguments.get("timeout", 3600.0)))
+
+
 async def _each(
     referee: RefereeService, arguments: dict[str, Any], what: Callable[[FolderReferee, str], Awaitable[None]]
 ) -> list[str]:
@@ -345,4 +363,5 @@ QUESTIONS: dict[str, Answering] = {
     "rescan": rescan,
     "approve": approve,
     "planned": planned,
+    "check": check,
 }

@@ -24,6 +24,7 @@ from onitu.wire.messages import (
     DEAD_AFTER,
     Answer,
     Ask,
+    Audited,
     Batch,
     Beat,
     Busy,
@@ -37,6 +38,7 @@ from onitu.wire.messages import (
 )
 from onitu.wire.sockets import Kind, Socket
 
+from .checking import Audits
 from .folder import FolderReferee
 from .greeting import greet
 from .questions import QUESTIONS
@@ -69,6 +71,7 @@ class RefereeService:
         self.run_id = secrets.token_hex(8)
         self.folders: dict[str, FolderReferee] = {}
         self.peers: dict[str, Peer] = {}
+        self.audits = Audits()
         self._news: Socket | None = None
         self._events: Socket | None = None
 
@@ -131,6 +134,7 @@ class RefereeService:
     async def _hear(self, service: str, message: Message) -> None:
         peer = self.peers.get(service)
         if isinstance(message, Hello):
+            self.audits.greeted(service, message, peer is not None and peer.epoch == message.epoch)
             self.peers[service] = Peer(service, trio.current_time(), message.epoch)
             await self._welcome(service, message)
             return
@@ -149,6 +153,8 @@ class RefereeService:
             case Lookup():
                 folder = self._folder(service, message.folder)
                 await folder.post(functools.partial(folder.lookup, service, message))
+            case Audited():
+                self._audited(service, message)
             case Beat():
                 counters = getattr(message, "counters", None)
                 if counters:
@@ -156,6 +162,11 @@ class RefereeService:
                         folder.links[service].counters = dict(counters)
             case _:
                 raise ProtocolError(f"{type(message).__name__} is nothing that a driver says")
+
+    def _audited(self, service: str, report: Audited) -> None:
+        run = self.audits.hear(service, report)
+        if run is not None:
+            self.tell("progress", run.folder, {"service": service, "checked": run.checked, "bytes": run.read})
 
     def _folder(self, service: str, name: str) -> FolderReferee:
         folder = self.folders.get(name)
@@ -190,6 +201,7 @@ class RefereeService:
                     else:
                         log.info("the driver of {} left", service)
                     del self.peers[service]
+                    self.audits.lost(service)
                     for folder in self._of(service):
                         await folder.post(functools.partial(_disconnected, folder, service))
 

@@ -6,7 +6,7 @@ A message is the last frame of a ZeroMQ multipart; on a ROUTER the peer's identi
 Who says what to whom:
 
 - events and orders, one pair of sockets for each driver: `Hello` → `Welcome`; `Batch` → `Ack`; `Orders`; `Lookup` →
-  `Index`; `Command`; `Beat` both ways; `Busy`.
+  `Index`; `Audit` → `Audited`…; `Command`; `Beat` both ways; `Busy`.
 - chunks, between two drivers: `Fetch` → `Chunk`.
 - news: `News`. control: `Ask` → `Answer`. logs: `Record`.
 """
@@ -138,6 +138,40 @@ class Index(Message, frozen=True):
     directories: tuple[tuple[Known, ...], ...]
 
 
+class Audit(Message, frozen=True):
+    """Referee → driver: read the whole replica, and say where it is not what this service is known to hold.
+
+    Nothing is changed, and nothing is concluded from it. An audit ends the one before; `number` 0 only ends that.
+    """
+
+    folder: str
+    number: int
+
+
+class Disagreement(msgspec.Struct, frozen=True, array_like=True):
+    """A path, as the service spells it, and in what way it is not what is known; a sentence for people."""
+
+    path: bytes
+    what: str
+
+
+class Audited(Message, frozen=True):
+    """Driver → Referee: how far the audit `number` is, and what was found since the last such message.
+
+    `checked` paths were compared and `read` bytes of content read since the beginning. `reading`: bytes that are going
+    to be read before the next message. `done` is set in the last one; `trouble` says there why it is not complete.
+    """
+
+    folder: str
+    number: int
+    checked: int = 0
+    read: int = 0
+    reading: int = 0
+    found: tuple[Disagreement, ...] = ()
+    done: bool = False
+    trouble: str = ""
+
+
 class Command(Message, frozen=True):
     """Referee → driver: `rescan` (directories, or everything where there are none), `pause`, `resume`."""
 
@@ -207,7 +241,7 @@ DEAD_AFTER = 10.0
 class News(Message, frozen=True):
     """Referee → anyone: something changed. Lossy; nothing may depend on it.
 
-    `topic` is `state`, `decision`, `transfer`, `conflict`, `trouble`; `data` is JSON-like.
+    `topic` is `state`, `decision`, `transfer`, `conflict`, `trouble`, `progress`; `data` is JSON-like.
     """
 
     topic: str
@@ -251,6 +285,8 @@ AnyMessage = (
     | Orders
     | Lookup
     | Index
+    | Audit
+    | Audited
     | Command
     | Busy
     | Beat

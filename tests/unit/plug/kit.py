@@ -24,6 +24,8 @@ from onitu.plug.serving import chunk_endpoint
 from onitu.wire.charter import Charter, Endpoints
 from onitu.wire.messages import (
     Ack,
+    Audit,
+    Audited,
     Batch,
     Beat,
     Busy,
@@ -283,6 +285,7 @@ class ScriptedReferee:
         self.lookups: list[Lookup] = []
         self.busy: list[int] = []
         self.beats: list[Beat] = []
+        self.audited: list[Audited] = []
         self.number = 0
         self.scans = 0
         self._heard = trio.Event()
@@ -309,6 +312,15 @@ class ScriptedReferee:
 
     async def order(self, *orders: Order) -> None:
         await self.send(Orders(FOLDER, orders))
+
+    async def audit(self, number: int = 1) -> dict[bytes, str]:
+        """Have the replica audited; what disagrees, by path."""
+        await self.send(Audit(FOLDER, number))
+        await self.until(lambda: self.last_report(number).done)
+        return {one.path: one.what for report in self.audited if report.number == number for one in report.found}
+
+    def last_report(self, number: int) -> Audited:
+        return next((r for r in reversed(self.audited) if r.number == number), Audited(FOLDER, number))
 
     def answer(self, number: int) -> list[Event]:
         return [event for event in self.events if event.order == number]
@@ -346,6 +358,8 @@ class ScriptedReferee:
                 self.busy.append(message.looking)
             case Beat():
                 self.beats.append(message)
+            case Audited():
+                self.audited.append(message)
 
     async def index(self, lookup: Lookup) -> None:
         pages = (tuple(r for p, r in self.rows.items() if paths.parent(p) == d) for d in lookup.directories)
