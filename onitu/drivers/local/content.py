@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat as modes
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
@@ -17,7 +18,7 @@ from onitu.model.orders import Order
 from onitu.model.versions import Kind, Version
 from onitu.plug.driver import Refused
 
-from . import reading
+from . import reading, tokens
 from .meta import give_meta
 from .replica import Replica
 from .staging import StagedFile, right
@@ -34,6 +35,7 @@ class Contents:
     staged: Mapping[int, StagedFile]
     local: Mapping[int, Sequence[tuple[str, bytes, bytes]]]
     _roots: dict[str, Tree] = attrs.field(factory=dict)
+    _taken: int = -1
 
     def __enter__(self) -> Contents:
         return self
@@ -67,32 +69,41 @@ class Contents:
         try:
             if order.version.kind is Kind.LINK:
                 os.symlink(order.version.link, place.name, dir_fd=tmp)
+                self._finish(place, order.version, stands)
+                mine = _stat(place)
             else:
-                self._write(place, self._bytes(order, staged))
-            self._finish(place, order.version, stands)
-            yield place, _stat(place)
+                mine = self._written(place, self._bytes(order, staged), order.version, stands)
+            yield place, mine
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(place.name, dir_fd=tmp)
+            if self._taken != order.number:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(place.name, dir_fd=tmp)
 
     def taken(self, order: Order) -> None:
         """The content stands at its path."""
+        self._taken = order.number
         if (staged := self.staged.get(order.number)) is not None:
             staged.used = True
 
     def _finish(self, place: Place, version: Version, stands: os.stat_result | None) -> None:
-        mode = version.mode
-        if version.kind is Kind.FILE and not mode:
-            replaces_file = stands is not None and modes.S_ISREG(stands.st_mode)
-            mode = stands.st_mode & 0o777 if stands is not None and replaces_file else 0o666 & ~self.replica.umask
-        give_meta(place, attrs.evolve(version, mode=mode))
+        give_meta(place, attrs.evolve(version, mode=self._mode(version, stands)))
 
-    def _write(self, place: Place, data: bytes) -> None:
+    def _mode(self, version: Version, stands: os.stat_result | None) -> int:
+        if version.kind is not Kind.FILE or version.mode:
+            return version.mode
+        replaces_file = stands is not None and modes.S_ISREG(stands.st_mode)
+        return stands.st_mode & 0o777 if stands is not None and replaces_file else 0o666 & ~self.replica.umask
+
+    def _written(self, place: Place, data: bytes, version: Version, stands: os.stat_result | None) -> os.stat_result:
+        """A new file with the content, the mode and the time of the version, made with as few calls as it takes."""
         fd = os.open(place.name, _FLAGS, 0o600, dir_fd=place.fd)
         try:
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
+            os.fchmod(fd, self._mode(version, stands) & tokens.MODES)
+            os.utime(fd, ns=(time.time_ns(), version.mtime))
+            return os.fstat(fd)
         finally:
             os.close(fd)
 

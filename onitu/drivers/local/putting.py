@@ -29,8 +29,12 @@ class Putting(Looking):
 
     def put(self, order: Order) -> list[Event]:
         if not order.expect:
-            self.limbo.make_parents(order.path)
-            with self.replica.tree.place(order.path) as place:
+            with contextlib.ExitStack() as stack:
+                try:
+                    place = stack.enter_context(self.replica.tree.place(order.path))
+                except FileNotFoundError:
+                    self.limbo.make_parents(order.path)
+                    place = stack.enter_context(self.replica.tree.place(order.path))
                 return self._put(order, place)
         try:
             with self.replica.tree.place(order.path) as place:
