@@ -45,6 +45,10 @@ class Node:
     origin: bytes = b""
     heirs: tuple[bytes, ...] = ()
 
+    def holding(self, held: dict[str, Holding]) -> Node:
+        """The same, with this being held."""
+        return Node(self.path, self.head, held, self.origin, self.heirs)
+
     @property
     def empty(self) -> bool:
         """Whether there is nothing to remember: deleted, and nobody holds anything."""

@@ -62,3 +62,17 @@ class Order:
     target: bytes = b""
     keep: bytes = b""
     sources: tuple[Source, ...] = ()
+
+    def numbered(self, number: int) -> Order:
+        """The same, under this number."""
+        return Order(
+            number,
+            self.do,
+            self.path,
+            self.version,
+            self.expect,
+            self.held,
+            self.target,
+            self.keep,
+            self.sources,
+        )

@@ -63,6 +63,12 @@ class Version:
         """Whether a user would miss it: a file or a link; a directory has no content of its own."""
         return self.kind in (Kind.FILE, Kind.LINK)
 
+    def given(self, service: str, seq: int) -> Version:
+        """The same, as a version that was made on this service and decided under this number."""
+        if self.service == service and self.seq == seq:
+            return self
+        return Version(self.kind, self.size, self.digests, self.mtime, self.mode, self.link, service, seq)
+
     def meta_differs(self, other: Version) -> bool:
         """Whether mode or modification time differ, for two versions of one content.
 
@@ -94,6 +100,8 @@ def same_content(a: Version, b: Version) -> Same:
         return Same.YES
     if a.size != b.size:
         return Same.NO
+    if a.digests == b.digests:  # nearly always
+        return Same.YES if a.digests else Same.UNKNOWN
     shared = a.digests.keys() & b.digests.keys()
     if not shared:
         return Same.UNKNOWN

@@ -251,9 +251,9 @@ class FolderReferee:
         work.change.seq = self.seq
         if work.change != Change(todo=work.change.todo, seq=self.seq) or any(work.change.todo.values()):
             await self.store.commit(work.change)
-        for path in work.touched:
-            for link in self.links.values():
-                link.add(path)
+        for path, services in work.left.items():
+            for service in services:
+                self.links[service].add(path)
         for topic, data in work.news:
             self._tell(topic, self.folder, data)
         for service, directory in work.looks:
@@ -289,7 +289,7 @@ class FolderReferee:
                 link.failed(path, now, passing=True)  # another order is under way at its other end
                 continue
             self._order += 1
-            order = attrs.evolve(todo.order, number=self._order)
+            order = todo.order.numbered(self._order)
             link.send(order)
             orders.append(order)
         for start in range(0, len(orders), PAGE):
@@ -397,6 +397,7 @@ class Round:
         self.referee = referee
         self.change = Change()
         self.touched: dict[bytes, None] = {}
+        self.left: dict[bytes, list[str]] = {}
         self.known: dict[str, int] = {}
         self.news: list[tuple[str, dict[str, Any]]] = []
         self.looks: set[tuple[str, bytes]] = set()
@@ -569,7 +570,9 @@ class Round:
         """Work out what is left at everything that was touched, and tidy what nothing is left of."""
         referee = self.referee
         for path in list(self.touched):
-            if await referee.at_hand(functools.partial(left, referee.view, referee.rules, path)):
+            services = await referee.at_hand(functools.partial(left, referee.view, referee.rules, path))
+            if services:
+                self.left[path] = services
                 self.change.todo[path] = referee.seq & (1 << machine.ERA_BITS) - 1
                 continue
             self.change.todo[path] = None

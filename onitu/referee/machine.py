@@ -172,20 +172,20 @@ class _Deciding:
     def hold(self, node: Node, version: Version, event: Event) -> Node:
         """The node with this service holding the version, as it spells the path."""
         name = event.path if event.path != node.path else b""
-        return attrs.evolve(node, held={**node.held, self.service: Holding(version, event.token, name)})
+        return node.holding({**node.held, self.service: Holding(version, event.token, name)})
 
     def drop(self, node: Node) -> Node:
         """The node with this service holding nothing."""
-        return attrs.evolve(node, held={s: h for s, h in node.held.items() if s != self.service})
+        return node.holding({s: h for s, h in node.held.items() if s != self.service})
 
     def crown(self, node: Node, version: Version, event: Event | None = None) -> Node:
         """The node with a new head, which this service made (and holds, where the event shows it).
 
         An earlier origin does not count any more: it belonged to the earlier head's content.
         """
-        head = attrs.evolve(version, service=self.service, seq=self.next())
+        head = version.given(self.service, self.next())
         self._disinherit(node)
-        node = attrs.evolve(node, head=head, origin=b"")
+        node = Node(node.path, head, node.held, b"", node.heirs)
         return self.hold(node, head, event) if event is not None else node
 
     def _disinherit(self, node: Node) -> None:
@@ -203,7 +203,7 @@ class _Deciding:
     def _stands(self, path: bytes, event: Event) -> None:
         node = self.node(path)
         held = node.held.get(self.service)
-        version = attrs.evolve(event.version, service="", seq=0)
+        version = event.version.given("", 0)
         if held is not None and _spelling(held, path) != event.path and not (held.gone or held.hidden):
             self.say(path, Case.CLASH, "this service has another entry of that name in another Unicode form")
             return
@@ -230,7 +230,7 @@ class _Deciding:
                 self.say(node.path, Case.META, "its mode becomes everyone's")
             else:
                 case = Case.UNCHANGED if held is not None and held.version.kind is Kind.DIRECTORY else Case.ADOPTED
-                self.put(self.hold(node, attrs.evolve(version, service=head.service, seq=head.seq), event))
+                self.put(self.hold(node, version.given(head.service, head.seq), event))
                 self.say(node.path, case)
         elif not head.exists:
             if held is not None and held.version.kind is Kind.DIRECTORY and not held.hidden:
@@ -265,7 +265,7 @@ class _Deciding:
             # The head was deleted elsewhere and the order is on its way; a touched file is not an edit (S4).
             # What was hidden is met like something new: while it was forgotten here, its head may have been withdrawn
             # because a rule hid it from everybody, and that a filter changed is no reason to delete anything (S1).
-            kept = attrs.evolve(version, service=held.version.service, seq=held.version.seq)
+            kept = version.given(held.version.service, held.version.seq)
             self.put(self.hold(node, kept, event))
             self.say(node.path, Case.UNCHANGED)
             return
@@ -297,7 +297,7 @@ class _Deciding:
             self.put(self.crown(node, version, event))
             self.say(node.path, Case.FAST_FORWARD)
         elif base is not None and base.seq and same_content(base, version) is Same.YES:
-            self.put(self.hold(node, attrs.evolve(version, service=base.service, seq=base.seq), event))
+            self.put(self.hold(node, version.given(base.service, base.seq), event))
             self.say(node.path, Case.UNCHANGED, "the head is on its way here")
         else:
             self._concurrent(node, version, event)
@@ -312,13 +312,13 @@ class _Deciding:
             self.say(node.path, Case.META, "its mode and time become everyone's")
             return
         case = Case.UNCHANGED if base is not None and base.seq == head.seq else Case.ADOPTED
-        self.put(self.hold(node, attrs.evolve(version, service=head.service, seq=head.seq), event))
+        self.put(self.hold(node, version.given(head.service, head.seq), event))
         self.say(node.path, case, "it has the content already" if case is Case.ADOPTED else "")
 
     def _foreign(self, node: Node, version: Version, event: Event) -> None:
         """A service that is no source has something of its own: nobody gets it, nobody destroys it (S1, S5)."""
         if node.head.exists and same_content(version, node.head) is Same.YES:
-            self.put(self.hold(node, attrs.evolve(version, service=node.head.service, seq=node.head.seq), event))
+            self.put(self.hold(node, version.given(node.head.service, node.head.seq), event))
             self.say(node.path, Case.ADOPTED)
         elif node.head.exists:
             self.put(self.hold(node, version, event))
@@ -366,7 +366,7 @@ class _Deciding:
 
     def _lose(self, node: Node, version: Version, event: Event) -> Version:
         """This service holds a value that does not get the name; it is a version all the same."""
-        loser = attrs.evolve(version, service=self.service, seq=self.next())
+        loser = version.given(self.service, self.next())
         self.put(self.hold(node, loser, event))
         return loser
 
@@ -490,7 +490,7 @@ class _Deciding:
             # Ordered from a memory that this Referee does not have (S6): an observation like any other.
             self._stands(path, event)
         elif node.head.exists and same_content(version, node.head) is Same.YES and not version.meta_differs(node.head):
-            self.put(self.hold(node, attrs.evolve(version, service=node.head.service, seq=node.head.seq), event))
+            self.put(self.hold(node, version.given(node.head.service, node.head.seq), event))
             self.say(path, Case.WRITTEN)
         else:
             self.put(self.hold(node, version, event))

@@ -71,10 +71,10 @@ def plan(view: View, rules: Rules, service: str, path: bytes, sources: frozenset
     return _update(view, rules, service, node, held, sources)
 
 
-def left(view: View, rules: Rules, path: bytes) -> bool:
-    """Whether any service is still to change at the path."""
+def left(view: View, rules: Rules, path: bytes) -> list[str]:
+    """The services that are still to change at the path."""
     everyone = frozenset(rules.replicas)
-    return any(plan(view, rules, service, path, everyone).left for service in rules.replicas)
+    return [service for service in rules.replicas if plan(view, rules, service, path, everyone).left]
 
 
 def tidy(view: View, path: bytes) -> list[Node]:
@@ -83,6 +83,8 @@ def tidy(view: View, path: bytes) -> list[Node]:
     The nodes that change.
     """
     node = view[path]
+    if not node.origin and not node.heirs:
+        return []
     changed: dict[bytes, Node] = {}
     above = node.origin
     while above and above != path and above not in changed:
