@@ -158,7 +158,7 @@ async def check(
                     for service in folder.links:
                         nursery.start_soon(referee.audits.audit, referee, folder, runs[folder.folder, service])
                     nursery.start_soon(_go_through, folder, left.setdefault(folder.folder, []))
-            await _settled(folders)
+            await _settled([folder for folder in folders if left[folder.folder]])
     rows: list[dict[str, Any]] = []
     for run in runs.values():
         if scope.cancelled_caught:
