@@ -14,12 +14,13 @@ import trio
 
 from onitu.model import filters, paths
 from onitu.model.errors import ProtocolError
-from onitu.model.events import Event, Seen, Trouble
-from onitu.model.orders import Order
+from onitu.model.events import AGAIN, Event, Seen, Trouble
+from onitu.model.orders import Do, Order
 from onitu.model.settings import Filter
-from onitu.model.versions import NOTHING, Kind, Version
+from onitu.model.versions import NOTHING, Kind, Same, Version, same_content
 from onitu.wire.messages import Known
 
+from .deeds import Deeds
 from .driver import Driver, Entry, Staged
 from .lookups import Lookups
 from .outbox import Outbox
@@ -48,8 +49,9 @@ class Floor:
     """
 
     def __init__(
-        self, driver: Driver, folder: str, hiding: Sequence[Filter], outbox: Outbox, told: Told, lookups: Lookups
-    ) -> None:
+        self, driver: Driver, folder: str, hiding: Sequence[Filter], outbox: Outbox, told: Told, lookups: Lookups,
+        deeds: Deeds | None = None,
+    ) -> None:  # fmt: skip
         """`hiding`: the filters of the folder and of the replica."""
         self.driver = driver
         self.folder = folder
@@ -57,6 +59,7 @@ class Floor:
         self.told = told
         self.known = True
         self.term = 0
+        self.deeds = deeds or Deeds()
         self._lookups = lookups
         self._filters = [one for one in hiding if one != _NO_FILTER]
         self._lock = trio.Lock()
@@ -194,6 +197,7 @@ class Floor:
         """
         async with self._lock:
             term = self.term
+            self.deeds.begin(orders)
             outcomes = await self.driver.perform(self.folder, orders, staged, local)
             events: list[Event] = []
             again: list[Order] = []
@@ -207,7 +211,39 @@ class Floor:
             if self.term != term:
                 events = [attrs.evolve(event, order=0) for event in events]
             self.outbox.put(events)
+            self.deeds.end(events, self.outbox.position)
         return again
+
+    async def retell(self) -> None:
+        """Tell what orders of an earlier life did, which may not have been told. Raises `Unavailable`."""
+        if not self.deeds.left():
+            return
+        async with self._lock:
+            events: list[Event] = []
+            for deed in self.deeds.left():
+                events += [attrs.evolve(event, order=AGAIN) for event in deed.events]
+                events += await self._carried_out(deed.orders)
+            self.outbox.put(events)
+            self.deeds.retold(events, self.outbox.position)
+
+    async def _carried_out(self, orders: Sequence[Order]) -> list[Event]:
+        """Of orders that were begun, those whose effect stands. The scan that follows tells the tokens."""
+        before = await self.stat([order.path for order in orders])
+        after = await self.stat([order.target or order.path for order in orders])
+        files = [entry for entry in after if entry is not None and entry.kind is Kind.FILE and not entry.trouble]
+        read = await self.driver.fingerprint(self.folder, files) if files else []
+        stands = {entry.path: entry.version for entry in (*after, *read) if entry is not None and not entry.trouble}
+        done: list[Event] = []
+        for order, old in zip(orders, before, strict=True):
+            path = order.target or order.path
+            gone, now = old is None, stands.get(path, NOTHING)
+            same = now.exists and same_content(now, order.version) is Same.YES
+            if order.do is Do.DELETE and gone:
+                done.append(Event(Seen.DONE, path, order.version, order=AGAIN))
+            elif (order.do is Do.PUT and same) or (order.do is Do.MOVE and gone and same):
+                source = order.path if order.do is Do.MOVE else b""
+                done.append(Event(Seen.DONE, path, order.version, source=source, order=AGAIN))
+        return done
 
 
 def _check(row: Known, directory: bytes) -> None:

@@ -19,7 +19,7 @@ from onitu.wire.messages import Batch
 
 from .told import Told
 
-WINDOW = 16
+WINDOW = 2
 """Batches that may be unacknowledged."""
 MOST_EVENTS = 500
 """Events in one batch."""
@@ -161,4 +161,4 @@ def _renumbered(batch: Batch, number: int) -> Batch:
 
 
 def _unordered(event: Event) -> Event:
-    return attrs.evolve(event, order=0) if event.order else event
+    return attrs.evolve(event, order=0) if event.order > 0 else event

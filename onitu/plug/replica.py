@@ -13,12 +13,14 @@ is done with it.
 
 from __future__ import annotations
 
+import os
 import secrets
 import uuid
 
 import attrs
 import logbook
 import trio
+from blake3 import blake3
 
 from onitu.model.errors import Unavailable
 from onitu.model.orders import Order
@@ -27,6 +29,7 @@ from onitu.wire.messages import Command, Expected, ReplicaState
 
 from .audit import Auditor
 from .bell import Bell
+from .deeds import Deeds
 from .driver import Capabilities, Driver, Identity
 from .floor import Floor
 from .inbox import Inbox
@@ -70,7 +73,8 @@ class Replica:
         self._told = Told()
         self.outbox = Outbox(folder, epoch, self._told, wake.ring)
         hiding = (settings.folders[folder].filter, replica.filter)
-        self._floor = Floor(driver, folder, hiding, self.outbox, self._told, lookups)
+        self._deeds = Deeds(_deeds_file(settings, service, folder))
+        self._floor = Floor(driver, folder, hiding, self.outbox, self._told, lookups, self._deeds)
         self._inbox = Inbox(self._floor, transfers, self._mark)
         self.auditor = Auditor(self._floor, "r" in replica.mode, lambda: self.looking, wake.ring)
         self._observer: Observer | None = None
@@ -94,8 +98,11 @@ class Replica:
             return
         try:
             async with self._marking:
-                if self._identity.pending <= self._identity.generation:
-                    await self._mark_as(attrs.evolve(self._identity, pending=_after(self._identity.generation)))
+                was = self._identity
+                pending = was.pending if was.pending > was.generation else _after(was.generation)
+                self._deeds.carry((was.generation, was.pending), (was.generation, pending))
+                if pending != was.pending:
+                    await self._mark_as(attrs.evolve(was, pending=pending))
         except Unavailable as error:
             self._say(trouble=str(error))
             self._failing.cancel()
@@ -107,6 +114,7 @@ class Replica:
             self._floor.term += 1
             self.outbox.forget_orders()
         self.outbox.rewind(expected.number)
+        self._deeds.committed(self.outbox.committed)
         self._told.forget()
         self._inbox.forget()
         self._floor.known = expected.known > 0 or not self.outbox.empty
@@ -116,6 +124,7 @@ class Replica:
     def acknowledged(self, epoch: str, number: int) -> None:
         """Batches up to `number` are committed."""
         if self.outbox.acknowledged(epoch, number):
+            self._deeds.committed(self.outbox.committed)
             self._told.committed(self.outbox.committed, self._lookups.newest)
             self._told.purge(self._lookups.oldest_open)
 
@@ -204,6 +213,7 @@ class Replica:
                 return
 
     async def _work(self, scan: bool) -> None:
+        await self._floor.retell()
         self._observer = observer = Observer(self._floor, self._wake, self._poll)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._inbox.run)
@@ -248,6 +258,14 @@ class Replica:
 def _after(generation: int) -> int:
     """A later generation that nobody else comes to."""
     return generation + 1 + secrets.randbelow(1 << 40)
+
+
+def _deeds_file(settings: Settings, service: str, folder: str) -> str:
+    """Where what orders did here is written down; empty: nowhere."""
+    if not settings.state or settings.dry_run:
+        return ""
+    name = blake3(f"{service}\0{folder}".encode(errors="surrogateescape")).hexdigest()[:16]
+    return os.path.join(settings.state, "deeds", name)
 
 
 def _state(identity: Identity, capabilities: Capabilities) -> ReplicaState:

@@ -28,7 +28,7 @@ import attrs
 
 from onitu.model import paths
 from onitu.model.conflicts import conflict_name
-from onitu.model.events import Event, Seen, Trouble
+from onitu.model.events import AGAIN, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
 from onitu.model.versions import NOTHING, Kind, Same, Version, same_content
 
@@ -172,6 +172,8 @@ class _Deciding:
     def hold(self, node: Node, version: Version, event: Event) -> Node:
         """The node with this service holding the version, as it spells the path."""
         name = event.path if event.path != node.path else b""
+        if version == node.head:
+            version = node.head  # one object for all who hold the head
         return node.holding({**node.held, self.service: Holding(version, event.token, name)})
 
     def drop(self, node: Node) -> Node:
@@ -479,6 +481,9 @@ class _Deciding:
 
     def _done(self, path: bytes, event: Event) -> None:
         version = event.version
+        if event.order == AGAIN and self._known_already(self.node(path), version):
+            self.say(path, Case.WRITTEN)
+            return
         if event.source:
             source = self.node(paths.key(event.source))
             self.put(self.drop(source))
@@ -495,6 +500,11 @@ class _Deciding:
         else:
             self.put(self.hold(node, version, event))
             self.say(path, Case.WRITTEN)
+
+    def _known_already(self, node: Node, version: Version) -> bool:
+        """Whether something at least as new was told of the service since: then this was told before it."""
+        held = node.held.get(self.service)
+        return held is not None and era(held.version.seq) == era(version.seq) and held.version.seq >= version.seq
 
     def _hidden(self, path: bytes, reason: str) -> None:
         node = self.node(path)

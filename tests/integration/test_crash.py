@@ -7,11 +7,12 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .harness import assert_same, difference, snapshot, sync, wait_for, watching
+from .harness import Daemon, assert_same, difference, snapshot, sync, wait_for, watching
 
 
 def alive(pid: int) -> bool:
@@ -59,52 +60,79 @@ def test_no_process_outlives_a_killed_supervisor_and_the_next_run_converges(root
 
 
 class Editor(threading.Thread):
-    """A user who edits files, each with a value of its own, until told to stop."""
+    """A user who edits some files, each with a value of its own, until told to stop."""
 
-    def __init__(self, root: Path, files: int, seed: int) -> None:
+    def __init__(self, root: Path, files: range, seed: int) -> None:
         super().__init__()
         self.root, self.files = root, files
         self.chance = random.Random(seed)
         self.last: dict[str, str] = {}
+        self.latest = ""
         self.enough = threading.Event()
+
+    def has_reached(self, root: Path) -> Callable[[], bool]:
+        """Whether what was edited last by now stands at another replica, or something newer."""
+        name = self.latest
+        value = self.last[name]
+        return lambda: (now := (root / name).read_text()) == value or _number(now) > _number(value)
 
     def run(self) -> None:
         number = 0
         while not self.enough.is_set():
             number += 1
-            name = f"f{self.chance.randrange(self.files)}"
+            name = f"f{self.chance.choice(self.files)}"
             value = f"{self.root.name} {number} " + "x" * self.chance.randrange(200)
             temporary = self.root / ".onitu" / f"edit-{self.name}"
             temporary.write_text(value)
             os.replace(temporary, self.root / name)
             self.last[name] = value
+            self.latest = name
             self.enough.wait(0.002)  # a user's pace
 
 
-@pytest.mark.parametrize("victim", ["referee", "driver A", "driver B", "store"])
+def _number(value: str) -> int:
+    owner, number = value.split()[:2]
+    return -1 if owner == "base" else int(number)
+
+
+FILES = 2_000
+
+
+def pid_of(daemon: Daemon, victim: str) -> int:
+    """Of one of its processes; `server` is the store's own, below its lifeguard."""
+    if victim != "server":
+        return daemon.pids().get(victim, 0)
+    return min(family(daemon.pids().get("store", 0)), default=0)
+
+
+@pytest.mark.parametrize("victim", ["referee", "driver A", "driver B", "driver C", "store", "server"])
 def test_a_process_killed_while_files_are_edited_loses_nothing(roots: list[Path], state: Path, victim: str) -> None:
     a, b, c = roots
-    for n in range(500):
+    for n in range(FILES):
         (a / f"f{n}").write_text(f"base {n}")
     with watching(*roots, state=state) as daemon:
         assert_same(a, b, c)
         # Each user has half of the files, so that every last value has to stand in the end.
-        users = [Editor(a, 500, 1)]
+        users = [Editor(a, range(FILES // 2), 1), Editor(b, range(FILES // 2, FILES), 2)]
         for user in users:
             user.start()
         try:
-            for _ in range(3):
-                before = daemon.pids()[victim]
+            wait_for(lambda: all(user.latest for user in users))
+            for _ in range(4):
+                arrived = [user.has_reached(c) for user in users]
+                wait_for(lambda arrived=arrived: all(has() for has in arrived), why="edits of both users arrive")
+                before = pid_of(daemon, victim)
                 os.kill(before, signal.SIGKILL)
-                wait_for(lambda before=before: daemon.pids().get(victim, before) != before, why=f"{victim} is back")
+                wait_for(lambda before=before: pid_of(daemon, victim) not in (0, before), why=f"{victim} is back")
         finally:
             for user in users:
                 user.enough.set()
                 user.join()
         daemon.in_sync()
         tree = assert_same(a, b, c)
-        assert not [name for name in tree if "conflict" in name]
+        assert len(tree) == FILES
         for user in users:
+            assert user.last
             for name, value in user.last.items():
                 assert (c / name).read_text() == value
 

@@ -1,0 +1,192 @@
+"""Deeds: what orders did to one replica, written down until the Referee has committed it.
+
+An outcome is told after its order was carried out. A process that dies in between leaves a service that holds something
+which the Referee knows nothing of, and what a user does there next would be judged by an older base: an edit would look
+concurrent (a needless conflict copy), a deletion like that of an older version (what was deleted would come back, S4).
+So before orders begin it is written down which, and after them what came of it. The next process tells it again, before
+its first scan; a Referee that knows it already takes no notice (`onitu.model.events.AGAIN`).
+
+The file stands in the state directory. It survives the death of the process; nothing is forced to the disk, for a
+machine that loses its power loses a conflict copy's worth at most. It is bound to the replica's generations: where the
+replica or the state was put back to another time, it says nothing (S6). Where it cannot be written there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+import logbook
+import msgspec
+
+from onitu.model.events import Event, Seen
+from onitu.model.orders import Order
+
+LARGE = 4 << 20
+"""Bytes beyond which the file is written anew, where it holds mostly what is committed by now."""
+
+_FRAME = struct.Struct(">II")
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+log = logbook.Logger("plug")
+
+
+class _Header(msgspec.Struct, frozen=True, array_like=True):
+    """The generations of the replica under which all that follows happened."""
+
+    generations: tuple[int, ...] = ()
+
+
+class Deed(msgspec.Struct, frozen=True, array_like=True):
+    """Orders that were begun, or, without any, what came of those that were begun last."""
+
+    orders: tuple[Order, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+class Deeds:
+    """One replica's. Nothing here waits or raises: it is called on the floor, where deeds and events are in order."""
+
+    def __init__(self, path: str = "") -> None:
+        """`path`: the file; empty: nothing is kept."""
+        self._path = path
+        self._fd = -1
+        self._header = b""
+        self._left: list[Deed] | None = None
+        self._begun = b""
+        self._told: deque[tuple[int, bytes]] = deque()
+        self._size = 0
+
+    def carry(self, before: Iterable[int], now: Iterable[int]) -> None:
+        """Go on under the generations `now`, before the marker gets them. The first time, take over what an earlier
+        life left; it counts if it was under one of the generations `before`, which the marker has had so far."""
+        if not self._path:
+            return
+        if self._left is None:
+            self._left = _load(self._path, frozenset(before) - {0})
+        self._header = _frame(_Header(tuple(now)))
+        self._rewrite()
+
+    def left(self) -> list[Deed]:
+        """What an earlier life left, until `retold`: orders that may have been carried out, and outcomes."""
+        return self._left or []
+
+    def retold(self, events: Sequence[Event], position: int) -> None:
+        """What was left is in the outbox now, which has come to `position`."""
+        self._left = []
+        if events:
+            self._told.append((position, _frame(Deed(events=tuple(events)))))
+        self._rewrite()
+
+    def begin(self, orders: Sequence[Order]) -> None:
+        """These orders are about to be carried out."""
+        if self._fd >= 0:
+            self._begun = _frame(Deed(orders=tuple(orders)))
+            self._append(self._begun)
+
+    def end(self, events: Sequence[Event], position: int) -> None:
+        """They were, and this came of it; the outbox has come to `position` with it."""
+        if self._fd < 0:
+            return
+        self._begun = b""
+        done = tuple(event for event in events if event.seen is Seen.DONE)
+        if done or self._told:
+            frame = _frame(Deed(events=done))
+            self._told.append((position, frame))
+            self._append(frame)
+        else:
+            self.committed(position)
+
+    def committed(self, position: int) -> None:
+        """The Referee has everything up to `position` of the outbox."""
+        while self._told and self._told[0][0] <= position:
+            self._told.popleft()
+        if self._fd < 0 or self._size == len(self._header):
+            return
+        if not (self._told or self._begun or self._left):
+            with self._troubles():
+                os.ftruncate(self._fd, len(self._header))
+                self._size = len(self._header)
+        elif self._size > LARGE and self._size > 4 * sum(len(frame) for _, frame in self._told):
+            self._rewrite()
+
+    def close(self) -> None:
+        """Let go of the file; it stays for the next life."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _append(self, frame: bytes) -> None:
+        # Into the page cache and no further: cheaper than the hop to a thread that would spare the loop it.
+        with self._troubles():
+            _write(self._fd, frame)
+            self._size += len(frame)
+
+    def _rewrite(self) -> None:
+        if not self._path:
+            return
+        frames = [self._header, *(_frame(deed) for deed in self._left or []), *(frame for _, frame in self._told)]
+        data = b"".join([*frames, self._begun])
+        with self._troubles():
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            new = os.open(f"{self._path}.new", _FLAGS, 0o600)
+            try:
+                _write(new, data)
+                os.rename(f"{self._path}.new", self._path)
+            except OSError:
+                os.close(new)
+                raise
+            self.close()
+            self._fd, self._size = new, len(data)
+
+    @contextlib.contextmanager
+    def _troubles(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            log.warning("{} cannot be written ({}): it is done without", self._path, error.strerror)
+            self.close()
+            with contextlib.suppress(OSError):  # half of it would say something wrong
+                os.unlink(self._path)
+            self._path = ""
+
+
+def _write(fd: int, data: bytes) -> None:
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _frame(record: _Header | Deed) -> bytes:
+    data = msgspec.msgpack.encode(record)
+    return _FRAME.pack(len(data), zlib.crc32(data)) + data
+
+
+def _load(path: str, generations: frozenset[int]) -> list[Deed]:
+    """What an earlier life left, as far as it is whole; nothing where it was under other generations."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError:
+        return []
+    frames: list[bytes] = []
+    start = 0
+    while start + _FRAME.size <= len(data):
+        length, check = _FRAME.unpack_from(data, start)
+        frame = data[start + _FRAME.size : start + _FRAME.size + length]
+        if len(frame) < length or zlib.crc32(frame) != check:
+            break  # it died while it wrote this one
+        frames.append(frame)
+        start += _FRAME.size + length
+    try:
+        if not frames or generations.isdisjoint(msgspec.msgpack.decode(frames[0], type=_Header).generations):
+            return []
+        deeds = [msgspec.msgpack.decode(frame, type=Deed) for frame in frames[1:]]
+    except msgspec.MsgspecError:  # of another version of ours
+        return []
+    last = len(deeds) - 1
+    return [deed for number, deed in enumerate(deeds) if deed.events or (deed.orders and number == last)]

@@ -1,0 +1,160 @@
+"""What orders did is told again by the next process, where the Referee may not have heard of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from onitu.model.events import AGAIN, Event, Seen
+from onitu.model.orders import Do, Order
+from onitu.model.versions import NOTHING, Kind
+from onitu.plug import deeds
+from onitu.plug.deeds import Deed, Deeds
+from onitu.plug.driver import Identity
+
+from .kit import FOLDER, MemoryDriver, Stage, file_of, mkdir, put, stage
+
+DONE = Event(Seen.DONE, b"f", file_of(b"new"), b"t", order=3)
+ORDER = put(3, b"f", b"new", "p1")
+
+
+def life(path: Path, before: tuple[int, ...], now: tuple[int, ...]) -> Deeds:
+    """A process that begins."""
+    found = Deeds(str(path))
+    found.carry(before, now)
+    return found
+
+
+def test_what_was_begun_and_not_ended_is_left(tmp_path: Path) -> None:
+    first = life(tmp_path / "d", (1,), (1, 2))
+    first.begin([ORDER])
+    assert life(tmp_path / "d", (1, 2), (2, 3)).left() == [Deed(orders=(ORDER,))]
+
+
+def test_what_came_of_it_is_left_until_it_is_committed(tmp_path: Path) -> None:
+    first = life(tmp_path / "d", (1,), (1, 2))
+    first.begin([ORDER])
+    first.end([DONE], 7)
+    first.committed(6)
+    assert life(tmp_path / "d", (2,), (2, 3)).left() == [Deed(events=(DONE,))]
+    first = life(tmp_path / "d", (2,), (2, 3))
+    first.retold([DONE], 1)
+    first.committed(1)
+    assert life(tmp_path / "d", (2,), (2, 3)).left() == []
+
+
+def test_what_was_left_stays_until_it_was_told_again(tmp_path: Path) -> None:
+    life(tmp_path / "d", (1,), (1, 2)).begin([ORDER])
+    for generation in range(1, 5):
+        left = life(tmp_path / "d", (generation, generation + 1), (generation + 1, generation + 2)).left()
+        assert left == [Deed(orders=(ORDER,))]
+
+
+def test_deeds_of_another_time_are_none(tmp_path: Path) -> None:
+    life(tmp_path / "d", (1,), (1, 2)).begin([ORDER])
+    assert life(tmp_path / "d", (3, 4), (4, 5)).left() == []
+
+
+def test_a_torn_end_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    first = life(tmp_path / "d", (1,), (1, 2))
+    first.begin([ORDER])
+    first.end([DONE], 1)
+    first.begin([ORDER])
+    whole = (tmp_path / "d").read_bytes()
+    length = len(whole)
+    for cut in range(1, 60):
+        (tmp_path / "d").write_bytes(whole[: length - cut])
+        assert life(tmp_path / "d", (1,), (1, 2)).left() == [Deed(events=(DONE,))]
+        (tmp_path / "d").write_bytes(whole)
+
+
+def test_the_file_does_not_grow_with_what_is_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deeds, "LARGE", 10_000)
+    first = life(tmp_path / "d", (1,), (1, 2))
+    for position in range(1, 1000):
+        first.begin([ORDER])
+        first.end([DONE], position)
+        first.committed(position - 1)  # there is always something on its way
+    assert (tmp_path / "d").stat().st_size < 20_000
+    first.committed(999)
+    assert (tmp_path / "d").stat().st_size < 100
+
+
+def test_where_it_cannot_be_written_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = life(tmp_path / "file/d", (1,), (1, 2))
+    found.begin([ORDER])
+    found.end([DONE], 1)
+    found.committed(1)
+    assert found.left() == []
+
+
+# With a whole plug
+
+
+@asynccontextmanager
+async def second_life(runtime: str, tmp_path: Path, *left: Deed) -> AsyncIterator[Stage]:
+    """A plug whose earlier life left these deeds; its Referee knows an older `f`, and `gone`."""
+    async with stage(runtime) as at:
+        at = attrs.evolve(at, charter=attrs.evolve(at.charter, settings=_with_state(at, tmp_path)))
+        at.driver.marker = Identity("m", 4, 0)
+        at.driver.write(b"f", b"old")
+        at.driver.write(b"gone", b"gone")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"f", b"gone")}
+        first = Deeds(_file(at.driver, tmp_path))
+        first.carry((4,), (4,))
+        for deed in left:
+            first.begin(deed.orders)
+            if deed.events:
+                first.end(deed.events, 1)
+        yield at
+
+
+def _with_state(at: Stage, tmp_path: Path):
+    return attrs.evolve(at.charter.settings, state=str(tmp_path))
+
+
+def _file(driver: MemoryDriver, tmp_path: Path) -> str:
+    from onitu.model.settings import Settings
+    from onitu.plug.replica import _deeds_file
+
+    return _deeds_file(Settings("t", {}, {}, state=str(tmp_path)), "here", FOLDER)
+
+
+async def test_outcomes_are_told_before_what_was_done_to_them_since(runtime: str, tmp_path: Path) -> None:
+    done = attrs.evolve(DONE, token=b"99:99")
+    async with second_life(runtime, tmp_path, Deed((ORDER,), (done,))) as at:
+        at.driver.remove(b"f")  # a user deleted what the order had put there
+        await at.started()
+        told = [(e.seen, e.order) for e in at.referee.events if e.path == b"f"]
+        assert told == [(Seen.DONE, AGAIN), (Seen.GONE, 0)]
+
+
+async def test_orders_that_were_only_begun_are_told_where_their_effect_stands(runtime: str, tmp_path: Path) -> None:
+    orders = (ORDER, Order(4, Do.DELETE, b"gone", NOTHING), put(5, b"never", b"never", "p1"), mkdir(6, b"d"))
+    async with second_life(runtime, tmp_path, Deed(orders)) as at:
+        at.driver.write(b"f", b"new")
+        at.driver.remove(b"gone")
+        await at.started()
+        again = [(e.seen, e.path) for e in at.referee.events if e.order == AGAIN]
+        assert again == [(Seen.DONE, b"f"), (Seen.DONE, b"gone")]
+        (stands,) = [e for e in at.referee.events if e.seen is Seen.STANDS]
+        assert (stands.path, stands.token) == (b"f", at.driver.entry(b"f").token)
+        assert Seen.GONE not in [e.seen for e in at.referee.events]
+
+
+async def test_once_everything_is_committed_nothing_is_left(runtime: str, tmp_path: Path) -> None:
+    async with second_life(runtime, tmp_path) as at:
+        await at.started()
+        await at.referee.order(mkdir(1, b"d"))
+        await at.referee.until(lambda: at.referee.answer(1))
+        with trio.fail_after(5):
+            while os.path.getsize(_file(at.driver, tmp_path)) > 60:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        assert at.driver.things[b"d"].kind is Kind.DIRECTORY
