@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 
@@ -43,6 +44,7 @@ class Private:
     seen: tuple[int, int] | None = None
     """Inode and mtime of the marker, as last read or written; None: there was none."""
     identity: Identity = attrs.field(factory=Identity)
+    _marking: threading.Lock = attrs.field(factory=threading.Lock)
 
     @classmethod
     def open(cls, tree: Tree) -> Private:
@@ -123,18 +125,28 @@ class Private:
             st = os.fstat(fd)
         finally:
             os.close(fd)
-        os.rename(_MARKER_NEW, _MARKER, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        with self._marking:
+            os.rename(_MARKER_NEW, _MARKER, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            self.seen, self.identity = (st.st_ino, st.st_mtime_ns), identity
         os.fsync(self.fd)
-        self.seen, self.identity = (st.st_ino, st.st_mtime_ns), identity
 
     def prove(self) -> None:
         """Raise `Unavailable` unless the root is the one that was opened, and its marker the one that was read."""
         self.tree.prove()
+        if self._stamp() == self.seen:
+            return
+        with self._marking:  # another thread may be giving it another marker just now
+            self._prove_marker()
+
+    def _stamp(self) -> tuple[int, int] | None:
         try:
             st = os.stat(os.path.join(PRIVATE, _MARKER), dir_fd=self.tree.fd, follow_symlinks=False)
-            now: tuple[int, int] | None = (st.st_ino, st.st_mtime_ns)
         except (FileNotFoundError, NotADirectoryError):
-            now = None
+            return None
+        return st.st_ino, st.st_mtime_ns
+
+    def _prove_marker(self) -> None:
+        now = self._stamp()
         if now == self.seen:
             return
         if now is not None and self.seen is not None:

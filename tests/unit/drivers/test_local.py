@@ -302,3 +302,17 @@ async def test_a_link_is_never_read_through(local: Local, tmp_path: Path) -> Non
     for path in (b"l", b"d/secret"):
         with pytest.raises(Refused):
             await local.driver.read("f", path, token, 0, 3)
+
+
+async def test_a_marker_that_is_written_while_the_replica_is_looked_at_is_no_other_one(local: Local) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def look() -> None:
+            while True:
+                await local.driver.stat("f", [b"f"])
+
+        for _ in range(4):
+            nursery.start_soon(look)
+        for generation in range(2, 200):
+            await local.driver.mark("f", Identity("m" * 32, generation, 0))
+        nursery.cancel_scope.cancel()
