@@ -155,6 +155,6 @@ async def test_once_everything_is_committed_nothing_is_left(runtime: str, tmp_pa
         await at.referee.order(mkdir(1, b"d"))
         await at.referee.until(lambda: at.referee.answer(1))
         with trio.fail_after(5):
-            while os.path.getsize(_file(at.driver, tmp_path)) > 60:  # noqa: ASYNC110
+            while os.path.getsize(_file(at.driver, tmp_path)) > 60:  # noqa: ASYNC110, ASYNC240
                 await trio.sleep(0.001)
         assert at.driver.things[b"d"].kind is Kind.DIRECTORY
