@@ -19,7 +19,7 @@ from onitu.wire.messages import Batch
 
 from .told import Told
 
-WINDOW = 2
+WINDOW = 16
 """Batches that may be unacknowledged."""
 MOST_EVENTS = 500
 """Events in one batch."""
