@@ -220,8 +220,9 @@ class FolderReferee:
     async def _decide(self, batches: list[tuple[str, Batch]]) -> None:
         work = Round(self)
         await self._load(_mentioned(batches))
-        for service, gone in Counter(s for s, b in batches for e in b.events if e.seen is Seen.GONE).items():
-            self.links[service].guard.announce(time.monotonic(), gone, self.counts.get("files", 0))
+        gone = Counter(s for s, b in batches for e in b.events if e.seen is Seen.GONE and self._destroys(s, e))
+        for service, number in gone.items():
+            self.links[service].guard.announce(time.monotonic(), number, self.counts.get("files", 0))
         acks: dict[str, Batch] = {}
         for service, batch in batches:
             link, record = self.links[service], self.record(service)
@@ -243,6 +244,16 @@ class FolderReferee:
         await self.commit(work)
         for service in acks:
             await self._send(service, Ack(self.folder, self.record(service).epoch, self.record(service).number))
+
+    def _destroys(self, service: str, event: Event) -> bool:
+        """Whether a deletion, as things stand now, takes a value from the others: not one that was ordered."""
+        try:
+            path = paths.key(paths.checked(event.path))
+        except paths.BadPath:
+            return False
+        node = self.view[path]
+        held = node.held.get(service)
+        return node.head.carries_value and held is not None and not (held.hidden or held.gone)
 
     async def commit(self, work: Round) -> None:
         """Make a round durable, and hand what it touched to the planning of every service."""

@@ -25,7 +25,7 @@ class Guard:
     Attributes:
         quarantined: deletions wait for a yes.
         count: files deleted in this burst.
-        files: files that the folder had when the burst began.
+        files: the most files that the folder had since the burst began.
         last: when the burst's last deletion was seen.
         holding: the rest of this burst is held back until it is over.
     """
@@ -53,6 +53,8 @@ class Guard:
     def _begin(self, now: float, files: int) -> None:
         if not self.holding and now - self.last > QUIET:
             self.count, self.files = 0, files
+        # What was made since can be deleted too: a program that makes and deletes many files has emptied no folder.
+        self.files = max(self.files, files)
         self.last = now
 
     def _too_many(self, count: int) -> bool:

@@ -216,6 +216,18 @@ async def test_a_mass_deletion_is_held_back_until_it_is_approved() -> None:
         assert len(d.orders("b")) == 99  # what b takes at once, beside the new file
 
 
+async def test_a_deletion_that_was_ordered_and_is_seen_again_is_no_part_of_a_burst() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(b"x", "v1"))
+        (order,) = d.orders("b")
+        await d.say("b", Event(Seen.DONE, b"x", order.version, b"tb", order=order.number))
+        await d.say("a", Event(Seen.GONE, b"x"))
+        (order,) = d.orders("b")
+        await d.say("b", Event(Seen.DONE, b"x", order.version, order=order.number), Event(Seen.GONE, b"x"))
+        await d.say("b", *(stands(b"f%d" % n, f"v{n}") for n in range(10)))
+        assert d.folder.links["b"].guard.last == float("-inf")
+
+
 async def test_deletions_that_were_held_back_can_be_taken_back() -> None:
     async with desk(given=settings(("a", "b"))) as d:
         await d.say("a", *(stands(b"f%d" % n, f"v{n}") for n in range(10)))

@@ -90,3 +90,11 @@ def test_what_was_announced_and_did_not_come_keeps_nothing_back() -> None:
     guard.announce(0.0, 100, 150)
     assert guard.over(2 * QUIET)
     assert not guard.suspicious()
+
+
+def test_what_was_made_since_the_burst_began_is_no_folder_that_is_emptied() -> None:
+    guard = Guard()
+    burst(guard, 1, 2)
+    guard.announce(0.8, 31, 40)
+    burst(guard, 31, 40, start=0.8)
+    assert not guard.suspicious()
