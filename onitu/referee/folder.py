@@ -46,6 +46,9 @@ AT_HAND = 20_000
 _PASSING = frozenset({Trouble.SOURCE_LOST, Trouble.NOT_EMPTY, Trouble.STOPPED, Trouble.UNAVAILABLE})
 """What may be over in a moment, by an event or an order that is on its way."""
 
+GRAIN = 0.02
+"""Seconds that what is due may wait for other things that are due at about the same time."""
+
 Send = Callable[[str, Message], Awaitable[bool]]
 """Send a message to a service's driver; False where it is not there."""
 
@@ -74,6 +77,8 @@ class FolderReferee:
         self._order = 0
         self._post, self._inbox = trio.open_memory_channel[Callable[[], Awaitable[None]]](256)
         self._batches: list[tuple[str, Batch]] = []
+        self._alarm = float("inf")
+        self._earlier = trio.Event()
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -147,13 +152,19 @@ class FolderReferee:
         return answer[0]
 
     async def _tick(self) -> None:
+        """Have done what is due though nothing happens; asleep while nothing will be."""
         while True:
-            await trio.sleep(0.1)
-            now = time.monotonic()
-            if any(link.retry or link.guard.holding for link in self.links.values()):
-                await self.post(functools.partial(self._timers, now))
+            self._earlier, self._alarm = trio.Event(), self._next()
+            with trio.move_on_after(max(0.0, self._alarm - time.monotonic()) + GRAIN):
+                await self._earlier.wait()
+                continue
+            await self.ask(self._timers)
 
-    async def _timers(self, now: float) -> None:
+    def _next(self) -> float:
+        return min((link.next for link in self.links.values()), default=float("inf"))
+
+    async def _timers(self) -> None:
+        now = time.monotonic()
         for link in self.links.values():
             link.due(now)
             if link.guard.over(now):
@@ -166,6 +177,8 @@ class FolderReferee:
             await self._decide(batches)
         await self.feed()
         self._look_settled()
+        if self._next() < self._alarm:
+            self._earlier.set()
         if len(self.view) > AT_HAND:
             self.view.forget()
 

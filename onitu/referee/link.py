@@ -12,7 +12,7 @@ import attrs
 from onitu.model import paths
 from onitu.model.orders import Order
 
-from .guard import Guard
+from .guard import QUIET, Guard
 
 READY = 10_000
 """Paths that wait in memory at most; beyond, the index of what is left in the store is read from its beginning."""
@@ -54,6 +54,7 @@ class Link:
         behind: whether the store's index has to be read on from `cursor`.
         guard: against mass deletion.
         retry: by path, what failed.
+        soonest: no rest of `retry` is over before.
         counters: what the driver says of its transfers.
     """
 
@@ -75,6 +76,7 @@ class Link:
     cursor: tuple[int, bytes] = START
     guard: Guard = attrs.field(factory=Guard)
     retry: dict[bytes, Retry] = attrs.field(factory=dict)
+    soonest: float = float("inf")
     counters: dict[str, int] = attrs.field(factory=dict)
 
     @property
@@ -155,11 +157,22 @@ class Link:
         times = self.retry[path].times + 1 if path in self.retry else 1
         if len(self.retry) >= READY:
             self.retry.clear()
-        self.retry[path] = Retry(now + min(most, first * 2 ** min(times - 1, 16)), times, passing)
+        when = now + min(most, first * 2 ** min(times - 1, 16))
+        self.retry[path] = Retry(when, times, passing)
+        self.soonest = min(self.soonest, when)
         return times
+
+    @property
+    def next(self) -> float:
+        """When something is to be done though nothing happens: a rest is over, or a burst that is held back. Infinite:
+        nothing."""
+        return min(self.soonest, self.guard.last + QUIET if self.guard.holding else float("inf"))
 
     def due(self, now: float) -> None:
         """Plan the paths whose rest is over."""
+        if now < self.soonest:
+            return
+        self.soonest = min((retry.when for retry in self.retry.values() if retry.when > now), default=float("inf"))
         for path, retry in list(self.retry.items()):
             if 0 < retry.when <= now:
                 self.retry[path] = attrs.evolve(retry, when=0.0)
