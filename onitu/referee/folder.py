@@ -482,6 +482,8 @@ class Round:
             self.touched[node.origin] = None
 
     def _count(self, old: Node, new: Node) -> None:
+        if old.head is new.head:
+            return
         for node, sign in ((old, -1), (new, 1)):
             if node.head.carries_value:
                 for name, amount in (("files", 1), ("bytes", node.head.size)):

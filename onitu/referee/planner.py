@@ -34,6 +34,7 @@ class Plan:
 
 
 _NOTHING_LEFT = Plan()
+_NOBODY: frozenset[str] = frozenset()
 
 
 def holders(node: Node) -> frozenset[str]:
@@ -62,7 +63,7 @@ def plan(view: View, rules: Rules, service: str, path: bytes, sources: frozenset
         return _NOTHING_LEFT
     if held is not None and held.gone:
         return Plan(left=True, why="a deletion is held back until it is approved")
-    if not rules.admits(service, path, node.head, holders(node)):
+    if not _admitted(rules, service, node):
         return _NOTHING_LEFT
     if not node.head.exists:
         return _clear(view, rules, service, node, held)
@@ -73,8 +74,21 @@ def plan(view: View, rules: Rules, service: str, path: bytes, sources: frozenset
 
 def left(view: View, rules: Rules, path: bytes) -> list[str]:
     """The services that are still to change at the path."""
-    everyone = frozenset(rules.replicas)
-    return [service for service in rules.replicas if plan(view, rules, service, path, everyone).left]
+    node, everyone = view[path], frozenset(rules.replicas)
+    found = []
+    for service in rules.replicas:
+        if node.head.exists and service not in node.held:
+            # Whatever is to be done about it, the head is still to come here: no need to find out what.
+            some = rules.writable(service) and _admitted(rules, service, node)
+        else:
+            some = plan(view, rules, service, path, everyone).left
+        if some:
+            found.append(service)
+    return found
+
+
+def _admitted(rules: Rules, service: str, node: Node) -> bool:
+    return rules.admits(service, node.path, node.head, holders(node) if rules.rules is not None else _NOBODY)
 
 
 def tidy(view: View, path: bytes) -> list[Node]:

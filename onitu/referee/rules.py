@@ -32,6 +32,15 @@ class Rules:
     replicas: dict[str, Replica]
     rules: tuple[Rule, ...] | None = None
     velocity: dict[str, float] = attrs.field(factory=dict)
+    _hiding: dict[str, tuple[Filter, ...]] = attrs.field(init=False, repr=False, eq=False)
+
+    @_hiding.default
+    def _filters(self) -> dict[str, tuple[Filter, ...]]:
+        """By service, the filters that can hide anything."""
+        return {
+            name: tuple(one for one in (self.folder.filter, replica.filter) if one != _NO_FILTER)
+            for name, replica in self.replicas.items()
+        }
 
     @classmethod
     def of(cls, settings: Settings, folder: str) -> Rules:
@@ -58,12 +67,10 @@ class Rules:
 
     def hides(self, service: str, path: bytes, version: Version) -> str | None:
         """Why the service does not manage this path with this version; None: it does."""
-        replica = self.replicas.get(service)
-        if replica is None:
+        hiding = self._hiding.get(service)
+        if hiding is None:
             return "the service has no replica of this folder"
-        for one in (self.folder.filter, replica.filter):
-            if one == _NO_FILTER:
-                continue
+        for one in hiding:
             reason = filters.hides_path(one, path, version.kind) or filters.hides_version(one, path, version)
             if reason is not None:
                 return reason

@@ -199,7 +199,7 @@ def _version(kind: Kind, found: _Version) -> Version:
 
 def _pack_holding(holding: Holding, head: Version) -> bytes | list[Any]:
     flags = _HIDDEN * holding.hidden | _GONE * holding.gone
-    if holding.version == head:
+    if holding.version is head or holding.version == head:
         if not flags and not holding.name:
             return holding.token
         return [flags | _HEAD, holding.token, holding.name]

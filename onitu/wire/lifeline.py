@@ -23,6 +23,7 @@ What `run_child` promises:
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import struct
@@ -144,6 +145,10 @@ def run_child(main: Callable[[Charter], Awaitable[None]]) -> int:
     outlet = Outlet(charter.process, charter.log_level, spill=charter.endpoints.runtime)
     lifeline = Lifeline(_private_stdin(), last=outlet.spill)
     pulse = _private_stdout() if charter.beat else None
+    # What was imported is never garbage, and what comes and goes has few cycles: to look for them at the usual pace
+    # took the Referee 1.8 s instead of 1.6 s for 10,000 files.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     with outlet.installed():
         return trio.run(_life, main, charter, lifeline, outlet, pulse)
 
