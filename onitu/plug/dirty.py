@@ -12,6 +12,7 @@ backup, and writing it anew. If it stands again by then, it is one edit, and no 
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 
 import attrs
@@ -36,6 +37,8 @@ PATIENCE = 5
 FLASH = 0.1
 """Seconds after which something that vanished or was renamed is told. It bounds how soon a deletion or the rename of a
 file stands on the others; an editor's save needs a few milliseconds, a slow one some tens."""
+FRESH = 1.0
+"""Seconds after which a new name stands for something that others may miss."""
 _RESTLESS = 10_000
 
 
@@ -64,9 +67,10 @@ class Dirty:
 
 @attrs.frozen
 class _Look:
-    """When a path was looked at last, how many quick looks it had left then, and how long it has to be quiet while it is
-    held open."""
+    """When a path was looked at first and last, how many quick looks it had left then, and how long it has to be quiet
+    while it is held open."""
 
+    first: float
     time: float
     credit: float = QUICK
     pause: float = FIRST_PAUSE
@@ -152,13 +156,27 @@ class DirtyPaths:
         if before is not None:
             source = before.source
             self.mark(hint.source, now, deep=hint.directory, directory=hint.directory)
-        # A directory is no editor's backup. What was dirty before its rename is to be read anyhow, as fast as may be.
-        due = now + FLASH if source and not hint.directory else self._soonest(hint.path, now)
+        # A directory is no editor's backup, and what has just come is the new content, on its way to its name.
+        waits = source and not hint.directory and not self._fresh(hint.source, now)
+        due = now + FLASH if waits else self._soonest(hint.path, now)
         self._paths[hint.path] = Dirty(deep=hint.directory, directory=hint.directory, source=source, due=due)
+
+    def _fresh(self, source: bytes, now: float) -> bool:
+        """Whether what was renamed had come only a moment before. Its old name is forgotten then: the next that comes
+        there has just come too; but a name that has stood for long stays one that does not vanish for an instant."""
+        look = self._looks.get(source)
+        fresh = look is not None and now - look.first < FRESH
+        if fresh:
+            del self._looks[source]
+        return fresh
 
     def next_due(self) -> float:
         """When the next path is due; infinite: there is none."""
         return min((dirty.due for dirty in self._paths.values()), default=float("inf"))
+
+    def first(self, limit: int) -> list[bytes]:
+        """The paths that became dirty first, whether they are due or not, at most `limit`."""
+        return list(itertools.islice(self._paths, limit))
 
     def take(self, now: float, limit: int) -> dict[bytes, Dirty]:
         """Paths that are due, in order, at most `limit`; they are remembered as looked at now."""
@@ -182,7 +200,7 @@ class DirtyPaths:
 
     def _looked(self, path: bytes, dirty: Dirty, now: float) -> None:
         before = self._looks.pop(path, None)
-        look = _Look(now) if before is None else attrs.evolve(before, time=now, credit=before.credit_at(now))
+        look = _Look(now, now) if before is None else attrs.evolve(before, time=now, credit=before.credit_at(now))
         restless = dirty.writing and before is not None and now - before.time < SOON + before.pause * PATIENCE
         pause = min(2 * look.pause, LONGEST_PAUSE) if restless else FIRST_PAUSE
         self._looks[path] = attrs.evolve(look, credit=look.credit - 1, pause=pause)

@@ -132,6 +132,26 @@ def test_a_renamed_file_is_told_a_little_later_and_what_takes_its_name_at_once()
     assert dirty.take(FLASH, 10)[b"a~"].source == b"a"
 
 
+def test_what_was_written_beside_a_file_and_renamed_over_it_is_looked_at_at_once_every_time() -> None:
+    dirty = DirtyPaths()
+    for now in (0.0, 5.0, 10.0):
+        dirty.mark(b".a.new", now)
+        assert dirty.take(now, 10)
+        dirty.hint(moved(b".a.new", b"a"), now + 0.01)
+        assert dirty.take(now + 0.01, 10)[b"a"].source == b".a.new"
+
+
+def test_a_file_that_is_saved_again_and_again_never_loses_its_name_at_once() -> None:
+    dirty = DirtyPaths()
+    dirty.mark(b"a", 0.0)
+    dirty.take(0.0, 10)
+    for now in (5.0, 5.3, 5.6):
+        dirty.hint(moved(b"a", b"a~"), now)
+        dirty.mark(b"a", now + 0.01)
+        assert set(dirty.take(now + 0.01, 10)) == {b"a"}
+        dirty.take(now + FLASH, 10)
+
+
 def test_a_renamed_directory_is_told_at_once() -> None:
     dirty = DirtyPaths()
     dirty.hint(moved(b"a", b"b", directory=True), 0.0)
