@@ -233,8 +233,8 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     async def fingerprint(self, folder: str, entries: Sequence[Entry]) -> list[Entry | None]:
-        """The entries with their digests, read whole; None for each that is not what its token says any more, or changed
-        while it was read (it will be seen again), or cannot be read (then an Entry with `trouble`)."""
+        """The entries with their digests, read whole; None for each that is not what its token says any more, or that
+        changed while it was read (it will be seen again); an Entry with `trouble` for what cannot be read."""
 
     @abc.abstractmethod
     async def watch(self, folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:

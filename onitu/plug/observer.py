@@ -15,6 +15,7 @@ from onitu.model import paths
 from onitu.model.errors import Unavailable
 from onitu.model.events import Event, Seen
 from onitu.model.versions import NOTHING, Kind, Version
+from onitu.wire.messages import Known
 
 from .bell import Bell
 from .dirty import Dirty, DirtyPaths
@@ -146,7 +147,18 @@ class Observer:
             deep += await self._look_renamed(renamed, findings)
         changed = {path: dirty for path, dirty in due.items() if not dirty.source}
         deep += await self._look_changed(changed, findings)
-        await Scan(self._floor, self._reporter).run(deep, findings)
+        await Scan(self._floor, self._reporter, vanished=self._vanished).run(deep, findings)
+
+    async def _vanished(self) -> list[Known]:
+        """What was known at dirty paths where nothing stands now. A scan asks for it that found something new: what is
+        renamed into a directory that is not watched yet only seems to vanish."""
+        dirty = self._dirty.first(AT_ONCE)
+        gone = [path for path, entry in zip(dirty, await self._floor.stat(list(dirty)), strict=True) if entry is None]
+        parents = list(dict.fromkeys(paths.parent(path) for path in gone))
+        known = {path: row for rows in await self._floor.rows(parents) for path, row in rows.items()}
+        found = [known[path] for path in gone if path in known]
+        directories = [row.path for row in found if row.version.kind is Kind.DIRECTORY]
+        return found + (await self._floor.rows_below(directories) if directories else [])
 
     async def _look_renamed(self, renamed: dict[bytes, Dirty], findings: Findings) -> list[bytes]:
         """Renames: what they moved is missing at the old path and found at the new one; the reporter pairs the two.

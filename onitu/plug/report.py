@@ -42,6 +42,7 @@ class Findings:
         replacing: things that stand where a directory was known.
         missing: paths where something was known, or may have been, and nothing was seen; with its row, if there is one.
         hidden: what is to be forgotten.
+        vanished: rows whose paths are looked at for themselves; here only for what of them has moved.
     """
 
     since: int = 0
@@ -49,6 +50,7 @@ class Findings:
     replacing: list[Entry] = attrs.field(factory=list)
     missing: dict[bytes, Known | None] = attrs.field(factory=dict)
     hidden: list[Event] = attrs.field(factory=list)
+    vanished: Sequence[Known] = ()
 
     def __len__(self) -> int:
         return len(self.stands) + len(self.replacing) + len(self.missing) + len(self.hidden)
@@ -98,8 +100,10 @@ class Reporter:
         """Moves, what stands besides, and what is missing besides."""
         floor = self._floor
         lost: dict[bytes, Known] = {}
-        for row in findings.missing.values():
-            if row is not None and row.version.kind is Kind.FILE and (token := floor.driver.identity_of(row.token)):
+        for row in (*findings.missing.values(), *findings.vanished):
+            if row is None or row.hidden or row.gone or row.version.kind is not Kind.FILE:
+                continue
+            if token := floor.driver.identity_of(row.token):
                 lost.setdefault(token, row)
         moves: list[Move] = []
         rest: list[Entry] = []

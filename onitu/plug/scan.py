@@ -12,7 +12,7 @@ Referee knows already costs nothing more. Promises:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 import trio
@@ -35,12 +35,20 @@ KEPT_BACK = 50_000
 class Scan:
     """One scan. Make a new one for each."""
 
-    def __init__(self, floor: Floor, reporter: Reporter, known: bool = True) -> None:
-        """`known`: whether the Referee may know anything of this replica."""
+    def __init__(
+        self,
+        floor: Floor,
+        reporter: Reporter,
+        known: bool = True,
+        vanished: Callable[[], Awaitable[Sequence[Known]]] | None = None,
+    ) -> None:
+        """`known`: whether the Referee may know anything of this replica. `vanished`: what is known elsewhere and not
+        there any more; asked for where directories were scanned."""
         self._floor = floor
         self._reporter = reporter
         self._modes = floor.driver.capabilities(floor.folder).modes
         self._known = known
+        self._vanished = vanished
         self._stream = not known
         self._findings = Findings(floor.outbox.position)
         self._hidden: dict[bytes, Entry] = {}
@@ -63,6 +71,8 @@ class Scan:
             if self._stream or len(self._findings) >= KEPT_BACK:
                 self._stream = True
                 await self._flush()
+        if self._vanished is not None and roots and any(entry.kind is Kind.FILE for entry in self._findings.stands):
+            self._findings.vanished = await self._vanished()
         await self._flush()
 
     async def _flush(self) -> None:

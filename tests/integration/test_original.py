@@ -174,12 +174,51 @@ def test_modes_hold(tmp_path: Path, first: str, second: str, to_b: bool, to_a: b
         assert (a / "of b").exists() == to_a
 
 
+@pytest.mark.parametrize("number", [1, 7, 300])
+def test_one_few_and_many_files_are_changed_at_once_on_either_side(tmp_path: Path, number: int) -> None:
+    path, state, a, b = two(tmp_path)
+    for n in range(number):
+        (a / f"f{n}").write_text(f"first {n}")
+    with started(path, state) as daemon:
+        assert len(assert_same(a, b)) == number
+        for root, other, word in ((a, b, "second, longer"), (b, a, "3rd")):
+            for n in range(number):
+                (root / f"f{n}").write_text(f"{word} {n}")
+            wait_for(lambda: all((other / f"f{n}").read_text() == f"{word} {n}" for n in range(number)))  # noqa: B023
+            daemon.in_sync()
+            assert len(assert_same(a, b)) == number
+        assert daemon.folder()["puts"] == 3 * number
+
+
+def test_moves_into_subdirectories_from_either_side_are_renames(tmp_path: Path) -> None:
+    path, state, a, b = two(tmp_path)
+    for name in ("of a", "of b"):
+        (a / name).write_text(name * 1000)
+    (a / "known").mkdir()
+    (a / "tree").mkdir()
+    (a / "tree" / "x").write_text("in a tree")
+    with started(path, state) as daemon:
+        moved = daemon.folder()["transferred_bytes"]
+        (a / "of a").rename(a / "known" / "of a")
+        wait_for(lambda: (b / "known" / "of a").exists() and not (b / "of a").exists())
+        (b / "new" / "deep").mkdir(parents=True)
+        (b / "of b").rename(b / "new" / "deep" / "of b")
+        wait_for(lambda: (a / "new" / "deep" / "of b").exists() and not (a / "of b").exists())
+        (b / "tree").rename(b / "new" / "tree")
+        wait_for(lambda: (a / "new" / "tree" / "x").exists() and not (a / "tree").exists())
+        daemon.in_sync()
+        assert len(assert_same(a, b)) == 7
+        assert daemon.folder()["transferred_bytes"] == moved
+        assert daemon.folder()["moves"] == 3
+
+
 def test_a_move_into_another_folder(tmp_path: Path) -> None:
     for name in ("A1", "A2", "B1", "B2"):
         (tmp_path / name).mkdir()
     text = "folders: {one: {}, two: {}}\nservices:\n"
     for service in "AB":
-        text += f"  {service}: {{driver: local_storage, folders: {{one: {tmp_path}/{service}1, two: {tmp_path}/{service}2}}}}\n"
+        folders = ", ".join(f"{name}: {tmp_path}/{service}{n}" for n, name in ((1, "one"), (2, "two")))
+        text += f"  {service}: {{driver: local_storage, folders: {{{folders}}}}}\n"
     path, state = configuration(tmp_path, text)
     with started(path, state):
         (tmp_path / "A1" / "x").write_text("moved between folders")
@@ -305,6 +344,9 @@ def test_no_source_left_ends_the_transfer_cleanly(tmp_path: Path) -> None:
         assert_same(a, b)
 
 
+AT_DIR = "{driver: local, folders: {docs: DIR}}"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
@@ -313,8 +355,8 @@ def test_no_source_left_ends_the_transfer_cleanly(tmp_path: Path) -> None:
         ("folders: {docs: {file_size: {max: many}}}\nservices: {A: {driver: local, folders: {docs: DIR}}}", 3, "many"),
         ("folders: {docs: {}}\nservices: {A: {driver: local, velocity: fast, folders: {docs: DIR}}}", 4, "fast"),
         ("folders: {docs: {}}\nservices: {A: {driver: local, folders: {doc: DIR}}}", 4, "docs"),
-        ("folders: {docs: {}}\nservices: {A: {driver: local, folders: {docs: DIR}}, B: {driver: local, folders: {docs: DIR}}}", 4, "B"),
-        ("folders: {docs: {}}\nservices: {A: {driver: local, folders: {docs: DIR}}, B: {driver: local, folders: {docs: DIR/in}}}", 4, "DIR"),
+        ("folders: {docs: {}}\nservices: {A: " + AT_DIR + ", B: " + AT_DIR + "}", 4, "B"),
+        ("folders: {docs: {}}\nservices: {A: " + AT_DIR + ", B: " + AT_DIR.replace("DIR", "DIR/in") + "}", 4, "DIR"),
         ("folders: {docs: {}}\nservices: {}", 4, "service"),
         ("folders: [docs\nservices: {}", 4, ""),
     ],
