@@ -4,8 +4,8 @@
 
 A run of `onitu sync --watch` on two local directories. Each change begins when the one before stands on the other side
 and everything is quiet; its end is seen by inotify there, so that measuring takes no processor time from what is
-measured. Printed: milliseconds, the median, the 90th percentile and the longest, for a new file, an edit in place, a save
-by rename, a rename and a deletion; and the processor time of all processes in ten idle seconds.
+measured. Printed: milliseconds, the median, the 90th percentile and the longest, for a new file, an edit in place, a
+save by rename, a rename and a deletion; and the processor time of all processes in ten idle seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.integration.harness import Daemon, watching
 
 WARM = 10
-PAUSE = 0.3
+PAUSE = 0.6
 """Seconds of rest between two changes: a user's, not a burst's."""
 
 
