@@ -11,11 +11,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onitu.model.errors import ConfigurationError, OnituError
+from onitu.model.errors import ConfigurationError, OnituError, PeerGone
 
 T = TypeVar("T")
 
 FILE = "onitu.yaml"
+
+AGAIN = 0.2
+"""Seconds until somebody who was not there is asked again."""
 
 
 class NotRunning(OnituError):
@@ -71,19 +74,29 @@ def pid_of(state: str) -> int | None:
 
 
 async def ask(state: str, what: str, wait: float = 10.0, **arguments: Any) -> dict[str, Any]:
-    """Ask the daemon that uses this state directory; `wait` is in seconds.
+    """Ask the daemon that uses this state directory; `wait` is in seconds. While one of its processes is being started
+    again, it is asked again: everything that can be asked may be asked twice.
 
     Raises:
         NotRunning: there is none.
-        PeerGone: it does not answer.
+        PeerGone: it does not answer in time.
         OnituError: its answer is an error.
     """
+    import trio
+
     from onitu.supervisor import runtime
     from onitu.wire import sockets
 
-    if pid_of(state) is None:
-        raise NotRunning(f"no daemon is running on {state}; start one with `onitu start`")
-    return await sockets.ask(runtime.control_endpoint(state), what, arguments, wait)
+    end = trio.current_time() + wait
+    while True:
+        if pid_of(state) is None:
+            raise NotRunning(f"no daemon is running on {state}; start one with `onitu start`")
+        try:
+            return await sockets.ask(runtime.control_endpoint(state), what, arguments, end - trio.current_time())
+        except PeerGone:
+            if trio.current_time() + AGAIN >= end:
+                raise
+        await trio.sleep(AGAIN)
 
 
 def run(main: Callable[[], Awaitable[T]]) -> T:

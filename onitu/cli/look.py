@@ -202,29 +202,29 @@ def check(config: str, state: str, json: bool, quiet: bool) -> int:
     async def main() -> dict[str, Any]:
         if asking.pid_of(found) is not None:
             return await asking.ask(found, "check", CHECKING, timeout=CHECKING)
-        from .session import session, settled
+        from .session import answer, session, settled
 
         settings = configuration.load(asking.configuration_file(config), state).settings
-        answer: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         async with session(settings) as supervisor:
             with out.progress() as bar:
                 await settled(supervisor, bar.show)
-            answer = await supervisor.ask("check", timeout=CHECKING)
+            report = await answer(supervisor, "check", timeout=CHECKING)
         if supervisor.interrupted:
             raise KeyboardInterrupt
-        return answer
+        return report
 
-    answer = asking.run(main)
-    disagreements = answer.get("disagreements", [])
+    report = asking.run(main)
+    disagreements = report.get("disagreements", [])
     for one in disagreements:
         out.result(one, [_disagreement(one)])
-    number = len(disagreements) + int(answer.get("more", 0))
+    number = len(disagreements) + int(report.get("more", 0))
     if json:
-        counted = {name: int(answer.get(name, 0)) for name in ("checked", "bytes")}
+        counted = {name: int(report.get(name, 0)) for name in ("checked", "bytes")}
         output.emit({"type": "summary", **counted, "disagreements": number})
     elif number > len(disagreements):
         out.say(f"… and {number - len(disagreements):,} more")
-    checked, read = output.count(int(answer.get("checked", 0)), "path"), show_size(int(answer.get("bytes", 0)))
+    checked, read = output.count(int(report.get("checked", 0)), "path"), show_size(int(report.get("bytes", 0)))
     out.say(f"{checked} compared, {read} read, {output.count(number, 'disagreement')}")
     return NOT_IN_SYNC if disagreements else IN_SYNC
 

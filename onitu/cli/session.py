@@ -11,7 +11,7 @@ from onitu.model.errors import PeerGone
 from onitu.model.settings import Settings
 
 from . import output
-from .asking import GivenUp
+from .asking import AGAIN, GivenUp
 from .journal import Follower
 
 if TYPE_CHECKING:
@@ -48,22 +48,31 @@ async def settled(supervisor: Supervisor, show: Callable[[dict[str, Any]], None]
     Raises:
         GivenUp: a process of the run died too often and was given up, so that it may never settle.
     """
+    await supervisor.started.wait()
+    while True:
+        status = await answer(supervisor, "settled", timeout=GLANCE)
+        show(status)
+        if output.is_settled(status):
+            return status
+
+
+async def answer(supervisor: Supervisor, what: str, **arguments: Any) -> dict[str, Any]:
+    """What the run answers, as soon as it does: while one of its processes is being started again, it is asked again.
+
+    Raises:
+        GivenUp: a process died too often and was given up, so that there may never be an answer.
+        OnituError: the answer is an error.
+    """
     import trio
 
-    await supervisor.started.wait()
     while True:
         if supervisor.failed:
             reasons = "; ".join(f"{name}: {supervisor.children[name].reason}" for name in supervisor.failed)
             raise GivenUp(f"given up, see onitu.log in {supervisor.settings.state}: {reasons}")
         try:
-            status = await supervisor.ask("settled", timeout=GLANCE)
+            return await supervisor.ask(what, **arguments)
         except PeerGone:
-            # The Referee is starting, or is being started again.
-            await trio.sleep(GLANCE)
-            continue
-        show(status)
-        if output.is_settled(status):
-            return status
+            await trio.sleep(AGAIN)
 
 
 async def follow_news(supervisor: Supervisor, tell: Callable[[News], None]) -> None:

@@ -122,13 +122,13 @@ class _Run:
 
     async def dry(self) -> int:
         """Say what would be done. The exit code."""
-        from .session import session, settled
+        from .session import answer, session, settled
 
         code = INTERRUPTED
         async with session(self.settings, verbose=self.out.verbose, quiet=self.out.quiet) as supervisor:
             with self.out.progress() as bar:
                 status = await settled(supervisor, bar.show)
-            orders = (await supervisor.ask("planned"))["orders"]
+            orders = (await answer(supervisor, "planned"))["orders"]
             for order in orders:
                 self.out.result({"type": "planned", **order}, [planned_line(order)])
             wrong = troubles(status)
@@ -140,17 +140,19 @@ class _Run:
 
     async def _report(self, supervisor: Supervisor, status: dict[str, Any]) -> int:
         """Tell how it ended, and why some paths are not in sync."""
+        from .session import answer
+
         await self._tell_decisions()
         good = output.is_in_sync(status)
         seconds = time.monotonic() - self.began
         problems: list[dict[str, Any]] = []
         if not good:
-            problems = (await supervisor.ask("problems", limit=LISTED))["problems"]
+            problems = (await answer(supervisor, "problems", limit=LISTED))["problems"]
             problems = [problem for problem in problems if problem.get("kind") != "hidden"]
             for line in [*troubles(status), *output.problem_lines(problems)]:
                 self.out.complain(line)
         elif output.did_something(status) and output.totals(status)["conflicts"] and not self.out.quiet:
-            for conflict in (await supervisor.ask("conflicts"))["conflicts"][:LISTED]:
+            for conflict in (await answer(supervisor, "conflicts"))["conflicts"][:LISTED]:
                 self.out.say(f"conflict copy: {conflict.get('path')} (of {conflict.get('of')})")
         if self.out.json:
             output.emit(
@@ -190,6 +192,8 @@ class _Run:
 
 async def _approved(supervisor: Supervisor, status: dict[str, Any]) -> bool:
     """Let through what was held back; whether there was anything."""
+    from .session import answer
+
     held = {
         name
         for folder in status.get("folders", {}).values()
@@ -197,7 +201,7 @@ async def _approved(supervisor: Supervisor, status: dict[str, Any]) -> bool:
         if number
     }
     for name in held:
-        await supervisor.ask("approve", service=name)
+        await answer(supervisor, "approve", service=name)
     return bool(held)
 
 

@@ -23,6 +23,10 @@ class Unreadable(StateError):
     """The stored state is of a version that this program cannot read: no restart helps, so the run ends with this."""
 
 
+class StoreGone(StateError):
+    """The store cannot be reached, or is still loading. It may come back; until then nothing can be asked or stored."""
+
+
 class Fenced(StateError):
     """Another Referee took over the folder; this one may not write any more and must end."""
 

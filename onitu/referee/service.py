@@ -17,7 +17,7 @@ import logbook
 import trio
 import zmq
 
-from onitu.model.errors import OnituError, PeerGone, ProtocolError
+from onitu.model.errors import Fenced, OnituError, PeerGone, ProtocolError, StoreGone
 from onitu.store.interface import Store
 from onitu.wire.charter import Charter
 from onitu.wire.messages import (
@@ -225,7 +225,7 @@ class RefereeService:
             else:
                 answer = Answer(question.request, await known(self, question.arguments))
         except OnituError as error:
-            answer = Answer(question.request, error=str(error))
+            answer = Answer(question.request, error=str(error), gone=isinstance(error, StoreGone | Fenced))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             answer = Answer(question.request, error=f"{question.what}: {error!r} in its arguments")
         finally:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from onitu.model.errors import ConfigurationError, StateError
+from onitu.model.errors import ConfigurationError, StateError, StoreGone
 
 if TYPE_CHECKING:
     import redis
@@ -108,7 +108,7 @@ def ask(client: redis.Redis, *words: bytes | str | int) -> Any:
 
 @contextmanager
 def telling(url: str) -> Iterator[None]:
-    """Makes of the client's errors a `StateError` that says what a person can do."""
+    """Makes of the client's errors a `StateError` that says what a person can do; `StoreGone` where time may do it."""
     import redis
 
     try:
@@ -116,9 +116,9 @@ def telling(url: str) -> Iterator[None]:
     except redis.AuthenticationError as error:
         raise StateError(f"the store {masked(url)} refuses the user or the password: {error}") from error
     except redis.exceptions.BusyLoadingError as error:
-        raise StateError(f"the store {masked(url)} is still loading its data") from error
+        raise StoreGone(f"the store {masked(url)} is still loading its data") from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        raise StateError(f"the store {masked(url)} cannot be reached: {error}") from error
+        raise StoreGone(f"the store {masked(url)} cannot be reached: {error}") from error
     except redis.RedisError as error:
         raise StateError(f"the store {masked(url)} refused: {error}") from error
 

@@ -99,7 +99,7 @@ class Control:
         try:
             answer = Answer(question.request, await self.answer(question.what, dict(question.arguments)))
         except OnituError as error:
-            answer = Answer(question.request, error=str(error))
+            answer = Answer(question.request, error=str(error), gone=isinstance(error, PeerGone))
         except Exception as error:  # one wrong question must not end the run
             log.exception("{} could not be answered", question.what)
             answer = Answer(question.request, error=f"internal error: {type(error).__name__}: {error}")
@@ -112,7 +112,25 @@ class Control:
         asked = arguments.get("timeout")
         if isinstance(asked, int | float) and math.isfinite(asked):
             timeout = max(timeout, asked + STATUS_TIMEOUT)
-        return await ask(self._referee, what, arguments, timeout, context=self._context)
+        answer: dict[str, Any] = {}
+        error: OnituError | None = PeerGone(f"the Referee ended before it answered {what!r}; ask again")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._give_up_with_the_referee, nursery.cancel_scope)
+            try:
+                answer, error = await ask(self._referee, what, arguments, timeout, context=self._context), None
+            except OnituError as caught:  # raised outside of the nursery, which would make a group of it
+                error = caught
+            nursery.cancel_scope.cancel()
+        if error is not None:
+            raise error
+        return answer
+
+    async def _give_up_with_the_referee(self, asking: trio.CancelScope) -> None:
+        """A question dies with the Referee that got it: the next one never hears of it."""
+        referee = self._children.get("referee")
+        if referee is not None and referee.pid is not None:
+            await referee.becomes(State.WAITING, State.FAILED, State.STOPPED)
+            asking.cancel()
 
     async def _ping(self, _arguments: dict[str, Any]) -> dict[str, Any]:
         return {"pid": os.getpid()}

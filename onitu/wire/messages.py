@@ -258,11 +258,13 @@ class Ask(Message, frozen=True):
 
 
 class Answer(Message, frozen=True):
-    """Its answer. `error` is a sentence for people, empty where all went well."""
+    """Its answer. `error` is a sentence for people, empty where all went well; `gone`: it is that something behind who
+    answers is not there at the moment, so the same question may be answered later."""
 
     request: int
     data: dict[str, Any] = {}
     error: str = ""
+    gone: bool = False
 
 
 class Record(Message, frozen=True):

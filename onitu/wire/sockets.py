@@ -448,7 +448,7 @@ async def ask(
 
     Raises:
         OnituError: the answer's own error.
-        PeerGone: nobody answered within `timeout` seconds.
+        PeerGone: nobody answered within `timeout` seconds, or what the answer needs is not there at the moment.
     """
     with contextlib.ExitStack() as stack:
         if context is None:
@@ -462,7 +462,7 @@ async def ask(
     if answer is None:
         raise PeerGone(f"nobody answered {what!r} at {endpoint} within {timeout:g} s")
     if answer.error:
-        raise OnituError(answer.error)
+        raise PeerGone(answer.error) if answer.gone else OnituError(answer.error)
     return answer.data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from onitu.model.errors import PeerGone
 
 from .harness import Daemon, assert_same, difference, snapshot, sync, wait_for, watching
 
@@ -100,9 +103,8 @@ FILES = 2_000
 
 def pid_of(daemon: Daemon, victim: str) -> int:
     """Of one of its processes; `server` is the store's own, below its lifeguard."""
-    if victim != "server":
-        return daemon.pids().get(victim, 0)
-    return min(family(daemon.pids().get("store", 0)), default=0)
+    pid = daemon.pids().get("store" if victim == "server" else victim, 0)
+    return min(family(pid), default=0) if pid and victim == "server" else pid
 
 
 @pytest.mark.parametrize("victim", ["referee", "driver A", "driver B", "driver C", "store", "server"])
@@ -135,6 +137,22 @@ def test_a_process_killed_while_files_are_edited_loses_nothing(roots: list[Path]
             assert user.last
             for name, value in user.last.items():
                 assert (c / name).read_text() == value
+
+
+def test_a_question_while_the_store_is_away_may_be_asked_again_and_the_run_goes_on(
+    roots: list[Path], state: Path
+) -> None:
+    (roots[0] / "x").write_text("x")
+    with watching(*roots, state=state) as daemon:
+        for _ in range(4):
+            before = pid_of(daemon, "server")
+            os.kill(before, signal.SIGKILL)
+            while pid_of(daemon, "server") in (0, before) or not daemon.is_in_sync():
+                with contextlib.suppress(PeerGone):  # and no other error
+                    daemon.ask("log", limit=10)
+                with contextlib.suppress(PeerGone):
+                    daemon.ask("status")
+                assert daemon.process.poll() is None
 
 
 def test_a_stopped_driver_is_replaced(roots: list[Path], state: Path) -> None:

@@ -78,6 +78,32 @@ async def test_status_tells_of_the_processes_also_without_a_referee(
             assert row["rss"] > 1_000_000
 
 
+async def test_a_question_that_the_referee_took_with_it_is_answered_at_once(tmp_path: Path) -> None:
+    """Not after the 30 s that the Referee has: with a deadline far below, by the test's own."""
+    async with a_run(tmp_path) as supervisor:
+        referee = supervisor.children["referee"]
+        await referee.becomes(State.RUNNING)
+        heard: list[str] = []
+
+        async def asked(what: str) -> None:
+            try:
+                heard.append((await supervisor.ask(what))["referee"])
+            except OnituError as error:
+                heard.append(str(error))
+
+        async with Socket.bind(supervisor.context, Kind.ROUTER, supervisor.endpoints.referee) as socket:
+            with trio.fail_after(control.STATUS_TIMEOUT - 1):
+                async with trio.open_nursery() as nursery:
+                    for what in ("approve", "status"):
+                        nursery.start_soon(asked, what)
+                        await socket.receive()  # and never answered
+                    referee.kill("a test wants it so")
+        assert sorted(heard) == [
+            "the Referee does not answer",
+            "the Referee ended before it answered 'approve'; ask again",
+        ]
+
+
 async def test_status_holds_what_the_referee_says(tmp_path: Path) -> None:
     async with a_run(tmp_path) as supervisor, a_referee(supervisor):
         status = await supervisor.ask("status", folder="docs")

@@ -373,8 +373,9 @@ async def test_ask_returns_the_answer_or_raises_its_error(context: Context, endp
             while True:
                 identity, message = await router.receive()
                 assert isinstance(message, Ask)
-                if message.what == "fail":
-                    await router.send(Answer(message.request, error="there is no folder docs"), to=identity)
+                if message.what in ("fail", "later"):
+                    sentence = {"fail": "there is no folder docs", "later": "the store is away"}[message.what]
+                    await router.send(Answer(message.request, {}, sentence, message.what == "later"), to=identity)
                 else:
                     await router.send(Answer(message.request - 1, {"stale": True}), to=identity)
                     await router.send(Answer(message.request, message.arguments), to=identity)
@@ -384,6 +385,8 @@ async def test_ask_returns_the_answer_or_raises_its_error(context: Context, endp
         assert await ask(endpoint, "echo", context=context) == {}
         with pytest.raises(OnituError, match="there is no folder docs"):
             await ask(endpoint, "fail")
+        with pytest.raises(PeerGone, match="the store is away"):
+            await ask(endpoint, "later")
         nursery.cancel_scope.cancel()
 
 
