@@ -128,7 +128,8 @@ class Control:
     async def _give_up_with_the_referee(self, asking: trio.CancelScope) -> None:
         """A question dies with the Referee that got it: the next one never hears of it."""
         referee = self._children.get("referee")
-        if referee is not None and referee.pid is not None:
+        if referee is not None:
+            await referee.becomes(State.STARTING, State.RUNNING)
             await referee.becomes(State.WAITING, State.FAILED, State.STOPPED)
             asking.cancel()
 
