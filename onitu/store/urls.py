@@ -6,6 +6,7 @@ redis-py is imported by what needs it: to load it takes 60 ms, and the superviso
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -108,19 +109,32 @@ def ask(client: redis.Redis, *words: bytes | str | int) -> Any:
 
 @contextmanager
 def telling(url: str) -> Iterator[None]:
-    """Makes of the client's errors a `StateError` that says what a person can do; `StoreGone` where time may do it."""
+    """Makes of the client's errors one that says what a person can do: `StoreGone` where time may do it,
+    `ConfigurationError` where nothing but another URL helps, else `StateError`."""
     import redis
 
     try:
         yield
     except redis.AuthenticationError as error:
-        raise StateError(f"the store {masked(url)} refuses the user or the password: {error}") from error
+        raise ConfigurationError([f"the store {masked(url)} refuses the user or the password: {error}"]) from error
     except redis.exceptions.BusyLoadingError as error:
         raise StoreGone(f"the store {masked(url)} is still loading its data") from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        if distrust := _distrust(error):
+            told = f"the store {masked(url)} has a certificate that is not trusted ({distrust}); see ssl_ca_certs"
+            raise ConfigurationError([told]) from error
         raise StoreGone(f"the store {masked(url)} cannot be reached: {error}") from error
     except redis.RedisError as error:
         raise StateError(f"the store {masked(url)} refused: {error}") from error
+
+
+def _distrust(error: BaseException | None) -> str:
+    """What is wrong with the server's certificate; empty: that is not the trouble."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _wrong_place(scheme: str, host: str | None, port: int | None, path: str) -> list[str]:

@@ -9,8 +9,6 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from tests.conftest import Server
-
 from .harness import assert_same, onitu, running, snapshot, sync, wait_for, watching
 
 
@@ -193,18 +191,3 @@ def test_names_that_are_too_long_for_a_conflict_mark_are_cut(roots: list[Path], 
     sync(a, b, state=state)
     tree = assert_same(a, b)
     assert {(a / path).read_text() for path in tree} == {"of a", "another of b"}
-
-
-def test_an_external_store_is_used(roots: list[Path], state: Path, own_server: Server, tmp_path: Path) -> None:
-    a, b, _ = roots
-    own_server.start()
-    (a / "x").write_text("x")
-    config = tmp_path / "onitu.yaml"
-    config.write_text(
-        f"name: t\nstate: {state}\nstore: {own_server.url}\nfolders: {{docs: {{}}}}\nservices:\n"
-        f"  A: {{driver: local, folders: {{docs: {a}}}}}\n  B: {{driver: local, folders: {{docs: {b}}}}}\n"
-    )
-    with running("start", "-c", config, state=state) as daemon:
-        daemon.in_sync()
-        assert_same(a, b)
-        assert "store" not in daemon.pids()
