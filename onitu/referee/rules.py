@@ -14,7 +14,7 @@ import attrs
 
 from onitu.model import filters
 from onitu.model.settings import Filter, Folder, Replica, Rule, Settings
-from onitu.model.versions import Version
+from onitu.model.versions import Kind, Version
 
 
 @attrs.frozen
@@ -106,4 +106,6 @@ def _matches(rule: Rule, path: bytes, version: Version) -> bool:
         return False
     if rule.mime and not filters.has_mime(rule.mime, path):
         return False
-    return rule.filter == _NO_FILTER or filters.hides_version(rule.filter, path, version) is None
+    if rule.filter == _NO_FILTER:
+        return True
+    return version.kind is Kind.FILE and filters.hides_version(rule.filter, path, version) is None
