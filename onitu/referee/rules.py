@@ -104,8 +104,9 @@ _NO_FILTER = Filter()
 def _matches(rule: Rule, path: bytes, version: Version) -> bool:
     if rule.path and not filters.matches_prefix(rule.path, path):
         return False
-    if rule.mime and not filters.has_mime(rule.mime, path):
-        return False
-    if rule.filter == _NO_FILTER:
+    if not rule.mime and rule.filter == _NO_FILTER:
         return True
-    return version.kind is Kind.FILE and filters.hides_version(rule.filter, path, version) is None
+    # Only a file has a type and a size, as in filters: a rule that asks for them speaks of nothing else.
+    if version.kind is not Kind.FILE or not filters.has_mime(rule.mime, path):
+        return False
+    return filters.hides_version(rule.filter, path, version) is None

@@ -38,6 +38,14 @@ def test_a_ban_of_large_files_bans_nothing_else(version: Version) -> None:
     assert rules(EVERYWHERE, LARGE).admits("laptop", b"a", version, frozenset())
 
 
+@pytest.mark.parametrize("version", [DIRECTORY, LINK], ids=["directory", "link"])
+def test_a_ban_of_a_mime_type_bans_only_files(version: Version) -> None:
+    """A name without an extension has the type `application/octet-stream`, and most directories have such a name."""
+    unknown = Rule("", ("application/*",), ban=("laptop",))
+    assert not rules(EVERYWHERE, unknown).admits("laptop", b"a", SMALL_FILE, frozenset())
+    assert rules(EVERYWHERE, unknown).admits("laptop", b"a", version, frozenset())
+
+
 def test_a_ban_of_large_files_bans_them() -> None:
     assert not rules(EVERYWHERE, LARGE).admits("laptop", b"a", LARGE_FILE, frozenset())
 
