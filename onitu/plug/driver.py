@@ -38,7 +38,7 @@ class Option:
 
 @attrs.frozen
 class Capabilities:
-    """What a service can do. Probed at start where servers differ; shown by `onitu status -v`.
+    """What a service can do. Probed at start where servers differ; the driver tells the Referee in its `Hello`.
 
     Attributes:
         compare_and_swap: replacing is atomic and sees what it displaced.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import attrs
 
 FREE = 50
-"""Deletions of one burst that pass at once at most (DESIGN: a guard from more than 50 files)."""
+"""Deletions of one burst that pass at once at most, and how many a burst must exceed to be held back."""
 
 QUIET = 1.0
 """Seconds without a deletion after which a burst is over."""

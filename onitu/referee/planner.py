@@ -88,7 +88,10 @@ def left(view: View, rules: Rules, path: bytes) -> list[str]:
 
 
 def _admitted(rules: Rules, service: str, node: Node) -> bool:
-    return rules.admits(service, node.path, node.head, holders(node) if rules.rules is not None else _NOBODY)
+    """Whether the service is to change at the node. A tombstone has no size and no kind, so it counts what would go."""
+    held = node.held.get(service)
+    version = node.head if node.head.exists or held is None else held.version
+    return rules.admits(service, node.path, version, holders(node) if rules.rules is not None else _NOBODY)
 
 
 def tidy(view: View, path: bytes) -> list[Node]:
@@ -237,7 +240,7 @@ def _brings(view: View, rules: Rules, service: str, origin: Node, node: Node) ->
         return False
     if origin.head.exists and same_content(held.version, origin.head) is Same.YES:
         return False
-    if not rules.admits(service, origin.path, origin.head, holders(origin)):
+    if not _admitted(rules, service, origin):
         return False
     heir = _heir(view, rules, service, origin, held)
     return heir is not None and heir.path == node.path

@@ -14,7 +14,7 @@ import attrs
 
 from onitu.model import filters
 from onitu.model.settings import Filter, Folder, Replica, Rule, Settings
-from onitu.model.versions import Version
+from onitu.model.versions import Kind, Version
 
 
 @attrs.frozen
@@ -104,6 +104,9 @@ _NO_FILTER = Filter()
 def _matches(rule: Rule, path: bytes, version: Version) -> bool:
     if rule.path and not filters.matches_prefix(rule.path, path):
         return False
-    if rule.mime and not filters.has_mime(rule.mime, path):
+    if not rule.mime and rule.filter == _NO_FILTER:
+        return True
+    # Only a file has a type and a size, as in filters: a rule that asks for them speaks of nothing else.
+    if version.kind is not Kind.FILE or not filters.has_mime(rule.mime, path):
         return False
-    return rule.filter == _NO_FILTER or filters.hides_version(rule.filter, path, version) is None
+    return filters.hides_version(rule.filter, path, version) is None
