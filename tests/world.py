@@ -12,7 +12,7 @@ import random
 import attrs
 
 from onitu.model import paths
-from onitu.model.events import Event, Seen, Trouble
+from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Node
 from onitu.model.orders import Do, Order
 from onitu.model.settings import Folder, Replica
@@ -212,11 +212,11 @@ class World:
         if directory and order.version.kind is not Kind.DIRECTORY and place.children(order.path):
             return self._failed(order, Trouble.NOT_EMPTY)
         if not self._parents(place, order.path, more):
-            return self._failed(order, Trouble.IO)
+            return [*more, *self._failed(order, Trouble.IO)]
         if order.keep and not directory:
             assert thing is not None
             if order.keep in place.tree:
-                return [self._found(place, order.path, order.number), self._found(place, order.keep)]
+                return [*more, self._found(place, order.path, order.number), self._found(place, order.keep)]
             kept = place.tree[order.keep] = Thing(thing.version, self.token())
             more.append(Event(Seen.DONE, order.keep, kept.version, kept.token))
         token = b"directory" if order.version.kind is Kind.DIRECTORY else self.token()
@@ -228,7 +228,7 @@ class World:
             thing = place.tree.get(directory)
             if thing is None:
                 place.tree[directory] = Thing(Version(Kind.DIRECTORY, mode=0o755), b"directory")
-                place.dirty[directory] = None
+                more.append(Event(Seen.STANDS, directory, place.tree[directory].version, b"directory", order=BESIDE))
             elif thing.version.kind is not Kind.DIRECTORY:
                 return False
         return True
@@ -252,11 +252,12 @@ class World:
             return [self._found(place, order.path, order.number), self._found(place, order.target)]
         more: list[Event] = []
         if not self._parents(place, order.target, more):
-            return self._failed(order, Trouble.IO)
+            return [*more, *self._failed(order, Trouble.IO)]
         del place.tree[order.path]
         place.tree[order.target] = Thing(attrs.evolve(order.version, service="", seq=0), self.token())
         token = place.tree[order.target].token
-        return [Event(Seen.DONE, order.target, order.version, token, source=order.path, order=order.number)]
+        done = Event(Seen.DONE, order.target, order.version, token, source=order.path, order=order.number)
+        return [*more, done]
 
     def _meta(self, place: Replicated, order: Order, thing: Thing | None) -> list[Event]:
         assert thing is not None
@@ -344,9 +345,9 @@ class World:
             for name, place in self.services.items()
         }
 
-    def verdict(self, directories: bool = False) -> Verdict:
-        """What the oracle says; of empty directories that stand again only if asked: they carry no value."""
-        return judge(self.history, self.trees(), directories=directories)
+    def verdict(self) -> Verdict:
+        """What the oracle says."""
+        return judge(self.history, self.trees())
 
     def check(self) -> None:
         """S1–S6 once all is quiet, and that the Referee's own nodes say the same."""

@@ -59,6 +59,10 @@ class Trouble(enum.IntEnum):
 AGAIN = -1
 """The `order` of a DONE that an earlier life of the driver may have told already: it was found written down."""
 
+BESIDE = -2
+"""The `order` of a STANDS of a directory that the driver made because an order needed it above its path: nobody's
+doing, so where it was deleted meanwhile it is no new one (S4)."""
+
 
 @attrs.frozen
 class Event:
@@ -70,9 +74,9 @@ class Event:
         version: what stands there (STANDS, MOVED), what was ordered (DONE); else a tombstone.
         token: the driver's proof of what stands there, for a later compare-and-swap; empty for nothing.
         source: MOVED and DONE of a move: the path that it came from, as the service spells it.
-        order: the number of the order that this answers, 0 for none (or `AGAIN`). Of an order's events exactly one
-            carries it, and that comes last: where a displaced value went is told before what took its place (S1). It
-            frees the order's credit. A refused order is answered by STANDS or GONE: what was found.
+        order: the number of the order that this answers, 0 for none (or `AGAIN`, `BESIDE`). Of an order's events
+            exactly one carries it, and that comes last: where a displaced value went is told before what took its
+            place (S1). It frees the order's credit. A refused order is answered by STANDS or GONE: what was found.
         trouble: FAILED and HIDDEN: the class of the reason.
         reason: FAILED and HIDDEN: a sentence for people.
     """

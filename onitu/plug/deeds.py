@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import logbook
 import msgspec
 
-from onitu.model.events import Event, Seen
+from onitu.model.events import BESIDE, Event, Seen
 from onitu.model.orders import Order
 
 LARGE = 4 << 20
@@ -94,7 +94,7 @@ class Deeds:
         if self._fd < 0:
             return
         self._begun = b""
-        done = tuple(event for event in events if event.seen is Seen.DONE)
+        done = tuple(event for event in events if event.seen is Seen.DONE or event.order == BESIDE)
         if done or self._told:
             frame = _frame(Deed(events=done))
             self._told.append((position, frame))

@@ -14,7 +14,7 @@ import trio
 
 from onitu.model import filters, paths
 from onitu.model.errors import ProtocolError
-from onitu.model.events import AGAIN, Event, Seen, Trouble
+from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.settings import Filter
 from onitu.model.versions import NOTHING, Kind, Same, Version, same_content
@@ -221,7 +221,9 @@ class Floor:
         async with self._lock:
             events: list[Event] = []
             for deed in self.deeds.left():
-                events += [attrs.evolve(event, order=AGAIN) for event in deed.events]
+                events += [
+                    event if event.order == BESIDE else attrs.evolve(event, order=AGAIN) for event in deed.events
+                ]
                 events += await self._carried_out(deed.orders)
             self.outbox.put(events)
             self.deeds.retold(events, self.outbox.position)

@@ -28,7 +28,7 @@ import attrs
 
 from onitu.model import paths
 from onitu.model.conflicts import conflict_name
-from onitu.model.events import AGAIN, Event, Seen, Trouble
+from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
 from onitu.model.versions import NOTHING, Kind, Same, Version, same_content
 
@@ -235,9 +235,12 @@ class _Deciding:
                 self.put(self.hold(node, version.given(head.service, head.seq), event))
                 self.say(node.path, case)
         elif not head.exists:
-            if held is not None and held.version.kind is Kind.DIRECTORY and not held.hidden:
-                # Deleted elsewhere and not yet here: to be seen again is no edit (S4).
-                self.put(self.hold(node, attrs.evolve(version, seq=held.version.seq), event))
+            known = held is not None and held.version.kind is Kind.DIRECTORY and not held.hidden
+            if held is not None and known:
+                version = attrs.evolve(version, seq=held.version.seq)
+            if known or event.order == BESIDE:
+                # Deleted elsewhere and not yet here: to be seen again, or made by an order on its way, is no edit (S4).
+                self.put(self.hold(node, version, event))
                 self.say(node.path, Case.UNCHANGED)
             else:
                 self.put(self.crown(node, version, event))

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from onitu.model import paths
-from onitu.model.events import Event, Trouble
+from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import NOTHING, Kind, Same, same_content
 from onitu.plug.driver import Refused
@@ -65,6 +65,21 @@ class Performer(Putting):
             return [self._one(order) for order in orders]
 
     def _one(self, order: Order) -> list[Event]:
+        self.made.clear()
+        events = self._tried(order)
+        return [*self._beside(), *events]
+
+    def _beside(self) -> list[Event]:
+        """The directories that were made for the order: no user's, which is told before a watcher tells of them."""
+        found = []
+        for path in self.made:
+            with contextlib.suppress(OSError), self.replica.tree.place(path) as place:
+                st = place.lstat()
+                if st is not None and tokens.kind_of(st) is Kind.DIRECTORY:
+                    found.append(Event(Seen.STANDS, path, tokens.version_of(st), tokens.DIRECTORY, order=BESIDE))
+        return found
+
+    def _tried(self, order: Order) -> list[Event]:
         try:
             self.check()
             match order.do:
@@ -135,7 +150,7 @@ class Performer(Putting):
                     return looked
                 if looked is None:
                     return [gone(order)]
-                self.limbo.make_parents(order.target)
+                self.made += self.limbo.make_parents(order.target)
                 with self.replica.tree.place(order.target) as new:
                     return self._rename(order, old, new, looked)
         except OSError as error:

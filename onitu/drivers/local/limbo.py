@@ -266,8 +266,9 @@ class Limbo:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(target.name)) from None
             os.rename(source.name, target.name, src_dir_fd=source.fd, dst_dir_fd=target.fd)
 
-    def make_parents(self, path: bytes) -> None:
-        """Make the directories above a path that are missing. Raises `OSError` where something else is in the way."""
+    def make_parents(self, path: bytes) -> list[bytes]:
+        """Make the directories above a path that are missing, and tell which that were, the highest first. Raises
+        `OSError` where something else is in the way."""
         missing: list[bytes] = []
         for ancestor in paths.ancestors(path):
             try:
@@ -278,6 +279,7 @@ class Limbo:
         for ancestor in reversed(missing):
             with self.tree.place(ancestor) as place, contextlib.suppress(FileExistsError):
                 self.daring([place], lambda to=place: os.mkdir(to.name, 0o755, dir_fd=to.fd))  # type: ignore[misc]
+        return missing[::-1]
 
     def daring(self, places: Sequence[Place], act: Callable[[], T]) -> T:
         """Do something in these places' directories; where one is ours but may not be written (0555), open it for that

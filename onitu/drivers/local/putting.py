@@ -26,6 +26,8 @@ class Putting(Looking):
     """Carries out PUTs. `contents`: where the batch's content comes from."""
 
     contents: Contents
+    made: list[bytes] = attrs.field(factory=list)
+    """Directories that the order under way needed above its paths."""
 
     def put(self, order: Order) -> list[Event]:
         if not order.expect:
@@ -33,7 +35,7 @@ class Putting(Looking):
                 try:
                     place = stack.enter_context(self.replica.tree.place(order.path))
                 except FileNotFoundError:
-                    self.limbo.make_parents(order.path)
+                    self.made += self.limbo.make_parents(order.path)
                     place = stack.enter_context(self.replica.tree.place(order.path))
                 return self._put(order, place)
         try:
@@ -96,7 +98,7 @@ class Putting(Looking):
         if not order.keep:
             self.limbo.daring([place], lambda: os.rmdir(place.name, dir_fd=place.fd))
             return self._place_new(order, place, source, mine)
-        self.limbo.make_parents(order.keep)
+        self.made += self.limbo.make_parents(order.keep)
         with self.replica.tree.place(order.keep) as target:
             self.limbo.daring([place, target], lambda: self.limbo.rename_new(place, target))
         kept = Event(Seen.DONE, order.keep, order.held or Version(Kind.DIRECTORY), tokens.DIRECTORY)

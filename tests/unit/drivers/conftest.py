@@ -13,7 +13,7 @@ import trio
 from blake3 import blake3
 
 from onitu.drivers.local import LocalDriver, tokens
-from onitu.model.events import Event
+from onitu.model.events import BESIDE, Event
 from onitu.model.orders import Do, Order
 from onitu.model.versions import NOTHING, Kind, Version
 from onitu.plug.driver import Entry, Identity
@@ -48,6 +48,7 @@ class Local:
     root: Path
     source: Path
     numbers: itertools.count = attrs.field(factory=lambda: itertools.count(1))
+    beside: list[Event] = attrs.field(factory=list)
 
     async def entry(self, path: bytes) -> Entry | None:
         return (await self.driver.stat("f", [path]))[0]
@@ -63,7 +64,8 @@ class Local:
     async def order(
         self, do: Do, path: bytes, version: Version = NOTHING, data: bytes | None = None, **more
     ) -> list[Event]:
-        """Carry out one order; `data` is brought as a local source."""
+        """Carry out one order; `data` is brought as a local source. Directories that were made for it are not among the
+        events, but in `beside`."""
         order = Order(next(self.numbers), do, path, version, **more)
         local: Mapping = {}
         if data is not None:
@@ -71,7 +73,9 @@ class Local:
             local = {order.number: [(str(self.source), name, write(self.source / os.fsdecode(name), data))]}
         (events,) = await self.driver.perform("f", [order], {}, local)
         assert [event.order for event in events].count(order.number) == 1, events
-        return events
+        self.beside = [event for event in events if event.order == BESIDE]
+        assert events[: len(self.beside)] == self.beside, "they are told before the answer"
+        return events[len(self.beside) :]
 
     async def put(self, path: bytes, data: bytes, expect: bytes = b"", mtime: int = MTIME, mode: int = 0o644, **more):
         return await self.order(Do.PUT, path, file_version(data, mtime, mode), data, expect=expect, **more)

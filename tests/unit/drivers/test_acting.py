@@ -61,6 +61,14 @@ async def test_a_put_makes_a_file_with_its_parents_mode_and_time(local: Local) -
     assert entry is not None
     assert (event.seen, event.token, event.version) == (Seen.DONE, entry.token, file_version(b"hello", mode=0o640))
     assert local.staged() == []
+    assert [(made.path, made.seen, made.token) for made in local.beside] == [
+        (b"a", Seen.STANDS, tokens.DIRECTORY),
+        (b"a/b", Seen.STANDS, tokens.DIRECTORY),
+    ]
+    for made in local.beside:
+        found = await local.entry(made.path)
+        assert found is not None
+        assert made.version == found.version
 
 
 @pytest.mark.parametrize("mtime", [-2_000_000_000 * NS + 1, -1, 0, 1, 4_294_967_296 * NS + 999_999_999])

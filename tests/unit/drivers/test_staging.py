@@ -25,7 +25,7 @@ BALLAST = bytes(600_000)
 
 async def put_staged(local: Local, path: bytes, version: Version, staged: Staged, expect: bytes = b"") -> Event:
     order = Order(next(local.numbers), Do.PUT, path, version, expect=expect)
-    ((event,),) = await local.driver.perform("f", [order], {order.number: staged}, {})
+    ((*_, event),) = await local.driver.perform("f", [order], {order.number: staged}, {})
     return event
 
 

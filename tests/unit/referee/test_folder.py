@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from onitu.model.errors import Fenced
-from onitu.model.events import Event, Seen, Trouble
+from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.settings import Folder, Replica, Service, Settings
 from onitu.model.versions import Kind, Version
@@ -315,3 +315,17 @@ async def test_a_dry_run_orders_nothing() -> None:
         await d.say("a", stands(b"x", "v1"))
         assert not d.orders("b")
         assert await d.folder.store.todo_count() == 1
+
+
+async def test_a_directory_that_an_order_needed_is_nobodys_and_goes_with_what_was_in_it() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", Event(Seen.STANDS, b"d", Version(Kind.DIRECTORY, mode=0o755), b"directory"))
+        await d.say("a", stands(b"d/x", "v1"))
+        orders = {order.path: order for order in d.orders("b")}
+        await d.say("a", Event(Seen.GONE, b"d/x"), Event(Seen.GONE, b"d"))
+        beside = Event(Seen.STANDS, b"d", Version(Kind.DIRECTORY, mode=0o755), b"directory", order=BESIDE)
+        await d.say("b", beside, Event(Seen.DONE, b"d/x", orders[b"d/x"].version, b"tx", order=orders[b"d/x"].number))
+        assert not d.orders("a")
+        assert {order.path: order.do for order in d.orders("b")}[b"d/x"] is Do.DELETE
+        nodes = await d.folder.store.nodes([b"d", b"d/x"])
+        assert not any(node.head.exists for node in nodes.values())
