@@ -232,6 +232,27 @@ def test_a_lost_state_deletes_nothing_and_reverts_nothing(seed: int) -> None:  #
     assert {b"a", b"b", b"d/c"} <= set(tree)
 
 
+def test_an_edit_that_is_known_by_another_digest_only_beats_a_deletion(seed: int) -> None:
+    world = begin(seed, b"a")
+    world.services["s2"].digest = "md5"
+    world.write("s2", b"a")
+    world.delete("s0", b"a")
+    world.look("s0")
+    world.decide("s0")
+    assert set(end(world)) == {b"a"}
+
+
+def test_a_file_beside_a_directory_of_its_name_in_another_unicode_form_is_not_replaced_by_it(seed: int) -> None:
+    world = World(2, seed)
+    world.write("s0", "e\u0301".encode())
+    world.settle()
+    kept = value(world, "s0", "e\u0301".encode())
+    world.write("s1", "\u00e9/a".encode())
+    world.settle()
+    for service in world.services:
+        assert kept in content(world, service).values()
+
+
 # --- directories --------------------------------------------------------------------------------------------------
 
 
