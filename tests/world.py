@@ -229,6 +229,9 @@ class World(Services):
         """What is seen on `a` stands on `b`: all of it where `a` is written too, else what nobody replaced."""
         ours, theirs, there = self.managed(a), self.managed(b), self.values([b])
         apart = self._apart(a, b)
+        if not self.rules.readable(b):
+            # Something of its own stands in the way there, which nobody may take for a source nor destroy.
+            apart |= {path for service, path in self.blocked if service == b}
         for path in ours.keys() | (theirs.keys() if self.rules.readable(b) and self.rules.writable(a) else set()):
             mine, yours = ours.get(path), theirs.get(path)
             if any(paths.within(path, p) or path == p for p in apart) or self._kept_apart(a, b, path, mine, yours):

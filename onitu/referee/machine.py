@@ -339,6 +339,8 @@ class _Deciding:
                 "the head comes back here; this stays beside it, under a conflict name",
             )
         else:
+            # What it held of ours is gone; to delete that is not asked for again (S2).
+            self.put(self.drop(node))
             self.say(node.path, Case.FOREIGN, "the service may not be read from: this stays where it is, unmanaged")
 
     # --- conflicts ----------------------------------------------------------------------------------------------

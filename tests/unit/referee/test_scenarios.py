@@ -524,6 +524,20 @@ def test_a_service_that_is_only_written_is_no_source_and_loses_nothing(seed: int
     assert b"extra" in there
 
 
+def test_what_replaced_a_deleted_file_on_a_service_that_is_only_written_stays_there(seed: int) -> None:
+    world = World(2, seed, with_modes(s0="rw", s1="w"))
+    world.write("s0", b"a")
+    world.settle()
+    world.write("s1", b"a")
+    theirs = value(world, "s1", b"a")
+    world.delete("s0", b"a")
+    world.look("s0")
+    world.decide("s0")
+    world.settle()
+    assert content(world, "s0") == {}
+    assert content(world, "s1") == {b"a": theirs}
+
+
 def test_a_deletion_on_a_service_that_is_only_written_is_undone(seed: int) -> None:
     world = World(2, seed, with_modes(s0="rw", s1="w"))
     world.write("s0", b"a")
