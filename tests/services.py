@@ -2,7 +2,8 @@
 
 No process, no socket: a tree is a dict, and an order is the same compare-and-swap on it that a driver does on a disk.
 Each value is unique, and each user's write or delete knows what it replaced, so that at the end every value that nobody
-replaced knowingly can be asked for; all of it is recorded in a history for the specification's oracle. What decides (the pure core, or a whole Referee) belongs to whoever uses it.
+replaced knowingly can be asked for; it is all recorded in a history for the specification's oracle. What decides (the
+pure core, or a whole Referee) belongs to whoever uses it.
 """
 
 from __future__ import annotations
