@@ -30,39 +30,11 @@ from onitu.referee.view import View
 from onitu.store.keys import Keys
 from onitu.store.redis import RedisStore
 from onitu.wire.messages import Ack, Batch, Command, Expected, Hello, Index, Lookup, Message, Orders, ReplicaState
+from tests.faulty import Faulty
 from tests.guest import Guest
 from tests.world import World
 
 FOLDER = "f"
-
-
-class Faulty:
-    """A folder's store whose n-th call from now fails: before it has an effect, or after it, instead of its answer."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-        self.folder = store.folder
-        self.countdown = 0
-        self.after = False
-        self.calls = 0
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-        if name == "walk":
-            return method
-
-        async def call(*arguments: Any) -> Any:
-            self.calls += 1
-            self.countdown -= 1
-            due = self.countdown == 0
-            if due and not self.after:
-                raise StateError(f"{name} was told to fail")
-            answer = await method(*arguments)
-            if due:
-                raise StateError(f"the answer of {name} was told to be lost")
-            return answer
-
-        return call
 
 
 @attrs.define
