@@ -27,7 +27,7 @@ from .harness import Daemon, onitu, sync, wait_for, watching
 from .test_crash import alive, family
 
 FAULTS = int(os.environ.get("ONITU_FAULTS", "8"))
-CUTS = max(3, FAULTS // 2)
+CUTS = max(2, FAULTS // 4)
 FILES = [f"f{n}" for n in range(20)]
 LONG = 120.0
 
