@@ -596,12 +596,12 @@ class Round:
             if event.source:
                 detail["source"] = paths.show(event.source)
             self.change.journal.append(
-                Entry(line.path, link.service, line.case.value, line.outcome, detail, time=time.time())
+                Entry(line.path, line.service, line.case.value, line.outcome, detail, time=time.time())
             )
             self.news.append(
                 (
                     "decision",
-                    {"path": paths.show(line.path), "service": link.service, "case": line.case.value},
+                    {"path": paths.show(line.path), "service": line.service, "case": line.case.value},
                 )
             )
 

@@ -47,8 +47,8 @@ def content(world: World, service: str) -> dict[bytes, bytes]:
     return {p: t.version.digests.get("blake3", b"/") for p, t in sorted(tree.items())}
 
 
-def value(world: World, service: str, path: bytes) -> bytes:
-    return world.services[service].tree[path].version.digests["blake3"]
+def value(world: World, service: str, path: bytes, digest: str = "blake3") -> bytes:
+    return world.services[service].tree[path].version.digests[digest]
 
 
 def copies(tree: dict[bytes, bytes]) -> list[bytes]:
@@ -240,6 +240,43 @@ def test_an_edit_that_is_known_by_another_digest_only_beats_a_deletion(seed: int
     world.look("s0")
     world.decide("s0")
     assert set(end(world)) == {b"a"}
+
+
+def test_an_edit_that_waits_to_be_read_beats_a_deletion(seed: int) -> None:
+    world = begin(seed, b"a")
+    world.services["s2"].digest = "md5"
+    world.write("s1", b"a")
+    world.look("s1")
+    world.decide("s1")
+    world.write("s2", b"a")
+    world.look("s2")
+    world.decide("s2")
+    edited = value(world, "s2", b"a", "md5")
+    world.delete("s1", b"a")
+    world.look("s1")
+    world.decide("s1")
+    assert edited in end(world).values()
+
+
+def test_two_edits_with_no_digest_in_common_are_decided_by_the_policy(seed: int) -> None:
+    world = World(2, seed)
+    world.services["s0"].digest = "md5"
+    world.write("s0", b"a")
+    world.clock += 10
+    world.write("s1", b"a")
+    newest = value(world, "s1", b"a")
+    assert end(world)[b"a"] == newest
+
+
+def test_what_was_touched_does_not_stand_again_where_another_digest_replaced_it(seed: int) -> None:
+    world = World(3, seed)
+    world.services["s0"].digest = "md5"
+    world.write("s0", b"a")
+    world.settle()
+    world.write("s1", b"a")
+    edited = value(world, "s1", b"a")
+    world.touch("s2", b"a")
+    assert end(world) == {b"a": edited}
 
 
 def test_a_file_beside_a_directory_of_its_name_in_another_unicode_form_is_not_replaced_by_it(seed: int) -> None:
@@ -508,6 +545,32 @@ def test_a_service_that_is_only_read_is_never_written(seed: int) -> None:
     assert set(content(world, "s1")) == {b"theirs"}
 
 
+@pytest.mark.parametrize("digest", ["blake3", "md5"])
+def test_an_edit_on_a_service_that_is_only_read_comes_to_all_whatever_digest_it_has(seed: int, digest: str) -> None:
+    world = World(3, seed, with_modes(s0="rw", s1="rw", s2="r"))
+    world.services["s0"].digest = "md5" if digest == "blake3" else "blake3"
+    world.services["s2"].digest = digest
+    world.write("s0", b"a")
+    world.write("s2", b"a")
+    theirs = value(world, "s2", b"a", digest)
+    world.settle()
+    assert theirs in world.values(["s0"])
+    assert theirs in world.values(["s1"])
+
+
+def test_what_a_service_kept_to_itself_is_shared_once_it_may_be_read(seed: int) -> None:
+    world = World(2, seed, with_modes(s0="rw", s1="w"))
+    for service in ("s0", "s1"):
+        world.write(service, b"a")
+        world.look(service)
+        world.decide(service)
+    theirs = value(world, "s1", b"a")
+    world.rules = with_modes(s0="rw", s1="r")
+    world.services["s1"].dirty[b"a"] = None
+    world.settle()
+    assert theirs in content(world, "s0").values()
+
+
 def test_a_service_that_is_only_written_is_no_source_and_loses_nothing(seed: int) -> None:  # [59]
     world = World(2, seed, with_modes(s0="rw", s1="w"))
     world.write("s0", b"a")
@@ -558,6 +621,22 @@ def test_what_a_filter_hides_is_never_deleted_elsewhere(seed: int) -> None:  # [
     world.services["s1"].events.append(Event(Seen.GONE, b"a.bak"))
     world.settle()
     assert set(content(world, "s0")) == {b"a.bak"}
+
+
+def test_nobody_waits_for_ever_to_be_compared_with_what_is_hidden_where_it_stood(seed: int) -> None:
+    world = World(3, seed)
+    world.services["s0"].digest = "md5"
+    for service in ("s0", "s1"):
+        world.write(service, b"a.bak")
+        world.look(service)
+        world.decide(service)
+    theirs = value(world, "s1", b"a.bak")
+    replicas = {"s0": Replica("f", "/s0", filter=Filter(blacklist=("*.bak",)))}
+    world.rules = Rules(Folder("f"), {**world.rules.replicas, **replicas})
+    world.services["s0"].events.append(Event(Seen.HIDDEN, b"a.bak", reason="a filter"))
+    world.decide("s0")
+    world.settle()
+    assert content(world, "s1") == content(world, "s2") == {b"a.bak": theirs}
 
 
 def test_what_is_not_hidden_any_more_comes_back_where_it_is_absent(seed: int) -> None:  # [19]
