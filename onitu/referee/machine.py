@@ -284,6 +284,11 @@ class _Deciding:
         self.say(node.path, Case.CREATED if held is None or held.hidden else Case.EDIT_WINS)
 
     def _value_over_directory(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
+        if held is not None and not held.hidden and _touched(held, version):
+            # Replaced by the directory, which is on its way; a touched file is not an edit (S4).
+            self.put(self.hold(node, version.given(held.version.service, held.version.seq), event))
+            self.say(node.path, Case.UNCHANGED)
+            return
         knew = held is not None and held.version.kind is Kind.DIRECTORY
         if knew and not self._lives_below(node.path):
             self.put(self.crown(node, version, event))

@@ -279,6 +279,14 @@ def test_what_was_touched_does_not_stand_again_where_another_digest_replaced_it(
     assert end(world) == {b"a": edited}
 
 
+def test_what_was_touched_does_not_stand_again_where_a_directory_replaced_it(seed: int) -> None:
+    world = begin(seed, b"a")
+    world.delete("s0", b"a")
+    world.write("s0", b"a/x")
+    world.touch("s1", b"a")
+    assert set(end(world)) == {b"a", b"a/x"}
+
+
 def test_a_file_beside_a_directory_of_its_name_in_another_unicode_form_is_not_replaced_by_it(seed: int) -> None:
     world = World(2, seed)
     world.write("s0", "e\u0301".encode())
