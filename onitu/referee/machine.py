@@ -150,7 +150,7 @@ class _Deciding:
             case Seen.DONE:
                 self._done(path, event)
             case Seen.HIDDEN:
-                self._hidden(path, event.reason)
+                self._hidden(path, event.reason, event)
             case Seen.FAILED:
                 self._failed(path, event)
         self._rescue()
@@ -213,7 +213,7 @@ class _Deciding:
             self.say(path, Case.CLASH, "this service has another entry of that name in another Unicode form")
             return
         if (reason := self.rules.hides(self.service, path, version)) is not None:
-            self._hidden(path, reason)
+            self._hidden(path, reason, event)
             return
         if not self.rules.readable(self.service):
             self._foreign(node, version, event)
@@ -526,8 +526,11 @@ class _Deciding:
         held = node.held.get(self.service)
         return held is not None and era(held.version.seq) == era(version.seq) and held.version.seq >= version.seq
 
-    def _hidden(self, path: bytes, reason: str) -> None:
+    def _hidden(self, path: bytes, reason: str, event: Event) -> None:
         node = self.node(path)
+        if node.head.exists and self.service not in node.held and event.version.exists:
+            # It is in the way of the head, which would be asked for again and again if it were not remembered (S2).
+            node = self.hold(node, event.version.given("", 0), event)
         held = node.held.get(self.service)
         if held is not None and not held.hidden:
             self.put(attrs.evolve(node, held={**node.held, self.service: attrs.evolve(held, hidden=True, gone=False)}))

@@ -688,6 +688,23 @@ def test_a_file_that_grows_past_a_limit_stays_and_others_keep_theirs(seed: int) 
     assert set(end(world)) == {b"a"}
 
 
+@pytest.mark.parametrize("mode", ["rw", "w"])
+def test_what_is_hidden_by_its_size_is_not_replaced_and_not_asked_for_again_and_again(seed: int, mode: str) -> None:
+    small = Replica("f", "/s1", filter=Filter(size_max=2), mode=mode)
+    world = World(2, seed, Rules(Folder("f"), {"s0": Replica("f", "/s0"), "s1": small}))
+    world.write("s1", b"a")
+    thing = world.services["s1"].tree[b"a"]
+    world.services["s1"].tree[b"a"] = Thing(attrs.evolve(thing.version, size=1000), thing.token)
+    world.write("s0", b"a")
+    ours = value(world, "s0", b"a")
+    world.settle()
+    assert content(world, "s1") == {b"a": thing.version.digests["blake3"]}
+    assert content(world, "s0") == {b"a": ours}
+    world.delete("s1", b"a")
+    world.settle()
+    assert content(world, "s0") == content(world, "s1") == {b"a": ours}
+
+
 def test_rules_add_and_take_away_services_in_order(seed: int) -> None:
     rules = Rules(
         Folder("f"),
