@@ -249,12 +249,15 @@ class World(Services):
                 assert apart or _same(mine, yours), f"S2: {a} and {b} differ at {path!r}: {mine} and {yours}"
             elif mine is not None and value_of(mine.version) in self.alive:
                 value = value_of(mine.version)
-                names = [p for p, node in self.nodes.items() if value_of(node.head) == value]
-                apart = any(self._stuck(b, name) for name in names) or self._hidden(value)
+                names = {p: node.head for p, node in self.nodes.items() if value_of(node.head) == value}
+                hidden = any(self.rules.hides(b, name, head) for name, head in names.items()) or self._hidden(value)
+                apart = hidden or any(self._stuck(b, name) for name in names)
                 assert apart or value in there, f"S1: {mine} of {a} did not come to {b}"
 
     def _kept_apart(self, a: str, b: str, path: bytes, *things: Thing | None) -> bool:
+        """Whether one of the two may not hold what stands there, or shall stand there: it keeps what it had."""
         versions = [thing.version for thing in things if thing is not None] or [NOTHING]
+        versions += [self.nodes[path].head] if path in self.nodes else []
         hidden = any(self.rules.hides(service, path, version) for service in (a, b) for version in versions)
         return hidden or self.banned(a, path) or self.banned(b, path)
 
