@@ -532,7 +532,8 @@ class _Deciding:
             # It is in the way of the head, which would be asked for again and again if it were not remembered (S2).
             node = self.hold(node, event.version.given("", 0), event)
         held = node.held.get(self.service)
-        if held is not None and not held.hidden:
+        # An entry of that name in another Unicode form may be hidden where this one is not.
+        if held is not None and not held.hidden and _spelling(held, path) == event.path:
             self.put(attrs.evolve(node, held={**node.held, self.service: attrs.evolve(held, hidden=True, gone=False)}))
         self.say(path, Case.HIDDEN, reason)
 

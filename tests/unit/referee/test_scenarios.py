@@ -688,6 +688,23 @@ def test_a_file_that_grows_past_a_limit_stays_and_others_keep_theirs(seed: int) 
     assert set(end(world)) == {b"a"}
 
 
+def test_what_is_hidden_does_not_hide_the_entry_of_its_name_in_another_unicode_form(seed: int) -> None:
+    world = begin(seed, "e\u0301".encode(), services=2)
+    small = {"s0": Replica("f", "/s0", filter=Filter(size_max=2))}
+    world.rules = Rules(Folder("f"), {**world.rules.replicas, **small})
+    world.write("s0", "\u00e9".encode())
+    thing = world.services["s0"].tree["\u00e9".encode()]
+    big = Thing(attrs.evolve(thing.version, size=1000), thing.token)
+    world.services["s0"].tree["\u00e9".encode()] = big
+    world.look("s0")
+    world.decide("s0")
+    world.write("s1", "e\u0301".encode())
+    edited = value(world, "s1", "e\u0301".encode())
+    world.settle()
+    assert value(world, "s0", "e\u0301".encode()) == edited
+    assert world.services["s0"].tree["\u00e9".encode()] == big
+
+
 @pytest.mark.parametrize("mode", ["rw", "w"])
 def test_what_is_hidden_by_its_size_is_not_replaced_and_not_asked_for_again_and_again(seed: int, mode: str) -> None:
     small = Replica("f", "/s1", filter=Filter(size_max=2), mode=mode)
