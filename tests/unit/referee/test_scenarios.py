@@ -595,6 +595,30 @@ def test_a_service_that_is_only_written_is_no_source_and_loses_nothing(seed: int
     assert b"extra" in there
 
 
+def test_a_copy_on_a_service_that_is_no_source_is_not_enough_to_make_room(seed: int) -> None:
+    world = World(3, seed, with_modes(s0="rw", s1="rw", s2="w"))
+    world.write("s0", b"a")
+    world.settle()
+    world.write("s0", b"a")
+    loser = value(world, "s0", b"a")
+    world.look("s0")
+    world.decide("s0")
+    world.clock += 10
+    world.write("s1", b"a")
+    world.look("s1")
+    world.decide("s1")
+    (copy,) = (path for path in world.nodes if is_conflict_name(path))
+    world.order("s2", copy)
+    world.perform("s2")
+    world.decide("s2")
+    world.services["s0"].tree[copy] = Thing(attrs.evolve(world.value("s0"), mtime=-5), world.token())
+    world.history.write("s0", copy.decode(), "v4")
+    world.services["s0"].dirty[copy] = None
+    world.settle()
+    for service in world.services:
+        assert loser in world.values([service])
+
+
 def test_what_replaced_a_deleted_file_on_a_service_that_is_only_written_stays_there(seed: int) -> None:
     world = World(2, seed, with_modes(s0="rw", s1="w"))
     world.write("s0", b"a")
