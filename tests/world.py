@@ -280,8 +280,9 @@ class World(Services):
         place = self.services[service]
         if trouble is Trouble.NAME_CLASH:
             return place.folds
-        near = [p for p in (*paths.ancestors(path), *place.children(path)) if p in place.tree]
-        hidden = any(self.rules.hides(service, paths.key(p), place.tree[p].version) for p in near)
+        things = [(paths.key(p), thing.version) for p, thing in place.tree.items()]
+        near = [(p, v) for p, v in things if paths.within(p, path) or paths.within(path, p)]
+        hidden = any(self.rules.hides(service, p, version) for p, version in near)
         return trouble in (Trouble.NOT_EMPTY, Trouble.IO) and (hidden or not self.rules.readable(service))
 
     def _out_of_reach(self, path: bytes) -> bool:
