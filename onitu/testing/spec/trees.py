@@ -109,8 +109,8 @@ def render(token: str, size: int = 0) -> bytes:
     """
     if not re.fullmatch(r"[!-~]{1,40}", token):
         raise ValueError(f"{token!r} is no token")
-    shortest = len(f"{token} 0/{size} ")
-    size = max(size, shortest + 2)
+    while size < len(f"{token} 0/{size} ") + 2:
+        size += 1
     lines = (f"{token} {offset}/{size} ".encode() for offset in range(0, size, LINE))
     return b"".join(line.ljust(LINE - 1, b".")[: LINE - 1] + b"\n" for line in lines)[:size]
 
