@@ -23,6 +23,9 @@ COUNTS = ("lost", "diverged", "ghosts", "resurrected", "unsettled", "litter")
 WIDE = 160
 """Columns of the table where no terminal says how many it has."""
 
+TOLD = 2
+"""How much of what is wrong with a trial is told in words."""
+
 CLEAN, UNCLEAN, USAGE = 0, 1, 2
 
 
@@ -47,7 +50,10 @@ def seeds_of(ctx: click.Context, param: click.Parameter, value: str) -> Sequence
     "--seeds", callback=seeds_of, default="1-5", show_default=True, help="One seed, or the first and the last."
 )
 @click.option("--replicas", type=click.IntRange(2, len(NAMES)), default=2, show_default=True)
-@click.option("--seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="How long users write.")
+@click.option("--rounds", type=click.IntRange(1), default=6, show_default=True, help="Of edits, in the mode once.")
+@click.option(
+    "--seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="Of edits, in the other modes."
+)
 @click.option("--deadline", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to come to rest.")
 @click.option(
     "--keep", type=click.Path(path_type=Path), help="Keep replicas, logs and history of what was not clean below this."
@@ -58,6 +64,7 @@ def trial(
     modes: tuple[str, ...],
     seeds: Sequence[int],
     replicas: int,
+    rounds: int,
     seconds: float,
     deadline: float,
     keep: Path | None,
@@ -80,7 +87,7 @@ def trial(
                 break
             outcomes = []
             for seed in seeds:
-                outcome = _one(Trial(tool, mode, seed, replicas, seconds, deadline), keep)
+                outcome = _one(Trial(tool, mode, seed, replicas, rounds, seconds, deadline), keep)
                 outcomes.append(outcome)
                 _tell(outcome, as_json)
             table.append(summary(outcomes, version))
@@ -218,8 +225,11 @@ def _tell(outcome: Outcome, as_json: bool) -> None:
     _say(f"{trial.tool.name} {trial.mode.value} {trial.seed}: {outcome.written} written, {wrong or 'all is well'}")
     if outcome.trouble:
         _say(f"  {outcome.trouble}")
-    if not outcome.verdict.ok:
-        _say("  " + outcome.verdict.explain(limit=3).replace("\n", "\n  "))
+    told = {(found.promise, found.value or found.path): found for found in outcome.verdict.findings}
+    for found in list(told.values())[:TOLD]:
+        _say(f"  {found}")
+    if len(told) > TOLD:
+        _say(f"  … and {len(told) - TOLD} more")
 
 
 def _say(sentence: str) -> None:

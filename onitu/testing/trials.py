@@ -31,9 +31,6 @@ from .spec import Item, Tree, Value, Verdict, Write, judge
 from .spec.trees import ancestors
 from .users import Habit, User, at_work
 
-ROUNDS = 6
-"""Times that users edit and the tool then runs, in the mode once."""
-
 DEEDS = 8
 """Things that each user does in a round."""
 
@@ -65,6 +62,7 @@ class Trial:
         mode: what is done.
         seed: what users do.
         replicas: on how many.
+        rounds: how many times users edit and the tool then runs, in the mode once.
         seconds: how long users write, in the modes where the tool runs meanwhile.
         deadline: seconds that the tool gets to come to rest.
     """
@@ -73,6 +71,7 @@ class Trial:
     mode: Mode
     seed: int
     replicas: int = 2
+    rounds: int = 6
     seconds: float = 10.0
     deadline: float = 60.0
 
@@ -197,7 +196,7 @@ class _Run:
 
     def once(self) -> None:
         """Quiet edits, then a run, and so on."""
-        for _ in range(ROUNDS):
+        for _ in range(self.trial.rounds):
             for user in self.set_out(QUIETLY):
                 for _ in range(DEEDS):
                     user.act()
