@@ -17,7 +17,7 @@ import click
 from .adapters import OURS, Adapter, Missing, find
 from .trials import NAMES, Mode, Outcome, Trial, run
 
-COUNTS = ("lost", "diverged", "ghosts", "resurrected", "unsettled", "litter")
+COUNTS = ("lost", "diverged", "ghosts", "resurrected", "unsettled", "litter", "helped")
 """What the table counts, beside the values that were written."""
 
 WIDE = 160
@@ -157,6 +157,7 @@ def counts(outcome: Outcome) -> dict[str, int]:
         "resurrected": len({found.value for found in verdict.resurrected}),
         "unsettled": int(outcome.unsettled),
         "litter": len(outcome.litter),
+        "helped": outcome.helped,
     }
 
 

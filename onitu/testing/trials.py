@@ -88,6 +88,7 @@ class Outcome:
             as a path that diverged.)
         unsettled: whether it did not come to rest in time.
         litter: unfinished files of the tool that stand in the trees, as `REPLICA/PATH`.
+        helped: how often the tool needed a hand, as its adapter tells.
         trouble: why the tool could not go on, if so.
     """
 
@@ -97,6 +98,7 @@ class Outcome:
     gone: tuple[Value, ...] = ()
     unsettled: bool = False
     litter: tuple[str, ...] = ()
+    helped: int = 0
     trouble: str = ""
 
     @property
@@ -171,7 +173,8 @@ class _Run:
         verdict = judge(history, trees)
         standing = {item.value for tree in trees.values() for item in tree.values()}
         gone = dict.fromkeys(found.value for found in verdict.lost if found.value and found.value not in standing)
-        return Outcome(self.trial, written, verdict, tuple(gone), self.unsettled, tuple(self.litter()), trouble)
+        litter, helped = tuple(self.litter()), self.adapter.helped
+        return Outcome(self.trial, written, verdict, tuple(gone), self.unsettled, litter, helped, trouble)
 
     # --- users
 

@@ -40,6 +40,8 @@ class Adapter(abc.ABC):
         ignored: patterns (`fnmatch`) of names in the tree that are the tool's own: markers, its own directories.
         temporary: patterns of the names that it gives to unfinished files; those left at the end are counted as litter.
         settings: how it is set, in a line for the report.
+        helped: how often the adapter did what the tool asks a person to do, such as to take away the lock of a run that
+            was killed.
     """
 
     name: ClassVar[str]
@@ -52,6 +54,7 @@ class Adapter(abc.ABC):
         """A tool that keeps its state, configuration and logs in the existing directory `home`."""
         self.home = home
         self.roots: Sequence[Path] = ()
+        self.helped = 0
 
     @abc.abstractmethod
     def version(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from .base import Repeated, output_of
@@ -38,16 +38,15 @@ class Rclone(Repeated):
 
     def command(self) -> Sequence[str | Path]:
         return [
-            *("rclone", "bisync", *self.roots, "--config", "rclone.conf", "--workdir", "work"),
+            *("rclone", "bisync", *self.roots, "--color", "NEVER", "--config", "rclone.conf", "--workdir", "work"),
             *("--resilient", "--recover", "--force", "--create-empty-src-dirs"),
             *("--conflict-resolve", "newer", "--conflict-loser", "num"),
             *(("--resync", "--resync-mode", "newer") if self.resync else ()),
         ]
 
-    def environment(self) -> Mapping[str, str]:
-        return {"NO_COLOR": "1"}
-
     def done(self, code: int) -> bool:
+        if code == NEEDS_RESYNC and not self.resync:
+            self.helped += 1
         self.resync = code == NEEDS_RESYNC or (self.resync and code != 0)
         return code == 0
 
@@ -56,3 +55,4 @@ class Rclone(Repeated):
         super().kill()
         for lock in (self.home / "work").glob("*.lck"):
             lock.unlink()
+            self.helped += 1

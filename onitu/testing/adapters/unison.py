@@ -34,3 +34,4 @@ class Unison(Repeated):
         super().kill()
         for lock in (self.home / "archives").glob("lk*"):
             lock.unlink()
+            self.helped += 1
