@@ -206,15 +206,16 @@ class _Run:
             if not self.comes_to_rest(self.adapter.sync):
                 return
 
-    def begins(self) -> None:
-        """Start the tool and let it look at what stands there, so that users write while it works."""
+    def begins(self) -> bool:
+        """Start the tool and let it look at what stands there, so that users write while it works; whether it did."""
         self.adapter.start()
-        self.comes_to_rest(self.adapter.settled)
+        return self.comes_to_rest(self.adapter.settled)
 
     def watch(self) -> None:
         """Edits while it runs."""
         users = self.set_out(BUSILY, pace=PACE)
-        self.begins()
+        if not self.begins():
+            return
         with at_work(users):
             time.sleep(self.trial.seconds)
         self.comes_to_rest(self.adapter.settled)
@@ -222,7 +223,8 @@ class _Run:
     def race(self) -> None:
         """Overwriting the same files while it runs."""
         users = self.set_out(RACING, RACED)
-        self.begins()
+        if not self.begins():
+            return
         with at_work(users):
             time.sleep(self.trial.seconds)
         self.comes_to_rest(self.adapter.settled)
@@ -231,7 +233,8 @@ class _Run:
         """Edits while it runs and dies, and runs and dies."""
         chance = random.Random(self.trial.seed)  # noqa: S311
         users = self.set_out(BUSILY, pace=PACE)
-        self.begins()
+        if not self.begins():
+            return
         with at_work(users):
             for _ in range(KILLS):
                 time.sleep(chance.uniform(0, 2 * self.trial.seconds / KILLS))
