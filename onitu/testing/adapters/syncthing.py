@@ -11,7 +11,6 @@ import json
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,7 +89,7 @@ class Syncthing(Adapter):
             try:
                 self._ask(number, "system/ping")
                 return
-            except (OSError, urllib.error.URLError):
+            except OSError:
                 time.sleep(BREATH)
         raise Broken("syncthing does not answer, see tool.log")
 
@@ -117,12 +116,19 @@ class Syncthing(Adapter):
         everyone = range(len(self._homes))
         for number in everyone:
             self._answers(number)
-            self._ask(number, "db/scan?folder=trial", data=b"", timeout=deadline)
-        while time.monotonic() < moment:
-            if all(self._content(number) for number in everyone):
-                return True
+        try:
+            for number in everyone:
+                self._ask(number, "db/scan?folder=trial", data=b"", timeout=deadline)
+            while not all(self._content(number) for number in everyone):
+                if time.monotonic() > moment:
+                    return False
+                time.sleep(10 * BREATH)
+        except (
+            OSError
+        ):  # it answers so where a scan met an error, and by then is no more content than one that is silent
             time.sleep(10 * BREATH)
-        return False
+            return False
+        return True
 
     def _content(self, number: int) -> bool:
         """Whether an instance is connected to all others, idle, lacks nothing, and nobody lacks anything of it."""
