@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ WIDE = 160
 TOLD = 2
 """How much of what is wrong with a trial is told in words."""
 
-CLEAN, UNCLEAN, USAGE = 0, 1, 2
+CLEAN, UNCLEAN, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def seeds_of(ctx: click.Context, param: click.Parameter, value: str) -> Sequence[int]:
@@ -76,8 +76,12 @@ def trial(
     python -m onitu.testing trial --tool onitu --mode race --seeds 1-20
     python -m onitu.testing trial --tool mine.adapter:Mine --json
 
-    Exit codes: 0 every tool kept every promise, 1 some did not, 2 usage, or a tool that was asked for is missing.
+    Exit codes: 0 every tool kept every promise, 1 some did not, 2 usage, or a tool that was asked for is missing, 130
+    interrupted.
     """
+    # So that whoever ends it early leaves no process of a tool behind.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(INTERRUPTED))
     versions = _installed(tools)
     table: list[dict[str, Any]] = []
     for tool, version in versions.items():
@@ -105,8 +109,8 @@ def _installed(names: Sequence[str]) -> dict[type[Adapter], str]:
     for name in names or OURS:
         try:
             tool = find(name)
-            with _directory(None) as home:
-                found[tool] = tool(home).version()
+            with tempfile.TemporaryDirectory(prefix="trial-") as home:
+                found[tool] = tool(Path(home)).version()
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         except Missing as error:
@@ -117,31 +121,20 @@ def _installed(names: Sequence[str]) -> dict[type[Adapter], str]:
 
 
 def _one(asked: Trial, keep: Path | None) -> Outcome:
-    with _directory(keep) as base:
-        outcome = run(asked, base)
-        if keep is not None and not outcome.clean:
-            kept = keep / f"{asked.tool.name}-{asked.mode.value}-{asked.seed}"
-            shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(base, kept, symlinks=True, ignore=_unfit)
-            (kept / "verdict.txt").write_text(outcome.verdict.explain(limit=1000) + "\n" + outcome.trouble)
+    """Carry it out, and leave behind what was asked for."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="trial-") as base:
+            return run(asked, Path(base).resolve())
+    kept = (keep / f"{asked.tool.name}-{asked.mode.value}-{asked.seed}").resolve()
+    if kept.exists():
+        shutil.rmtree(kept)
+    kept.mkdir(parents=True)
+    outcome = run(asked, kept)
+    if outcome.clean:
+        shutil.rmtree(kept)
+    else:
+        (kept / "verdict.txt").write_text(f"{outcome.verdict.explain(limit=1000)}\n{outcome.trouble}\n")
     return outcome
-
-
-def _unfit(directory: str, names: list[str]) -> set[str]:
-    """Sockets cannot be copied."""
-    return {name for name in names if (Path(directory) / name).is_socket()}
-
-
-@contextlib.contextmanager
-def _directory(beside: Path | None) -> Iterator[Path]:
-    """A directory of one trial's own, as long as the block lasts."""
-    if beside is not None:
-        beside.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(prefix="trial-", dir=beside)).resolve()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
 
 
 # --- the report -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ import attrs
 import pytest
 
 import onitu
+
+from .harness import DEADLINE, wait_for
 
 REPOSITORY = Path(onitu.__file__).parents[1]
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "trials.md"
@@ -99,6 +102,45 @@ def test_onitu_keeps_every_promise(tmp_path: Path, mode: str, replicas: str) -> 
     assert not any(summary[name] for name in ("lost", "diverged", "ghosts", "resurrected", "unsettled", "litter"))
 
 
+SLEEPER = """
+import os, sys, time
+from pathlib import Path
+from onitu.testing.adapters import Repeated
+
+class Sleeper(Repeated):
+    name = "sleeper"
+
+    def version(self):
+        return "1"
+
+    def command(self):
+        return [sys.executable, Path(__file__), Path("pid").resolve()]
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(f"{os.getpid()} ")
+    time.sleep(600)
+"""
+"""A tool, and its adapter, that never ends by itself."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_trial_that_is_ended_early_leaves_no_process_of_the_tool(tmp_path: Path, number: int) -> None:
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    command = [sys.executable, "-m", "onitu.testing", "trial", "--tool", "sleeper:Sleeper", "--keep", "kept"]
+    process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    pid = tmp_path / "pid"
+    try:
+        wait_for(lambda: pid.exists() and pid.read_text().endswith(" "), why="the tool runs")
+        process.send_signal(number)
+        process.wait(DEADLINE)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
 def test_a_tool_that_is_not_installed_is_named_with_what_would_install_it(tmp_path: Path) -> None:
     result = trial("--tool", "unison", cwd=tmp_path, path=str(tmp_path))
     assert (result.code, result.lines) == (2, [])
@@ -108,7 +150,10 @@ def test_a_tool_that_is_not_installed_is_named_with_what_would_install_it(tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--tool", "dropbox"], "dropbox: no such tool; known are onitu, unison, rclone, syncthing, and MODULE:CLASS"),
+        (
+            ["--tool", "dropbox"],
+            "dropbox: no such tool; known are onitu, unison, unison-thorough, rclone, syncthing, and MODULE:CLASS",
+        ),
         (["--tool", "nowhere:Tool"], "No module named 'nowhere'"),
         (["--tool", "pathlib:Path"], "pathlib:Path is no subclass"),
         (["--seeds", "7-3"], "7-3 is no range of seeds"),

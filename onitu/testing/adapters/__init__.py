@@ -14,6 +14,7 @@ __all__ = ["OURS", "Adapter", "Broken", "Missing", "Repeated", "find"]
 OURS = {
     "onitu": "onitu.testing.adapters.onitu:Onitu",
     "unison": "onitu.testing.adapters.unison:Unison",
+    "unison-thorough": "onitu.testing.adapters.unison:Thorough",
     "rclone": "onitu.testing.adapters.rclone:Rclone",
     "syncthing": "onitu.testing.adapters.syncthing:Syncthing",
 }

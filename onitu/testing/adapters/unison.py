@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from .base import Repeated, output_of
 
@@ -13,14 +14,21 @@ class Unison(Repeated):
 
     name = "unison"
     temporary = (".unison.*.unison.tmp",)
-    settings = "-batch -times -prefer newer -copyonconflict -confirmbigdel=false; run again and again"
+    options: ClassVar[tuple[str, ...]] = (
+        "-batch",
+        "-times",
+        "-prefer",
+        "newer",
+        "-copyonconflict",
+        "-confirmbigdel=false",
+    )
+    settings = " ".join(options) + "; run again and again"
 
     def version(self) -> str:
         return output_of(["unison", "-version"], "unison is not installed: apt-get install unison")
 
     def command(self) -> Sequence[str | Path]:
-        options = ("-batch", "-times", "-prefer", "newer", "-copyonconflict", "-confirmbigdel=false")
-        return ["unison", *self.roots, "-ui", "text", *options]
+        return ["unison", *self.roots, "-ui", "text", *self.options]
 
     def environment(self) -> Mapping[str, str]:
         return {"UNISON": str(self.home / "archives")}
@@ -35,3 +43,13 @@ class Unison(Repeated):
         for lock in (self.home / "archives").glob("lk*"):
             lock.unlink()
             self.helped += 1
+
+
+class Thorough(Unison):
+    """The same, but it reads every file in every run. By default it takes one for unchanged whose size, inode and time
+    are the same, and version 2.52 knows times in whole seconds only.
+    """
+
+    name = "unison-thorough"
+    options = (*Unison.options, "-fastcheck", "false")
+    settings = " ".join(options) + "; run again and again"
