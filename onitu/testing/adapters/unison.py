@@ -46,8 +46,8 @@ class Unison(Repeated):
 
 
 class Thorough(Unison):
-    """The same, but it reads every file in every run. By default it takes one for unchanged whose size, inode and time
-    are the same, and version 2.52 knows times in whole seconds only.
+    """The same, but it reads every file in every run. By default it takes one for unchanged whose length and time are
+    as they were (its manual, "Fast Update Detection"), and users here write more than once in a second.
     """
 
     name = "unison-thorough"
