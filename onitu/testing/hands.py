@@ -60,7 +60,8 @@ class Deed:
         number: the how many-th of this user's deeds.
         did: the name of the method of `Hands`.
         path: relative to the root.
-        value: the name of what the user wrote there, or read; None: nothing stands there now by the user's will.
+        value: the name of what the user wrote there, read, or (a file) moved; None: nothing stands there now by the
+            user's will.
         replaced: the names of values that the user knowingly replaced or deleted by this.
         passing: names of what stood there for a moment, and needs not survive, but may be found.
         target: where to, for a move.
@@ -154,7 +155,10 @@ class Hands:
         syscalls.rename_new(_HERE, os.fsencode(self.root / path), _HERE, os.fsencode(self.root / target))
         if path in self._held:
             self._held[target] = self._held.pop(path)
-        self._note("move", path, target=target)
+        value = None
+        with contextlib.suppress(OSError):  # a directory; or it was taken away at once, and nothing hangs on it
+            value = name_of((self.root / target).read_bytes())
+        self._note("move", path, value, target=target)
 
     def mkdir(self, path: str) -> None:
         (self.root / path).mkdir()

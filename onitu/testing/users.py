@@ -6,7 +6,7 @@ happen is up to the machine, so a seed gives the same deeds only where nothing e
 
     with at_work([User.at(root, "A", ["f0", "f1"], seed=1), User.at(other, "B", ["f0", "f1"], seed=2)]) as users:
         ...
-    deeds = [deed for user in users for deed in user.hands.deeds]
+    verdict = judge(history(users), {path.name: tree(path) for path in (root, other)})
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from pathlib import Path
 import attrs
 
 from .hands import Deed, Hands
+from .spec import History, Item, Tree
+from .spec.trees import DIRECTORY, Kind
+from .values import EMPTY, name_of
 
 Habit = Callable[[Hands, str, random.Random], None]
 """Something that a user does to one path; may raise `OSError` where the tree is not what it believed."""
@@ -302,6 +305,49 @@ def contents(root: Path, hidden: frozenset[str] = frozenset({".onitu"})) -> dict
             if not path.is_symlink():
                 found[str(path.relative_to(root))] = path.read_bytes()
     return found
+
+
+def tree(root: Path, hidden: frozenset[str] = frozenset({".onitu"})) -> Tree:
+    """What stands below a root, in the words of the specification; files by the names of their values."""
+    found = {path: Item(Kind.FILE, _word(name_of(content))) for path, content in contents(root, hidden).items()}
+    above = {str(parent) for path in found for parent in Path(path).parents if str(parent) != "."}
+    return {**dict.fromkeys(above, DIRECTORY), **found}
+
+
+def history(users: Sequence[User]) -> History:
+    """What the users did, in the order of time and in the words of the specification; each user is named after its
+    replica.
+
+    A state that a write in place passed through becomes a write of its own, which the next one replaces.
+    """
+    told = History()
+    for user, deed in sorted(((u, d) for u in users for d in u.deeds), key=lambda pair: pair[1].at):
+        _tell(told, user.hands.root.name, deed)
+    return told
+
+
+def _tell(told: History, replica: str, deed: Deed) -> None:
+    before = _word(deed.replaced[0]) if deed.replaced else None
+    match deed.did:
+        case "read":
+            told.look(replica, deed.path, _word(deed.value or EMPTY), deed.at)
+        case "move":
+            value = _word(deed.value) if deed.value is not None else None
+            told.rename(replica, deed.path, deed.target, value, at=deed.at)
+        case "delete":
+            told.delete(replica, deed.path, before or "", deed.at)
+        case "mkdir":
+            told.mkdir(replica, deed.path, deed.at)
+        case "rmdir":
+            told.rmdir(replica, deed.path, deed.at)
+        case _:
+            for state in (*deed.passing, *([deed.value] if deed.value is not None else [])):
+                told.write(replica, deed.path, _word(state), before, deed.at)
+                before = _word(state)
+
+
+def _word(name: str) -> str:
+    return name or "empty"
 
 
 def _raise(error: OSError) -> None:

@@ -9,6 +9,7 @@ observation, of which only those stay that are consistent with it. Where none st
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
@@ -107,23 +108,42 @@ class Policy:
 def explain(nodes: int, trace: Sequence[Observation], policy: Policy = Policy()) -> Explanation:
     """Whether some order of hidden steps explains what users of `nodes` nodes saw."""
     states = frozenset({State.first(nodes)})
+    bounds = _bounds(trace)
     for number, seen in enumerate(trace):
-        possible = closure(states, policy)
+        possible = closure(states, policy, bounds[number])
         states = frozenset(after for state in possible for after in _consistent(state, seen))
         if not states:
             return Explanation(states, number, _why(number, seen, possible))
     return Explanation(states)
 
 
-def closure(states: Iterable[State], policy: Policy) -> frozenset[State]:
-    """All states that hidden steps lead to from these, and these."""
-    found = set(states)
-    todo = list(found)
+Bound: TypeAlias = tuple[Value, ...] | None
+"""The conflict copies that the next `Stabilize` shows; None: none follows, so that copies need not be told apart."""
+
+
+def _bounds(trace: Sequence[Observation]) -> list[Bound]:
+    """Copies never go away, so a state that has one which the next `Stabilize` does not show explains nothing."""
+    bounds: list[Bound] = []
+    bound: Bound = None
+    for seen in reversed(trace):
+        bound = seen.conflicts if isinstance(seen, Stabilize) else bound
+        bounds.append(bound)
+    return bounds[::-1]
+
+
+def closure(states: Iterable[State], policy: Policy, bound: Bound) -> frozenset[State]:
+    """All states that hidden steps lead to from these, and these, without those that the bound forbids."""
+    found: set[State] = set()
+    todo = list(states)
     while todo:
-        for state in _steps(todo.pop(), policy):
-            if state not in found:
-                found.add(state)
-                todo.append(state)
+        state = todo.pop()
+        if bound is None:
+            state = attrs.evolve(state, conflicts=())
+        elif Counter(state.conflicts) - Counter(bound):
+            continue
+        if state not in found:
+            found.add(state)
+            todo += _steps(state, policy)
     return frozenset(found)
 
 

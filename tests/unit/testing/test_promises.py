@@ -179,3 +179,11 @@ def test_the_own_of_a_replica_that_is_no_source_stays_there_and_goes_nowhere() -
     assert judge(history, {"target": {"x": file("v")}, "other": {}}, modes=modes).ok
     assert judge(history, {"target": {}, "other": {}}, modes=modes).lost
     assert judge(history, {"target": {"x": file("v")}, "other": {"x": file("v")}}, modes=modes).misplaced
+
+
+def test_whoever_deletes_a_value_under_its_new_name_knew_of_the_rename() -> None:
+    history = History()
+    history.write("here", "x", "v")
+    history.rename("here", "x", "y", "v")
+    history.delete("there", "y", "v")
+    assert judge(history, {"here": {"y": file("v")}}).resurrected

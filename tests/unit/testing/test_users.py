@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from onitu.testing import users
+from onitu.testing import judge, users
 from onitu.testing.hands import Hands
-from onitu.testing.users import User, at_work, contents
+from onitu.testing.users import User, at_work, contents, history, tree
 from onitu.testing.values import EMPTY, Values, is_whole, name_of
 
 
@@ -120,7 +120,7 @@ def test_a_user_alone_accounts_for_every_value(root: Path, habits: dict[users.Ha
     user = User.at(root, "A", files, seed=1, habits=habits, own=["own"], limit=1000)
     with at_work([user]):
         user.join()
-    written = [deed.value for deed in user.deeds if deed.value]
+    written = [deed.value for deed in user.deeds if deed.value and deed.did != "move"]
     replaced = [value for deed in user.deeds for value in deed.replaced if value]
     assert len(set(written)) == len(written) >= 700
     assert sorted(set(written) - set(replaced)) == [value for value in standing(root) if value]
@@ -142,3 +142,15 @@ def test_what_ends_a_user_early_is_told(root: Path) -> None:
     user = User.at(root, "A", ["f"], seed=1, usual=frozenset(), habits={users.delete: 1.0})
     with pytest.raises(FileNotFoundError), at_work([user]):
         user.join()
+
+
+def test_the_account_is_a_history_that_the_specification_judges(root: Path) -> None:
+    user = User.at(root, "A", ["f0", "f1"], seed=1, limit=300)
+    user.run()
+    told = history([user])
+    assert judge(told, {"root": tree(root)}, directories=False).lost == ()
+    (root / "own").write_bytes(b"[A.999999 invented")
+    gone = next(iter(sorted(contents(root).keys() - {"own"})))
+    (root / gone).unlink()
+    verdict = judge(told, {"root": tree(root)}, directories=False)
+    assert len(verdict.lost) == len(verdict.ghosts) == 1
