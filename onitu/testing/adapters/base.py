@@ -22,6 +22,9 @@ BREATH = 0.02
 FAREWELL = 30.0
 """Seconds that a tool may take to end in order; then it is killed."""
 
+LONGEST_RUN = 120.0
+"""Seconds that one of many runs may take; then it is killed, and the next one begins."""
+
 
 class Missing(Exception):
     """The tool is not installed; the message says how it could be."""
@@ -129,7 +132,7 @@ class Repeated(Adapter):
 
     def _again_and_again(self) -> None:
         while not self._enough.is_set():
-            self.sync(FAREWELL)
+            self.sync(LONGEST_RUN)
             self._enough.wait(BREATH)
 
     def stop(self) -> None:
