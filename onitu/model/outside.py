@@ -1,0 +1,34 @@
+"""What comes from outside of the program: the time of day, and numbers that nobody can guess.
+
+Everything that asks for one of the two is given an `Outside`, so that a simulation can give its own. (Time that only
+passes, for delays and deadlines, is Trio's.)
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+
+import attrs
+
+
+@attrs.frozen
+class Outside:
+    """See the module.
+
+    Attributes:
+        clock: nanoseconds since 1970, which may jump either way.
+        bits: a number of so many random bits.
+    """
+
+    clock: Callable[[], int] = time.time_ns
+    bits: Callable[[int], int] = secrets.randbits
+
+    def name(self, bits: int = 64) -> str:
+        """A name that nobody else has, in hexadecimal."""
+        return f"{self.bits(bits):0{bits // 4}x}"
+
+
+REAL = Outside()
+"""The real one."""
