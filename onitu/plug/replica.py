@@ -14,6 +14,7 @@ is done with it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import attrs
 import logbook
@@ -35,6 +36,7 @@ from .inbox import Inbox
 from .lookups import Lookups
 from .observer import Observer
 from .outbox import Outbox
+from .sheet import FileSheet, Sheet
 from .told import Told
 from .transfers import Transfers
 
@@ -59,7 +61,7 @@ class Replica:
 
     def __init__(
         self, driver: Driver, settings: Settings, service: str, folder: str, epoch: str, wake: Bell,
-        lookups: Lookups, transfers: Transfers, outside: Outside,
+        lookups: Lookups, transfers: Transfers, outside: Outside, sheet: Callable[[str], Sheet] = FileSheet,
     ) -> None:  # fmt: skip
         replica = settings.services[service].replicas[folder]
         self.folder = folder
@@ -73,7 +75,8 @@ class Replica:
         self._told = Told()
         self.outbox = Outbox(folder, epoch, self._told, wake.ring)
         hiding = (settings.folders[folder].filter, replica.filter)
-        self._deeds = Deeds(_deeds_file(settings, service, folder))
+        path = _deeds_file(settings, service, folder)
+        self._deeds = Deeds(sheet(path) if path else None)
         self._floor = Floor(driver, folder, hiding, self.outbox, self._told, lookups, self._deeds)
         self._inbox = Inbox(self._floor, transfers, self._mark)
         self.auditor = Auditor(self._floor, "r" in replica.mode, lambda: self.looking, wake.ring)

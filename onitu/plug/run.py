@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Protocol
 
 import logbook
@@ -22,6 +23,7 @@ from .peers import Peers
 from .replica import Replica
 from .serving import Serving, chunk_endpoint
 from .session import Session
+from .sheet import FileSheet, Sheet
 from .transfers import Transfers
 
 GROUP = "onitu.drivers"
@@ -107,10 +109,13 @@ async def main(charter: Charter) -> None:
             await run(charter, driver, ZmqWire(context, charter))
 
 
-async def run(charter: Charter, driver: Driver, wire: Wire, outside: Outside = REAL) -> None:
+async def run(
+    charter: Charter, driver: Driver, wire: Wire, outside: Outside = REAL, sheet: Callable[[str], Sheet] = FileSheet
+) -> None:
     """Run an open driver until cancelled: then the batch of orders under way is finished, and its events are sent.
 
-    The replicas stop first; the session and the serving of chunks go on until the last events are committed.
+    The replicas stop first; the session and the serving of chunks go on until the last events are committed. `sheet`:
+    what the deeds at a path of the state directory are written on.
     """
     service = charter.settings.services[charter.service]
     epoch = outside.name()
@@ -124,7 +129,7 @@ async def run(charter: Charter, driver: Driver, wire: Wire, outside: Outside = R
     chunks = chunk_endpoint(charter.endpoints.runtime, service.name)
     session = Session(service.name, epoch, wire.events, chunks, wake, lookups, counters)
     session.replicas = {
-        folder: Replica(driver, charter.settings, service.name, folder, epoch, wake, lookups, transfers, outside)
+        folder: Replica(driver, charter.settings, service.name, folder, epoch, wake, lookups, transfers, outside, sheet)
         for folder in service.replicas
     }
     connections = trio.CancelScope(shield=True)
