@@ -1,0 +1,1 @@
+"""Correctness testing: of Onitu, and with it of other synchronisers and drivers."""
