@@ -2,7 +2,7 @@
 
 No process, no socket, no store: `machine.observe` and `planner.plan` are called directly, orders are carried out on
 dicts with the same compare-and-swap that a driver does. Each value is unique, and each user's write or delete knows
-what it replaced, so that at the end every value that nobody replaced knowingly can be asked for (S1).
+what it replaced and is recorded in a history, so that at the end the specification's oracle judges S1–S6.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from onitu.referee.machine import ERA_BITS, observe
 from onitu.referee.planner import left, plan, tidy
 from onitu.referee.rules import Rules
 from onitu.referee.view import Need, View
+from onitu.testing import History, Item, Verdict, judge
+from onitu.testing.spec import Kind as Stands
 
 
 @attrs.define
@@ -58,8 +60,8 @@ class World:
         self.tokens = 0
         self.clock = 1
         self.values = 0
-        self.alive: set[bytes] = set()
-        """Values that a user wrote and nobody who saw them has replaced or deleted."""
+        self.history = History()
+        """What the users did, and when the state was lost."""
         self.steps = 0
         self.writes = 0
 
@@ -73,13 +75,7 @@ class World:
         self.values += 1
         self.clock += self.random.randint(0, 2)
         value = b"v%d" % self.values
-        self.alive.add(value)
         return Version(Kind.FILE, len(value), {"blake3": value}, mtime=self.clock, mode=0o644)
-
-    def replaced(self, thing: Thing | None) -> None:
-        """A user knowingly destroyed what stood there."""
-        if thing is not None and thing.version.kind is Kind.FILE:
-            self.alive.discard(thing.version.digests["blake3"])
 
     def write(self, service: str, path: bytes) -> None:
         """Create or overwrite a file, with the directories that it needs; a directory in the way is removed first."""
@@ -90,13 +86,17 @@ class World:
                 self.mkdir(service, directory)
         if path in place.tree and place.tree[path].version.kind is Kind.DIRECTORY:
             self.delete(service, path)
-        self.replaced(place.tree.get(path))
-        place.tree[path] = Thing(self.value(), self.token())
+        replaced = _value(place.tree.get(path))
+        thing = place.tree[path] = Thing(self.value(), self.token())
+        self.history.write(service, path.decode(), str(_value(thing)), replaced)
         place.dirty[path] = None
 
     def mkdir(self, service: str, path: bytes) -> None:
         place = self.services[service]
-        self.replaced(place.tree.get(path))
+        replaced = _value(place.tree.get(path))
+        if replaced is not None:
+            self.history.delete(service, path.decode(), replaced)
+        self.history.mkdir(service, path.decode())
         place.tree[path] = Thing(Version(Kind.DIRECTORY, mode=0o755), b"directory")
         place.dirty[path] = None
 
@@ -105,7 +105,11 @@ class World:
         place = self.services[service]
         for p in sorted([*place.children(path), path], reverse=True):
             thing = place.tree.pop(p, None)
-            self.replaced(thing)
+            value = _value(thing)
+            if value is not None:
+                self.history.delete(service, p.decode(), value)
+            elif thing is not None:
+                self.history.rmdir(service, p.decode())
             place.dirty[p] = None
 
     def rename(self, service: str, path: bytes, target: bytes) -> None:
@@ -118,6 +122,7 @@ class World:
         parent = place.tree.get(paths.parent(target))
         if parent is not None and parent.version.kind is not Kind.DIRECTORY:
             return
+        self.history.rename(service, path.decode(), target.decode(), _value(thing))
         settled = path not in place.dirty
         del place.tree[path]
         place.tree[target] = Thing(thing.version, self.token())
@@ -132,13 +137,18 @@ class World:
         thing = place.tree.get(path)
         if thing is not None and thing.version.kind is Kind.FILE:
             self.clock += 1
+            self.history.touch(service, path.decode())
             place.tree[path] = Thing(attrs.evolve(thing.version, mtime=self.clock), self.token())
             place.dirty[path] = None
 
     # --- faults -------------------------------------------------------------------------------------------------
 
     def crash(self, service: str) -> None:
-        """The driver dies: what it had not told is lost, and it will look at everything anew."""
+        """The driver dies: what it had not told is lost, and it will look at everything anew.
+
+        A real driver remembers in a journal of its own what it did for orders and could not tell; here that is lost.
+        """
+        self.history.forget(f"what the driver of {service} had done and not told")
         place = self.services[service]
         place.events.clear()
         place.orders.clear()
@@ -147,6 +157,7 @@ class World:
 
     def lose_state(self) -> None:
         """The store is emptied; events and orders of before are still on their way."""
+        self.history.forget()
         self.nodes.clear()
         self.seq = ((self.seq >> ERA_BITS) + 1) << ERA_BITS
         for place in self.services.values():
@@ -206,8 +217,8 @@ class World:
             assert thing is not None
             if order.keep in place.tree:
                 return [self._found(place, order.path, order.number), self._found(place, order.keep)]
-            place.tree[order.keep] = Thing(thing.version, self.token())
-            more.append(self._found(place, order.keep))
+            kept = place.tree[order.keep] = Thing(thing.version, self.token())
+            more.append(Event(Seen.DONE, order.keep, kept.version, kept.token))
         token = b"directory" if order.version.kind is Kind.DIRECTORY else self.token()
         place.tree[order.path] = Thing(attrs.evolve(order.version, service="", seq=0), token)
         return [*more, Event(Seen.DONE, order.path, order.version, token, order=order.number)]
@@ -327,27 +338,25 @@ class World:
                 return
         raise AssertionError("it does not come to rest")
 
-    def trees(self) -> dict[str, dict[bytes, tuple[Kind, bytes, int]]]:
+    def trees(self) -> dict[str, dict[str, Item]]:
         return {
-            name: {
-                path: (t.version.kind, t.version.digests.get("blake3", b""), t.version.mtime)
-                for path, t in place.tree.items()
-            }
+            name: {path.decode(): _item(thing) for path, thing in place.tree.items()}
             for name, place in self.services.items()
         }
 
+    def verdict(self, directories: bool = False) -> Verdict:
+        """What the oracle says; of empty directories that stand again only if asked: they carry no value."""
+        return judge(self.history, self.trees(), directories=directories)
+
     def check(self) -> None:
-        """S1, S2, S3 once all is quiet."""
-        trees = self.trees()
-        first = next(iter(trees.values()))
-        for name, tree in trees.items():
-            assert tree == first, f"{name} diverged: {_differences(first, tree)}"
-        present = {value for _, value, _ in first.values()}
-        assert self.alive <= present, f"lost: {self.alive - present}"
+        """S1–S6 once all is quiet, and that the Referee's own nodes say the same."""
+        verdict = self.verdict()
+        assert verdict.ok, verdict.explain()
         assert not any(left(self.view(), self.rules, path) for path in self.nodes)
         for path, node in self.nodes.items():
             assert node.head.exists, f"a tombstone stays at {path!r}: {node}"
             assert set(node.held) == set(self.services)
+        self.history.rest()
 
 
 class _Everything(View):
@@ -364,8 +373,16 @@ class _Everything(View):
         return [node for path, node in sorted(self._nodes.items()) if paths.parent(path) == directory]
 
 
-def _differences(a: dict[bytes, object], b: dict[bytes, object]) -> dict[bytes, tuple[object, object]]:
-    return {p: (a.get(p), b.get(p)) for p in a.keys() | b.keys() if a.get(p) != b.get(p)}
+def _value(thing: Thing | None) -> str | None:
+    """The value of a file; None: none stands there."""
+    return thing.version.digests["blake3"].decode() if thing and thing.version.kind is Kind.FILE else None
+
+
+def _item(thing: Thing) -> Item:
+    """What the specification calls it."""
+    if thing.version.kind is Kind.DIRECTORY:
+        return Item(Stands.DIRECTORY)
+    return Item(Stands.FILE, _value(thing), mtime=thing.version.mtime)
 
 
 __all__ = ["NOTHING", "Need", "World"]

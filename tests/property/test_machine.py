@@ -1,6 +1,6 @@
 """The state machine and the planner alone: thousands of worlds, no I/O, every interleaving of events and orders.
 
-S1 no loss, S2 convergence and rest, S3 nothing invented: asserted in `World.check` once all is quiet.
+`World.check` lets the specification's oracle judge S1–S6 once all is quiet.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def live_through(seed: int, accidents: bool = True) -> World:
             world.step()
         if chance.random() < 0.1:
             world.settle()
+            world.check()
     world.settle()
     return world
 
@@ -141,3 +142,9 @@ def test_a_move_costs_no_transfer() -> None:
     world.settle()
     world.check()
     assert done == [Do.MOVE, Do.MOVE]
+
+
+@pytest.mark.xfail(strict=True, reason="a directory made for an order that is under way is taken for a user's")
+@pytest.mark.parametrize("seed", [2645, 4727])
+def test_an_empty_directory_that_was_removed_does_not_stand_again(seed: int) -> None:
+    assert live_through(seed, accidents=False).verdict(directories=True).ok

@@ -36,7 +36,7 @@ def begin(seed: int, *files: bytes, services: int = 3, rules: Rules | None = Non
 
 
 def end(world: World) -> dict[bytes, bytes]:
-    """Let it settle, check S1–S3, and tell what everybody holds: path → value (directories: `/`)."""
+    """Let it settle, check S1–S6, and tell what everybody holds: path → value (directories: `/`)."""
     world.settle()
     world.check()
     return content(world, "s0")
@@ -181,7 +181,7 @@ def test_equal_edits_are_no_conflict(seed: int) -> None:  # [7]
     world = begin(seed, b"a", services=2)
     world.write("s0", b"a")
     thing = world.services["s0"].tree[b"a"]
-    world.replaced(world.services["s1"].tree[b"a"])
+    world.history.write("s1", "a", value(world, "s0", b"a").decode(), value(world, "s1", b"a").decode())
     world.services["s1"].tree[b"a"] = Thing(thing.version, world.token())
     world.services["s1"].dirty[b"a"] = None
     for service in world.services:
@@ -223,8 +223,7 @@ def test_two_full_trees_that_differ_become_their_union(seed: int) -> None:  # [1
 
 def test_a_lost_state_deletes_nothing_and_reverts_nothing(seed: int) -> None:  # [17]
     world = begin(seed, b"a", b"b", b"d/c")
-    world.nodes.clear()
-    world.seq = 9 << 40
+    world.lose_state()
     world.delete("s1", b"a")
     world.write("s2", b"b")
     for place in world.services.values():
@@ -316,8 +315,9 @@ def move(world: World, service: str, path: bytes, target: bytes) -> None:
         if directory not in place.tree:
             world.mkdir(service, directory)
             world.look(service)
-    thing = place.tree.pop(path)
-    world.replaced(place.tree.get(target))
+    thing, over = place.tree.pop(path), place.tree.get(target)
+    tokens = [t.version.digests["blake3"].decode() if t and t.version.digests else None for t in (thing, over)]
+    world.history.rename(service, path.decode(), target.decode(), *tokens)
     place.tree[target] = Thing(thing.version, world.token())
     place.events.append(Event(Seen.MOVED, target, thing.version, place.tree[target].token, source=path))
 
@@ -378,7 +378,6 @@ def test_a_move_and_an_edit_elsewhere_lose_nothing(seed: int) -> None:  # [34]
 def test_what_was_renamed_survives_a_deletion_elsewhere(seed: int) -> None:  # [35]
     world = begin(seed, b"a")
     kept = value(world, "s0", b"a")
-    world.alive.add(kept)
     move(world, "s0", b"a", b"b")
     world.services["s1"].tree.pop(b"a")
     world.services["s1"].dirty[b"a"] = None
