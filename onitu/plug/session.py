@@ -6,7 +6,6 @@ the first word is `Hello`; batches, lookups and `Busy` follow only after the `We
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 
 import logbook
@@ -50,7 +49,7 @@ class Session:
 
     def __init__(
         self, service: str, epoch: str, connect: Callable[[], Channel], chunks: str, wake: Bell,
-        lookups: Lookups, counters: dict[str, int],
+        lookups: Lookups, counters: dict[str, int], pid: int = 0,
     ) -> None:  # fmt: skip
         """`connect`: a new DEALER to the Referee; `wake` rings when there may be something to send."""
         self.run_id = ""
@@ -63,6 +62,7 @@ class Session:
         self._wake = wake
         self._lookups = lookups
         self._counters = counters
+        self._pid = pid
         self._said: dict[str, int] = {}
         self._counted: dict[str, int] = {}
         self._greet = True
@@ -120,7 +120,7 @@ class Session:
             await replica.prepare()
         states = {name: replica.state for name, replica in self.replicas.items() if replica.state is not None}
         self._greeted = trio.current_time()
-        await socket.send(Hello(self._service, self._epoch, CREDIT, self._chunks, states, os.getpid()))
+        await socket.send(Hello(self._service, self._epoch, CREDIT, self._chunks, states, self._pid))
 
     async def _say(self, socket: Channel) -> None:
         """Everything that there is to say; `Busy` after the batches that it speaks of."""

@@ -136,9 +136,9 @@ class _One:
             return bytes(self.content.data)
         for root, path, token in self.local:
             thing = self.driver.hosts[root].disk.find(path)
-            if thing is not None and thing.kind is Kind.FILE and matches(token, thing):
-                if same_content(whole(thing), self.order.version) is Same.YES:
-                    return thing.data
+            as_told = thing is not None and thing.kind is Kind.FILE and matches(token, thing)
+            if thing is not None and as_told and same_content(whole(thing), self.order.version) is Same.YES:
+                return thing.data
         if self.order.version.size == 0:
             return b""
         raise Refused(Trouble.SOURCE_LOST, "no file on this host has it any more")
@@ -310,6 +310,3 @@ def whole(thing: Thing) -> Version:
             return Version(Kind.LINK, mtime=thing.mtime, link=thing.link)
         case _:
             return Version(Kind.DIRECTORY, mode=thing.mode)
-
-
-

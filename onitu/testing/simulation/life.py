@@ -1,9 +1,9 @@
 """Lives of processes: a simulated process runs, dies at any of its effects, and is started again.
 
 What a process does to the world outside of it (a message, a call of the store or of a service, a deed written down) is
-an *effect*, and is announced before it happens. Between two effects a death makes no difference, for memory is lost with
-it; so a death at the n-th effect, for every n, is a death at every instant. A dead process's tasks still unwind, but
-every further effect of theirs raises `Died` instead.
+an *effect*, and is announced before it happens. Between two effects a death makes no difference, for memory is lost
+with it; so a death at the n-th effect, for every n, is a death at every instant. A dead process's tasks still unwind,
+but every further effect of theirs raises `Died` instead.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The script of one history: what users do and what fails, when. A value, drawn from a seed, that can be edited, written
-to a file and played again."""
+"""The script of one history: what users do and what fails, when. A value, drawn from a seed, that can be edited,
+written to a file and played again."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Script(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def draw(seed: int, services: int = 3, operations: int = 100, faults: bool = True) -> Script:
     """The script of a seed."""
-    chance = random.Random(f"script {seed}")
+    chance = random.Random(f"script {seed}")  # noqa: S311 (nobody is to be kept from guessing it)
     kinds = tuple(_kind(chance) for _ in range(services))
     hurry = chance.choice((0.01, 0.05, 0.2, 0.5))
     kinds_of_faults = chance.sample(sorted(set(FAULTS)), chance.randint(0, 6)) if faults else []
