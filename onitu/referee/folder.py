@@ -426,7 +426,7 @@ class Round:
         self.left: dict[bytes, list[str]] = {}
         self.known: dict[str, int] = {}
         self.news: list[tuple[str, dict[str, Any]]] = []
-        self.looks: set[tuple[str, bytes]] = set()
+        self.looks: dict[tuple[str, bytes], None] = {}
 
     async def event(self, link: Link, event: Event) -> None:
         """Decide one event of a service. One that names a path that no replica may hold is dropped, and told."""
@@ -526,7 +526,7 @@ class Round:
             return
         if event.trouble is Trouble.SOURCE_LOST and order is not None:
             # What is known of the sources seems to be wrong, so somebody has to look there.
-            self.looks |= {(source.service, paths.parent(source.path)) for source in order.sources}
+            self.looks |= {(source.service, paths.parent(source.path)): None for source in order.sources}
         self._problem(link, path, "blocked", event.reason)
 
     def _waits_for_its_directory(self, link: Link, path: bytes) -> bool:

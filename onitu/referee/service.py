@@ -85,11 +85,12 @@ class ZmqWire:
 
 @attrs.define
 class Peer:
-    """A driver's process, as far as the sockets go."""
+    """A driver's process, as far as the sockets go. `lost`: something that was to be sent to it could not be."""
 
     service: str
     heard: float
     epoch: str = ""
+    lost: bool = False
 
 
 class RefereeService:
@@ -136,11 +137,14 @@ class RefereeService:
     # --- to others ----------------------------------------------------------------------------------------------
 
     async def send(self, service: str, message: Message) -> bool:
-        """Send to a service's driver; False where it is gone."""
+        """Send to a service's driver; False where it is gone. Then it has to be greeted anew, even if it is connected
+        again in a moment: it lacks what could not be sent."""
         assert self._events is not None
         try:
             await self._events.send(message, to=service.encode())
         except PeerGone:
+            if service in self.peers:
+                self.peers[service].lost = True
             return False
         return True
 
@@ -229,7 +233,7 @@ class RefereeService:
             now = trio.current_time()
             for service, peer in list(self.peers.items()):
                 silent = now - peer.heard > DEAD_AFTER
-                if silent or not await self.send(service, Beat(self.run_id)):
+                if silent or peer.lost or not await self.send(service, Beat(self.run_id)):
                     if silent:
                         log.warning("the driver of {} fell silent", service)
                     else:

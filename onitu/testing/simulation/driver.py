@@ -60,6 +60,8 @@ class Host:
         forgetting: whether hints are lost.
         lateness: seconds that a hint takes.
         counts: what the driver was asked, and did.
+        watcher: where hints go while the driver watches.
+        snapshot: a backup of the whole replica.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Host:
     lateness: float = 0.0
     counts: Counter[str] = attrs.field(factory=Counter)
     watcher: trio.MemorySendChannel[Hint] | None = None
+    snapshot: tuple[Thing, Identity] | None = None
 
     @property
     def racy(self) -> int:

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 import attrs
 import trio
 
+from onitu.model.errors import StateError
+
 CURRENT: contextvars.ContextVar[Life | None] = contextvars.ContextVar("life", default=None)
 """The life that the current task belongs to."""
 
@@ -122,9 +124,18 @@ class Process:
         try:
             with life.scope:
                 await self._begin(life)
-        except BaseException:
-            # Of the dead nothing counts any more. (A cancellation from outside is known by the clean end below.)
+        except BaseException as error:
+            # Of the dead nothing counts any more.
             if not life.dead:
-                raise
+                if not _expected(error):
+                    raise
+                self._tell(f"{self.name} ends: {error!r}")
         finally:
             over.set()
+
+
+def _expected(error: BaseException) -> bool:
+    """Whether a process may end so, to be started again: another took over its state, or that was lost."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_expected(one) for one in error.exceptions)
+    return isinstance(error, StateError)

@@ -97,6 +97,7 @@ async def _act(script: Script, world: World, users: Users) -> None:
             await trio.sleep(step.gap)
         else:
             await trio.lowlevel.checkpoint()
+        faults.pass_by(world, trio.current_time())
         if step.what in USERS:
             name = names[step.who % len(names)]
             told = users.act(name, world.hosts[name].disk, step)

@@ -42,6 +42,8 @@ class World:
         network: the one that connects all.
         ahead: seconds that all wall clocks have jumped.
         latency: seconds that a message takes at most.
+        backup: of the store.
+        until: what ends when.
     """
 
     def __init__(self, script: Script) -> None:
@@ -60,6 +62,8 @@ class World:
         self.settings = Settings("simulated", {FOLDER: Folder(FOLDER)}, services, state="/state")
         self.endpoints = Endpoints("events", "news", "control", "referee", "logs", RUNTIME)
         self.referee: RefereeService | None = None
+        self.backup: object | None = None
+        self.until: list[tuple[float, Callable[[], None]]] = []
         self._sockets: dict[str, list[Channel]] = {}
         pauses = self.chance("pauses")
         tell = self.trace.line
