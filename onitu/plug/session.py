@@ -6,12 +6,12 @@ the first word is `Hello`; batches, lookups and `Busy` follow only after the `We
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 
 import logbook
 import trio
 
+from onitu.wire.channel import Channel
 from onitu.wire.messages import (
     DEAD_AFTER,
     Ack,
@@ -25,7 +25,6 @@ from onitu.wire.messages import (
     Orders,
     Welcome,
 )
-from onitu.wire.sockets import Socket
 
 from .bell import Bell
 from .inbox import CREDIT
@@ -49,8 +48,8 @@ class Session:
     """
 
     def __init__(
-        self, service: str, epoch: str, connect: Callable[[], Socket], chunks: str, wake: Bell,
-        lookups: Lookups, counters: dict[str, int],
+        self, service: str, epoch: str, connect: Callable[[], Channel], chunks: str, wake: Bell,
+        lookups: Lookups, counters: dict[str, int], pid: int = 0,
     ) -> None:  # fmt: skip
         """`connect`: a new DEALER to the Referee; `wake` rings when there may be something to send."""
         self.run_id = ""
@@ -63,6 +62,7 @@ class Session:
         self._wake = wake
         self._lookups = lookups
         self._counters = counters
+        self._pid = pid
         self._said: dict[str, int] = {}
         self._counted: dict[str, int] = {}
         self._greet = True
@@ -94,7 +94,7 @@ class Session:
 
     # --- to the Referee -----------------------------------------------------------------------------------------
 
-    async def _send(self, socket: Socket) -> None:
+    async def _send(self, socket: Channel) -> None:
         while True:
             if self._due() and (self._all_looked_at() or trio.current_time() >= self._started + PATIENCE):
                 await self._hello(socket)
@@ -111,7 +111,7 @@ class Session:
         late = self._unanswered > 0 and trio.current_time() >= self._greeted + PATIENCE
         return self._greet or late or any(replica.greet for replica in self.replicas.values())
 
-    async def _hello(self, socket: Socket) -> None:
+    async def _hello(self, socket: Channel) -> None:
         late = trio.current_time() >= self._greeted + PATIENCE
         self._unanswered = 1 if late else self._unanswered + 1
         self._greet, self.welcomed = False, False
@@ -120,9 +120,9 @@ class Session:
             await replica.prepare()
         states = {name: replica.state for name, replica in self.replicas.items() if replica.state is not None}
         self._greeted = trio.current_time()
-        await socket.send(Hello(self._service, self._epoch, CREDIT, self._chunks, states, os.getpid()))
+        await socket.send(Hello(self._service, self._epoch, CREDIT, self._chunks, states, self._pid))
 
-    async def _say(self, socket: Socket) -> None:
+    async def _say(self, socket: Channel) -> None:
         """Everything that there is to say; `Busy` after the batches that it speaks of."""
         for name, replica in self.replicas.items():
             while self.welcomed and (batch := replica.outbox.take()) is not None:
@@ -137,13 +137,13 @@ class Session:
         while self.welcomed and (lookup := self._lookups.take()) is not None:
             await socket.send(lookup)
 
-    async def _tell_counters(self, socket: Socket) -> None:
+    async def _tell_counters(self, socket: Channel) -> None:
         """Before the batch that tells of a transfer, so that whoever hears that all is done sees what it took."""
         if self._counters != self._counted:
             self._counted = dict(self._counters)
             await socket.send(Beat(self._epoch, dict(self._counters)))
 
-    async def _beat(self, socket: Socket) -> None:
+    async def _beat(self, socket: Channel) -> None:
         while True:
             if self.welcomed:
                 await socket.send(Beat(self._epoch, dict(self._counters)))
@@ -156,7 +156,7 @@ class Session:
         with trio.CancelScope(deadline=trio.current_time() + DEAD_AFTER) as self._patience:
             await trio.sleep_forever()
 
-    async def _receive(self, socket: Socket) -> None:
+    async def _receive(self, socket: Channel) -> None:
         while True:
             _, message = await socket.receive()
             self._patience.deadline = trio.current_time() + DEAD_AFTER
