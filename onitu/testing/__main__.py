@@ -8,6 +8,7 @@ import click
 
 COMMANDS = {
     "simulate": "simulate:command",
+    "trial": "trial:trial",
 }
 """By name, where in this package a subcommand is."""
 
