@@ -1,4 +1,4 @@
-"""Whole histories of Onitu in one process: judged, the same for the same seed, and sharp enough to see what is broken."""
+"""Whole histories of Onitu in one process: judged, the same for the same seed, sharp enough to see what is broken."""
 
 from __future__ import annotations
 
