@@ -6,6 +6,7 @@ the first word is `Hello`; batches, lookups and `Busy` follow only after the `We
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 import logbook
@@ -63,6 +64,8 @@ class Session:
         self._lookups = lookups
         self._counters = counters
         self._pid = pid
+        self._sent = 0
+        self._received = 0
         self._said: dict[str, int] = {}
         self._counted: dict[str, int] = {}
         self._greet = True
@@ -120,33 +123,41 @@ class Session:
             await replica.prepare()
         states = {name: replica.state for name, replica in self.replicas.items() if replica.state is not None}
         self._greeted = trio.current_time()
-        await socket.send(Hello(self._service, self._epoch, CREDIT, self._chunks, states, self._pid))
+        await self._put(socket, Hello(self._service, self._epoch, CREDIT, self._chunks, states, self._pid))
 
     async def _say(self, socket: Channel) -> None:
         """Everything that there is to say; `Busy` after the batches that it speaks of."""
         for name, replica in self.replicas.items():
             while self.welcomed and (batch := replica.outbox.take()) is not None:
-                await self._tell_counters(socket)
-                await socket.send(batch)
+                if self._counters != self._counted:
+                    self._say_alive(socket)
+                await self._put(socket, batch)
             while self.welcomed and (report := replica.auditor.take()) is not None:
-                await socket.send(report)
+                await self._put(socket, report)
             looking = replica.looking
             if self.welcomed and (name not in self._said or (looking > 0) != (self._said[name] > 0)):
                 self._said[name] = looking
-                await socket.send(Busy(name, looking))
+                await self._put(socket, Busy(name, looking))
         while self.welcomed and (lookup := self._lookups.take()) is not None:
-            await socket.send(lookup)
+            await self._put(socket, lookup)
 
-    async def _tell_counters(self, socket: Channel) -> None:
-        """Before the batch that tells of a transfer, so that whoever hears that all is done sees what it took."""
-        if self._counters != self._counted:
+    async def _put(self, socket: Channel, message: Message) -> None:
+        """Send, and count it: there is no checkpoint between the two."""
+        await socket.send(message)
+        self._sent = 0 if isinstance(message, Hello) else self._sent + 1
+
+    def _say_alive(self, socket: Channel) -> None:
+        """A beat, also before the batch that tells of a transfer, so that whoever hears that all is done sees what it
+        took. At once, so that what it says of the messages before it is true; not where that would mean to wait."""
+        with contextlib.suppress(trio.WouldBlock):
+            socket.send_nowait(Beat(self._epoch, dict(self._counters), self._sent))
+            self._sent += 1
             self._counted = dict(self._counters)
-            await socket.send(Beat(self._epoch, dict(self._counters)))
 
     async def _beat(self, socket: Channel) -> None:
         while True:
             if self.welcomed:
-                await socket.send(Beat(self._epoch, dict(self._counters)))
+                self._say_alive(socket)
             await trio.sleep(BEAT)
 
     # --- from the Referee ---------------------------------------------------------------------------------------
@@ -161,13 +172,15 @@ class Session:
             _, message = await socket.receive()
             self._patience.deadline = trio.current_time() + DEAD_AFTER
             self._hear(message)
+            self._received = 0 if isinstance(message, Welcome) else self._received + 1
 
     def _hear(self, message: Message) -> None:
         match message:
             case Welcome():
                 self._welcome(message)
             case Beat():
-                if self.welcomed and message.epoch and message.epoch != self.run_id:
+                other = message.epoch and message.epoch != self.run_id
+                if self.welcomed and (other or message.sent not in (-1, self._received)):
                     self._again()
             case Index():
                 self._lookups.answered(message)
@@ -207,7 +220,8 @@ class Session:
         self._wake.ring()
 
     def _again(self) -> None:
-        """The Referee does not know us. (A Hello that is under way tells it; if that is lost, it is said again.)"""
+        """The Referee does not know us, or something that it said was lost. (A Hello that is under way tells it; if
+        that is lost, it is said again.)"""
         if self._unanswered:
             return
         self._greet, self.welcomed, self._unanswered = True, False, 0

@@ -85,12 +85,23 @@ class ZmqWire:
 
 @attrs.define
 class Peer:
-    """A driver's process, as far as the sockets go. `lost`: something that was to be sent to it could not be."""
+    """A driver's process, as far as the sockets go.
+
+    Attributes:
+        service: its service.
+        heard: when something came from it last.
+        epoch: of its start.
+        lost: whether something that was to be sent to it could not be.
+        sent: how many messages were sent to it since its `Welcome`.
+        received: how many came since its `Hello`.
+    """
 
     service: str
     heard: float
     epoch: str = ""
     lost: bool = False
+    sent: int = 0
+    received: int = 0
 
 
 class RefereeService:
@@ -146,6 +157,21 @@ class RefereeService:
             if service in self.peers:
                 self.peers[service].lost = True
             return False
+        if service in self.peers:
+            peer = self.peers[service]
+            peer.sent = 0 if isinstance(message, Welcome) else peer.sent + 1
+        return True
+
+    def _say_alive(self, peer: Peer) -> bool:
+        """A beat, at once, so that what it says of the messages before it is true; False where the driver is gone."""
+        assert self._events is not None
+        try:
+            self._events.send_nowait(Beat(self.run_id, sent=peer.sent), to=peer.service.encode())
+        except PeerGone:
+            return False
+        except trio.WouldBlock:
+            return True  # it takes nothing now; if that goes on, its own silence tells
+        peer.sent += 1
         return True
 
     def tell(self, topic: str, folder: str, data: dict[str, Any]) -> None:
@@ -181,6 +207,7 @@ class RefereeService:
             await self.send(service, Command("hello"))
             return
         peer.heard = trio.current_time()
+        before, peer.received = peer.received, peer.received + 1
         match message:
             case Batch():
                 folder = self._folder(service, message.folder)
@@ -194,10 +221,12 @@ class RefereeService:
             case Audited():
                 self._audited(service, message)
             case Beat():
-                counters = getattr(message, "counters", None)
-                if counters:
+                if message.counters:
                     for folder in self._of(service):
-                        folder.links[service].counters = dict(counters)
+                        folder.links[service].counters = dict(message.counters)
+                if message.sent not in (-1, before):
+                    log.warning("something that the driver of {} said was lost: it has to begin anew", service)
+                    await self.send(service, Command("hello"))
             case _:
                 raise ProtocolError(f"{type(message).__name__} is nothing that a driver says")
 
@@ -233,7 +262,7 @@ class RefereeService:
             now = trio.current_time()
             for service, peer in list(self.peers.items()):
                 silent = now - peer.heard > DEAD_AFTER
-                if silent or peer.lost or not await self.send(service, Beat(self.run_id)):
+                if silent or peer.lost or not self._say_alive(peer):
                     if silent:
                         log.warning("the driver of {} fell silent", service)
                     else:

@@ -54,20 +54,25 @@ class What:
         return draw(seed, self.services, self.operations, self.faults)
 
 
-class Seeds(click.ParamType):
+def seeds_of(value: str | range) -> range:
     """`7` or `1-1000`."""
-
-    name = "seeds"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> range:
-        first, _, last = str(value).partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            self.fail(f"{value} is neither a number nor a range like 1-1000", param, ctx)
-        return range(int(first), int(last or first) + 1)
+    if isinstance(value, range):
+        return value
+    first, _, last = value.partition("-")
+    if not first.isdigit() or (last and not last.isdigit()):
+        raise click.BadParameter(f"{value} is neither a number nor a range like 1-1000")
+    return range(int(first), int(last or first) + 1)
 
 
 @click.command(epilog="Exit codes: 0 every promise was kept, 1 one was broken, 2 usage, 130 interrupted.")
-@click.option("--seeds", type=Seeds(), default="1-100", show_default=True, help="One seed, or a range of them.")
+@click.option(
+    "--seeds",
+    type=seeds_of,
+    default="1-100",
+    metavar="FIRST-LAST",
+    show_default=True,
+    help="One seed, or a range of them.",
+)
 @click.option("--services", type=click.IntRange(2, 6), default=3, show_default=True, help="Services in each history.")
 @click.option("--operations", type=click.IntRange(1), default=100, show_default=True, help="Users' operations in each.")
 @click.option("--faults/--no-faults", default=True, show_default=True, help="Whether anything fails.")

@@ -1,4 +1,4 @@
-"""Whole histories of Onitu in one process: judged, the same for the same seed, and sharp enough to see what is broken."""
+"""Whole histories of Onitu in one process: judged, the same for the same seed, sharp enough to see what is broken."""
 
 from __future__ import annotations
 
@@ -92,6 +92,19 @@ def test_a_connection_that_is_back_in_a_moment_is_greeted_anew() -> None:
     """The Referee took the driver for gone, and never again for there, where it was back before the next beat."""
     steps = [Step(0.3, "cut", 1, seconds=0.3), Step(0.1, "write", 0, "a", size=30)]
     assert play(*steps).ok
+
+
+@pytest.mark.parametrize("tenths", range(1, 13))
+def test_what_a_broken_connection_took_with_it_is_said_again(tenths: int) -> None:
+    """Orders, batches, answers: nobody noticed, and everybody waited for ever."""
+    steps = (
+        Step(2, "write", 0, "a", size=30),
+        Step(0.1, "write", 1, "b", size=300),
+        Step(0.05 * tenths, "cut", tenths % 2, seconds=0.02),
+        Step(0.1, "write", 0, "c", size=30),
+    )
+    outcome = simulate(Script(tenths, (FINE, FINE), steps, latency=0.5))
+    assert outcome.ok, outcome.verdict.explain()
 
 
 # --- what is broken is seen -----------------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ class Disk:
     """
 
     def __init__(self, clock: Callable[[], int], grain: int) -> None:
-        """`clock`: nanoseconds since 1970. `grain`: of the stamps, in nanoseconds; 0: every change gets its own."""
+        """`clock`: nanoseconds since 1970. `grain`: of the stamps that changes get, in nanoseconds; 0: each its own. A
+        time that is given to a file is kept as it is."""
         self.grain = grain
         self.watchers: list[Callable[[Hint], None]] = []
         self.space: float = float("inf")
@@ -155,7 +156,7 @@ class Disk:
         if thing.kind is not Kind.LINK:
             thing.mode = mode
         if thing.kind is not Kind.DIRECTORY:
-            thing.mtime = mtime - mtime % self.grain if self.grain else mtime
+            thing.mtime = mtime
         thing.ctime = self.stamp()
         if path:
             self._tell(path, thing)

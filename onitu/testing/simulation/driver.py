@@ -107,7 +107,7 @@ class SimulatedDriver(Driver):
 
     def capabilities(self, folder: str) -> Capabilities:
         grain = self.host.flavour.grain
-        return Capabilities(mtimes=max(1, grain), racy=2 * grain, watches=self.host.flavour.watches)
+        return Capabilities(racy=2 * grain, watches=self.host.flavour.watches)
 
     def identity_of(self, token: bytes) -> bytes | None:
         return identity_of(token)

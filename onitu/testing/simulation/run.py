@@ -149,8 +149,8 @@ async def settled(world: World) -> None:
 
 async def rescan(world: World) -> None:
     """Have every service look at everything again."""
-    assert world.referee is not None
-    await QUESTIONS["rescan"](world.referee, {})
+    if world.referee is not None:
+        await QUESTIONS["rescan"](world.referee, {})
 
 
 async def _state(world: World) -> str:
@@ -160,11 +160,13 @@ async def _state(world: World) -> str:
     links = [
         f"{link.service} connected={link.connected} trouble={link.trouble!r} scanned={link.scanned} "
         f"looking={link.looking} in_flight={len(link.in_flight)} ready={len(link.ready)} retry={len(link.retry)} "
-        f"guard={link.guard.holding}/{link.guard.quarantined}"
+        f"behind={link.behind} refused={link.refused} guard={link.guard.holding}/{link.guard.quarantined}"
         for link in folder.links.values()
     ]
     problems = [f"{p.service}:{p.path!r} {p.kind} {p.reason}" for p in await folder.store.problems(None, 10)]
-    return "; ".join([*links, f"left {await folder.store.todo((0, b''), 10)}", *problems])
+    return "; ".join(
+        [f"settled={folder.settled.is_set()}", *links, f"left {await folder.store.todo((0, b''), 10)}", *problems]
+    )
 
 
 def _counts(world: World) -> dict[str, int]:

@@ -117,8 +117,12 @@ class World:
     async def _live_referee(self, life: Life) -> None:
         charter = Charter("referee", self.settings, self.endpoints)
         outside = self._outside(f"referee {self.processes['referee'].lives}", 0.0)
-        self.referee = RefereeService(charter, self.store, _Sockets(self, life), outside)
-        await self.referee.run()
+        self.referee = referee = RefereeService(charter, self.store, _Sockets(self, life), outside)
+        try:
+            await referee.run()
+        finally:
+            if self.referee is referee:
+                self.referee = None
 
     async def _live_driver(self, life: Life) -> None:
         name = life.name
