@@ -384,15 +384,20 @@ class FolderReferee:
         return total
 
     async def forget(self, service: str) -> None:
-        """Forget all that is known of a service's replica; it will be met like a new one (S6)."""
+        """Forget all that is known of a service's replica; it will be met like a new one (S6).
+
+        A head that nobody else is known to hold is withdrawn with it, as one that a rule hides is: should it stand
+        there no more, nobody would ever tell, and all would wait for it for ever (S2).
+        """
         self.view.forget()
         async for page in self.store.walk():
             work = Round(self)
             self.view.load((node.path for node in page), {node.path: node for node in page})
             for node in page:
                 if service in node.held:
-                    held = {s: h for s, h in node.held.items() if s != service}
-                    work.take(attrs.evolve(node, held=held))
+                    await work.hide(service, node.path)
+                    now = await self.at_hand(lambda path=node.path: self.view[path])  # type: ignore[misc]
+                    work.take(attrs.evolve(now, held={s: h for s, h in now.held.items() if s != service}))
                     work.change.quarantine[service, node.path] = False
             if work.touched:
                 await self.commit(work)
@@ -452,6 +457,16 @@ class Round:
         self._account(link, event, order, decision)
         self._write_down(link, event, decision)
         self.touched[path] = None
+
+    async def hide(self, service: str, path: bytes) -> None:
+        """A path is not known of a service any more, whatever stands there."""
+        referee, event = self.referee, Event(Seen.HIDDEN, path)
+        decision = await referee.at_hand(
+            lambda: observe(referee.view, referee.rules, service, event, referee.seq, False)
+        )
+        referee.seq = decision.seq
+        for node in decision.nodes.values():
+            self.take(node)
 
     async def _guarded(self, link: Link, event: Event, path: bytes) -> bool:
         """Whether this deletion is to be held back."""

@@ -27,7 +27,7 @@ from .harness import Daemon, onitu, sync, wait_for, watching
 from .test_crash import alive, family
 
 FAULTS = int(os.environ.get("ONITU_FAULTS", "8"))
-CUTS = max(3, FAULTS // 2)
+CUTS = max(2, FAULTS // 4)
 FILES = [f"f{n}" for n in range(20)]
 LONG = 120.0
 
@@ -111,10 +111,17 @@ def logs(state: Path) -> list[Path]:
     return sorted(state.rglob("*.incr.aof"))
 
 
+def logged(state: Path) -> int:
+    """Bytes in them."""
+    return sum(log.stat().st_size for log in logs(state))
+
+
 def crashed(roots: list[Path], state: Path, crowd: list[User], values: int) -> None:
-    """A run in a storm that ends as by a power cut, with all its processes."""
+    """A run in a storm that ends as by a power cut, with all its processes, some values after its log has grown."""
+    before = logged(state)
     with watching(*roots, state=state, settled=False) as daemon:
         with at_work(crowd):
+            wait_for(lambda: logged(state) > before + 5_000, why="the store's log grows")
             go_on(crowd, values)
             children = family(daemon.process.pid)
             daemon.crash()
