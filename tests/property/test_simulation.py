@@ -63,6 +63,14 @@ def test_a_script_survives_a_file() -> None:
     assert decode(encode(script)) == script
 
 
+def test_a_replica_put_back_to_a_moment_of_its_drivers_own_life_deletes_nothing() -> None:
+    """It found that the marker's generation only moved on when a driver was started: three values were lost."""
+    later = [Step(20, "write", 0, path, size=30) for path in "bcd"]
+    outcome = play(Step(2, "write", 0, "a", size=30), Step(2, "snapshot", 1), *later, Step(20, "return", 1))
+    assert outcome.ok, outcome.verdict.explain()
+    assert outcome.counts["put"] == 4 + 3
+
+
 # --- how much is done -----------------------------------------------------------------------------------------------
 
 
