@@ -107,6 +107,12 @@ def test_a_digest_of_ones_own_stands_beside_the_heads() -> None:
     assert decision.nodes[PATH].held["b"].version.digests == {"blake3": b"one", "md5": b"1"}
 
 
+def test_what_is_known_of_the_heads_content_is_known_of_every_copy() -> None:
+    head = attrs.evolve(ONE, digests={"blake3": b"one", "sha256": b"2"})
+    decision = decide("b", stands(file("one")), node(PATH, head, a=head))
+    assert decision.nodes[PATH].held["b"].version.digests == head.digests
+
+
 def test_an_edit_of_the_head_is_the_new_head() -> None:
     decision = decide("b", stands(), node(PATH, ONE, a=ONE, b=ONE))
     assert said(decision) == [(PATH, Case.FAST_FORWARD)]
@@ -210,6 +216,7 @@ def test_the_newer_of_two_edits_keeps_the_name_and_the_other_gets_a_copy() -> No
     assert decision.nodes[PATH].head.digests == NEW.digests
     assert decision.nodes[PATH].heirs == (copy,)
     assert (decision.nodes[copy].head.digests, decision.nodes[copy].origin) == (TWO.digests, PATH)
+    assert decision.nodes[copy].head.seq > SEQ
     assert decision.copies == {copy: PATH}
 
 
@@ -288,6 +295,7 @@ def test_a_directorys_new_mode_becomes_everyones() -> None:
     assert said(decision) == [(b"n", Case.META)]
     assert decision.lines[0].outcome
     assert (decision.nodes[b"n"].head.mode, decision.nodes[b"n"].head.service) == (0o700, "b")
+    assert held(decision, "b", b"n") == (decision.nodes[b"n"].head, b"new")
 
 
 def test_where_no_modes_are_kept_none_is_taken_away() -> None:
