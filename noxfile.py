@@ -83,6 +83,13 @@ def mutation(session: nox.Session) -> None:
     session.run("mutmut", "results")
 
 
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Attack for as long as asked (`-- --minutes 60`), each round with another seed; figures at the end."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
 def tests(session: nox.Session, where: str) -> None:
     """Run pytest on a part of the tests, or on what was asked for."""
     session.install("-e", ".[test]")

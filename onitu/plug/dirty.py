@@ -67,13 +67,14 @@ class Dirty:
 
 @attrs.frozen
 class _Look:
-    """When a path was looked at first and last, how many quick looks it had left then, and how long it has to be quiet
-    while it is held open."""
+    """Since when a name stands, as far as looks tell, when it was looked at last, how many quick looks it had left
+    then, how long it has to be quiet while it is held open, and when it was renamed away."""
 
     first: float
     time: float
     credit: float = QUICK
     pause: float = FIRST_PAUSE
+    left: float = float("inf")
 
     def credit_at(self, now: float) -> float:
         return min(QUICK, self.credit + (now - self.time) / PAUSE)
@@ -155,20 +156,21 @@ class DirtyPaths:
         source = hint.source
         if before is not None:
             source = before.source
-            self.mark(hint.source, now, deep=hint.directory, directory=hint.directory)
+            self.mark(hint.source, now, deep=hint.directory, directory=hint.directory, absent=True)
         # A directory is no editor's backup, and what has just come is the new content, on its way to its name.
-        waits = source and not hint.directory and not self._fresh(hint.source, now)
+        fresh = self._fresh(hint.source, now)
+        waits = source and not hint.directory and not fresh
         due = now + FLASH if waits else self._soonest(hint.path, now)
         self._paths[hint.path] = Dirty(deep=hint.directory, directory=hint.directory, source=source, due=due)
 
     def _fresh(self, source: bytes, now: float) -> bool:
-        """Whether what was renamed had come only a moment before. Its old name is forgotten then: the next that comes
-        there has just come too; but a name that has stood for long stays one that does not vanish for an instant."""
+        """Whether what was renamed had come only a moment before. What comes there later has just come too; but a name
+        that stands again within an instant never vanished."""
         look = self._looks.get(source)
-        fresh = look is not None and now - look.first < FRESH
-        if fresh:
-            del self._looks[source]
-        return fresh
+        if look is None:
+            return False
+        self._looks[source] = attrs.evolve(look, left=now)
+        return now - look.first < FRESH
 
     def next_due(self) -> float:
         """When the next path is due; infinite: there is none."""
@@ -200,7 +202,11 @@ class DirtyPaths:
 
     def _looked(self, path: bytes, dirty: Dirty, now: float) -> None:
         before = self._looks.pop(path, None)
-        look = _Look(now, now) if before is None else attrs.evolve(before, time=now, credit=before.credit_at(now))
+        if before is None:
+            look = _Look(now, now)
+        else:
+            first = now if now - before.left > FLASH else before.first
+            look = _Look(first, now, before.credit_at(now), before.pause)
         restless = dirty.writing and before is not None and now - before.time < SOON + before.pause * PATIENCE
         pause = min(2 * look.pause, LONGEST_PAUSE) if restless else FIRST_PAUSE
         self._looks[path] = attrs.evolve(look, credit=look.credit - 1, pause=pause)

@@ -265,19 +265,20 @@ def _source_lost(outcome: Sequence[Event]) -> bool:
 def _answering(order: Order, outcome: Sequence[Event]) -> list[Event]:
     """The outcome with exactly one answer in it, whatever the driver did: credit must come back.
 
-    The answer comes last, so that where a displaced value went is told before what took its place; and what came out
-    beside the order is an observation, whatever the driver calls it (S1).
+    The answer comes last, so that where a displaced value went is told before what took its place. What came out beside
+    the order is an observation, whatever the driver calls it (S1); but that what was expected is kept where it was to
+    be is the order's own doing: a copy that was deleted meanwhile must not stand again (S4).
     """
     answers = [event for event in outcome if event.order == order.number]
-    beside = [_observed(event) for event in outcome if event.order != order.number]
+    beside = [_observed(event, order) for event in outcome if event.order != order.number]
     if len(answers) != 1:
-        beside += [attrs.evolve(_observed(event), order=0) for event in answers]
+        beside += [attrs.evolve(_observed(event, order), order=0) for event in answers]
         answers = [refusal(order, Trouble.IO, "the driver did not tell what became of it")]
     return beside + answers
 
 
-def _observed(event: Event) -> Event:
-    if event.seen is not Seen.DONE:
+def _observed(event: Event, order: Order) -> Event:
+    if event.seen is not Seen.DONE or (order.keep and event.path == order.keep and event.version == order.held):
         return event
     return attrs.evolve(event, seen=Seen.STANDS if event.version.exists else Seen.GONE)
 

@@ -14,8 +14,7 @@ is done with it.
 from __future__ import annotations
 
 import os
-import secrets
-import uuid
+from collections.abc import Callable
 
 import attrs
 import logbook
@@ -24,6 +23,7 @@ from blake3 import blake3
 
 from onitu.model.errors import Unavailable
 from onitu.model.orders import Order
+from onitu.model.outside import Outside
 from onitu.model.settings import Settings
 from onitu.wire.messages import Command, Expected, ReplicaState
 
@@ -36,6 +36,7 @@ from .inbox import Inbox
 from .lookups import Lookups
 from .observer import Observer
 from .outbox import Outbox
+from .sheet import FileSheet, Sheet
 from .told import Told
 from .transfers import Transfers
 
@@ -60,20 +61,22 @@ class Replica:
 
     def __init__(
         self, driver: Driver, settings: Settings, service: str, folder: str, epoch: str, wake: Bell,
-        lookups: Lookups, transfers: Transfers,
+        lookups: Lookups, transfers: Transfers, outside: Outside, sheet: Callable[[str], Sheet] = FileSheet,
     ) -> None:  # fmt: skip
         replica = settings.services[service].replicas[folder]
         self.folder = folder
         self.state: ReplicaState | None = None
         self.greet = False
         self._driver = driver
+        self._outside = outside
         self._wake = wake
         self._watch = settings.watch
         self._lookups = lookups
         self._told = Told()
         self.outbox = Outbox(folder, epoch, self._told, wake.ring)
         hiding = (settings.folders[folder].filter, replica.filter)
-        self._deeds = Deeds(_deeds_file(settings, service, folder))
+        path = _deeds_file(settings, service, folder)
+        self._deeds = Deeds(sheet(path) if path else None)
         self._floor = Floor(driver, folder, hiding, self.outbox, self._told, lookups, self._deeds)
         self._inbox = Inbox(self._floor, transfers, self._mark)
         self.auditor = Auditor(self._floor, "r" in replica.mode, lambda: self.looking, wake.ring)
@@ -99,7 +102,7 @@ class Replica:
         try:
             async with self._marking:
                 was = self._identity
-                pending = was.pending if was.pending > was.generation else _after(was.generation)
+                pending = was.pending if was.pending > was.generation else self._after(was.generation)
                 self._deeds.carry((was.generation, was.pending), (was.generation, pending))
                 if pending != was.pending:
                     await self._mark_as(attrs.evolve(was, pending=pending))
@@ -214,7 +217,7 @@ class Replica:
 
     async def _work(self, scan: bool) -> None:
         await self._floor.retell()
-        self._observer = observer = Observer(self._floor, self._wake, self._poll)
+        self._observer = observer = Observer(self._floor, self._wake, self._poll, self._outside)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._inbox.run)
             nursery.start_soon(self.auditor.run)
@@ -228,9 +231,13 @@ class Replica:
             return
         async with self._marking:
             if not self._identity.marker:
-                await self._mark_as(Identity(uuid.uuid4().hex, generation, _after(generation)))
+                await self._mark_as(Identity(self._outside.name(128), generation, self._after(generation)))
             elif generation == self._identity.pending:
                 await self._mark_as(Identity(self._identity.marker, generation, 0))
+
+    def _after(self, generation: int) -> int:
+        """A later generation that nobody else comes to."""
+        return generation + 1 + self._outside.bits(40)
 
     async def _mark_as(self, identity: Identity) -> None:
         await self._driver.mark(self.folder, identity)
@@ -253,11 +260,6 @@ class Replica:
     def _mark(self, path: bytes) -> None:
         if self._observer is not None:
             self._observer.mark(path)
-
-
-def _after(generation: int) -> int:
-    """A later generation that nobody else comes to."""
-    return generation + 1 + secrets.randbelow(1 << 40)
 
 
 def _deeds_file(settings: Settings, service: str, folder: str) -> str:

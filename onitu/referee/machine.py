@@ -220,7 +220,7 @@ class _Deciding:
         else:
             self._value_stands(node, held, version, event)
         if self.node(path).head.exists:
-            self._raise_parents(path)
+            self._raise_parents(path, event.path)
 
     def _directory_stands(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
         head = node.head
@@ -255,6 +255,9 @@ class _Deciding:
 
     def _value_stands(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
         head = node.head
+        if held is not None and event.token and held.token == event.token and held.version.kind is version.kind:
+            # One token, one content: what was read of it before is still known of it.
+            version = attrs.evolve(version, digests={**held.version.digests, **version.digests})
         if held is not None and _same_again(held, version, event.token):
             self.say(node.path, Case.UNCHANGED)
             return
@@ -266,7 +269,7 @@ class _Deciding:
             self._value_over_value(node, held, version, event)
 
     def _value_over_nothing(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
-        if held is not None and not held.hidden and same_content(held.version, version) is not Same.NO:
+        if held is not None and not held.hidden and same_content(held.version, version) is Same.YES:
             # The head was deleted elsewhere and the order is on its way; a touched file is not an edit (S4).
             # What was hidden is met like something new: while it was forgotten here, its head may have been withdrawn
             # because a rule hid it from everybody, and that a filter changed is no reason to delete anything (S1).
@@ -292,7 +295,11 @@ class _Deciding:
         head = node.head
         now = same_content(version, head)
         base = held.version if held is not None else None
-        if now is Same.UNKNOWN:
+        if now is Same.UNKNOWN and base is not None and same_content(base, head) is Same.YES:
+            # Whatever it is, who made it saw the head; that it may be the same content again costs a read at most.
+            self.put(self.crown(node, version, event))
+            self.say(node.path, Case.FAST_FORWARD)
+        elif now is Same.UNKNOWN:
             # No digest in common: somebody has to read before anything is concluded.
             self.put(self.hold(node, version, event))
             self.say(node.path, Case.UNREAD)
@@ -308,8 +315,10 @@ class _Deciding:
             self._concurrent(node, version, event)
 
     def _value_equals_head(self, node: Node, base: Version | None, version: Version, event: Event) -> None:
+        version = attrs.evolve(version, digests={**node.head.digests, **version.digests})
+        if version.digests != node.head.digests:  # somebody has read it: from now on others can be compared with it
+            node = attrs.evolve(node, head=attrs.evolve(node.head, digests=version.digests))
         head = node.head
-        version = attrs.evolve(version, digests={**head.digests, **version.digests})
         if base is not None and base.seq == head.seq and version.meta_differs(base) and version.meta_differs(head):
             origin = node.origin
             self.put(attrs.evolve(self.crown(node, version, event), origin=origin))
@@ -333,6 +342,8 @@ class _Deciding:
                 "the head comes back here; this stays beside it, under a conflict name",
             )
         else:
+            # What it held of ours is gone; to delete that is not asked for again (S2).
+            self.put(self.drop(node))
             self.say(node.path, Case.FOREIGN, "the service may not be read from: this stays where it is, unmanaged")
 
     # --- conflicts ----------------------------------------------------------------------------------------------
@@ -529,16 +540,18 @@ class _Deciding:
 
     # --- directories on the way ---------------------------------------------------------------------------------
 
-    def _raise_parents(self, path: bytes) -> None:
+    def _raise_parents(self, path: bytes, seen: bytes) -> None:
         """What lives needs its directories (S1): one that was deleted, or replaced by a file, comes back."""
-        for directory in paths.ancestors(path):
+        for directory, spelled in zip(paths.ancestors(path), paths.ancestors(seen), strict=True):
             node = self.node(directory)
             if node.head.kind is Kind.DIRECTORY:
                 return
             held = node.held.get(self.service)
             like = held.version if held is not None and held.version.kind is Kind.DIRECTORY else None
-            # Whoever holds the file that is the head, and now something below it, has replaced it knowingly.
+            # Whoever holds the file that is the head, and now something below it, has replaced it knowingly; but in
+            # another Unicode form the directory stands beside the file (S1).
             knew = held is not None and same_content(held.version, node.head) is Same.YES
+            knew = knew and held is not None and _spelling(held, directory) == spelled
             self._revive(node, like, keep=not knew)
 
     def _revive(self, node: Node, like: Version | None, keep: bool = True) -> None:
@@ -582,6 +595,8 @@ class _Deciding:
 def _same_again(held: Holding, version: Version, token: bytes) -> bool:
     """Whether the service was seen to hold just what it is known to hold."""
     if held.gone or held.hidden or not token or held.token != token:
+        return False
+    if not version.digests.keys() <= held.version.digests.keys():
         return False
     return same_content(held.version, version) is Same.YES and not held.version.meta_differs(version)
 

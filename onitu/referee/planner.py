@@ -12,7 +12,7 @@ from onitu.model import paths
 from onitu.model.conflicts import conflict_name
 from onitu.model.nodes import Holding, Node
 from onitu.model.orders import Do, Order, Source
-from onitu.model.versions import Kind, Same, same_content
+from onitu.model.versions import BLAKE3, Kind, Same, same_content
 
 from .rules import Rules
 from .view import View
@@ -57,9 +57,11 @@ def plan(view: View, rules: Rules, service: str, path: bytes, sources: frozenset
     """
     node = view[path]
     held = node.held.get(service)
-    if not rules.writable(service):
-        return _NOTHING_LEFT
     if held is not None and held.hidden:
+        return _NOTHING_LEFT
+    if held is not None and _is_asked_for(node, held):
+        return Plan(Order(0, Do.FINGERPRINT, held.name or path, held.version, expect=held.token), left=True)
+    if not rules.writable(service):
         return _NOTHING_LEFT
     if held is not None and held.gone:
         return Plan(left=True, why="a deletion is held back until it is approved")
@@ -151,7 +153,7 @@ def _update(view: View, rules: Rules, service: str, node: Node, held: Holding, s
         case Same.YES:
             return Plan(Order(0, Do.META, here, node.head, expect=held.token, held=held.version), left=True)
         case Same.UNKNOWN:
-            return Plan(Order(0, Do.FINGERPRINT, here, held.version, expect=held.token), left=True)
+            return Plan(left=True, why="nobody knows yet whether it is the head: one of the two has to be read first")
     keep = b""
     if held.version.carries_value:
         heir = _heir(view, rules, service, node, held)
@@ -170,6 +172,21 @@ def _update(view: View, rules: Rules, service: str, node: Node, held: Holding, s
         return Plan(left=True, why="no service that has it can be reached")
     order = Order(0, Do.PUT, here, node.head, expect=held.token, held=held.version, keep=keep, sources=where)
     return Plan(order, left=True)
+
+
+def _is_asked_for(node: Node, held: Holding) -> bool:
+    """Whether what is held here has to be read: it has no digest in common with the head, or it is the head, and
+    another service's version has none in common with it. What has the digest of our own reading is never asked again.
+    """
+    if held.gone or held.version.kind is not Kind.FILE or BLAKE3 in held.version.digests:
+        return False
+    match same_content(held.version, node.head):
+        case Same.UNKNOWN:
+            return True
+        case Same.YES:
+            others = (h.version for h in node.held.values() if not h.hidden and not h.gone)
+            return any(same_content(version, node.head) is Same.UNKNOWN for version in others)
+    return False
 
 
 def _heir(view: View, rules: Rules, service: str, node: Node, held: Holding) -> Node | None:

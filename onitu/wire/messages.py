@@ -197,10 +197,15 @@ class Beat(Message, frozen=True):
 
     `counters`, from a driver: what it moved since its start (`transferred_bytes` came over sockets, `cloned_bytes` by
     the kernel, `resumed_bytes` stood already, `served_bytes` went to other drivers, `files`).
+
+    `sent`: how many messages its sender has sent since its `Hello` (or `Welcome`), so that the other side sees whether
+    a connection that broke, and was back in a moment, took something with it: then a new `Hello` is due. -1: it does
+    not count.
     """
 
     epoch: str = ""
     counters: dict[str, int] = {}
+    sent: int = -1
 
 
 # --- chunks -----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from onitu.plug.driver import Refused
 from . import reading, tokens
 from .answers import done, failed, gone, stands
 from .content import Contents
-from .journal import Record
+from .holding import Held
 from .limbo import Found
 from .meta import Given, give_meta, has_meta
 from .putting import Putting
@@ -123,8 +123,11 @@ class Performer(Putting):
 
     def _take_away(self, order: Order, place: Place) -> list[Event]:
         """A deletion is a rename into the limbo, with a look at what came out."""
-        expected, dirty = tokens.Identity.named(order.expect), tokens.is_dirty(order.expect)
-        record = self.limbo.journal.begin(Record("", order.path, expected, order.held, NOTHING, order.keep, dirty))
+        with self.held(order, place) as still:
+            return self._take_held(order, place, still)
+
+    def _take_held(self, order: Order, place: Place, still: Held) -> list[Event]:
+        record = self.limbo.journal.begin(self.record(order, NOTHING, still))
         slot = self.limbo.slot(record)
         try:
             self.limbo.daring([place], lambda: self.limbo.rename_new(place, slot))
@@ -132,10 +135,13 @@ class Performer(Putting):
             self.limbo.forget(record)
             raise
         out = os.stat(slot.name, dir_fd=slot.fd, follow_symlinks=False)
-        if tokens.kind_of(out) is not Kind.DIRECTORY and self.limbo.expected(record, out):
+        expected = False
+        if tokens.kind_of(out) is not Kind.DIRECTORY:
+            record, expected = self.came_out(record, out, still)
+        if expected:
             if order.keep:
                 return [done(order, b""), *self.bring_back(order, record, out)]
-            self.limbo.later(record)
+            self.limbo.later(record, out)
             return [done(order, b"")]
         extra = self.bring_back(order, attrs.evolve(record, keep=b""), out)
         return [*[event for event in extra if event.path != order.path], self.found(order, place)]
@@ -157,6 +163,10 @@ class Performer(Putting):
             return self.gone_or(order, error)
 
     def _rename(self, order: Order, old: Place, new: Place, st: os.stat_result) -> list[Event]:
+        with self.held(order, old) as still:
+            return self._rename_held(order, old, new, st, still)
+
+    def _rename_held(self, order: Order, old: Place, new: Place, st: os.stat_result, still: Held) -> list[Event]:
         try:
             with contextlib.ExitStack() as stack:
                 places = [old, new]
@@ -172,7 +182,8 @@ class Performer(Putting):
             return [done(order, tokens.DIRECTORY)]
         out = new.lstat()
         expected = out is not None and tokens.Identity.of(out) == tokens.Identity.of(st)
-        if out is not None and expected and tokens.is_dirty(order.expect) and order.held is not None:
+        doubtful = out is not None and (tokens.is_dirty(order.expect) or still.is_doubtful(out))
+        if out is not None and expected and doubtful and order.held is not None:
             moved = self.limbo.found(new)
             expected = moved is not None and same_content(moved.version, order.held) is Same.YES
         if out is not None and expected:

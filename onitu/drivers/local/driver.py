@@ -85,8 +85,9 @@ class LocalDriver(Driver):
             raise Unavailable(f"the replica {self.roots.get(folder, folder)} was not identified") from None
 
     def identity_of(self, token: bytes) -> bytes | None:
-        """Inode, size and mtime: what a rename leaves as it is."""
-        return tokens.renamed(token)
+        """Inode, size and mtime, which a rename leaves as they are; None for a dirty token, whose content may be
+        another one by now."""
+        return None if tokens.is_dirty(token) else tokens.renamed(token)
 
     def capabilities(self, folder: str) -> Capabilities:
         return self._replica(folder).abilities.capabilities

@@ -43,6 +43,7 @@ T = TypeVar("T")
 class _Waiting:
     record: Record
     due: float
+    token: bytes = b""  # of what is in the slot, as it was when it was found to be what was expected
     delay: float = _POLL_FIRST
 
 
@@ -98,8 +99,9 @@ class Limbo:
         return True
 
     def close(self) -> None:
-        """Settle what can be settled now; what is open for writing stays for the next life."""
+        """Settle what can be settled within `AGE`; what is open for writing stays for the next life."""
         for waiting in list(self._waiting.values()):
+            time.sleep(max(0.0, min(AGE, waiting.due - time.monotonic())))
             self._settle(waiting)
         self.journal.close()
 
@@ -110,9 +112,10 @@ class Limbo:
         name = record.slot.encode()
         return Place(self.private.limbo, name, b".onitu/limbo/" + name)
 
-    def later(self, record: Record) -> None:
-        """Settle the slot after `AGE` seconds."""
-        self._waiting[record.slot] = _Waiting(record, time.monotonic() + AGE)
+    def later(self, record: Record, expected: os.stat_result | None = None) -> None:
+        """Settle the slot after `AGE` seconds. `expected`: what is in it is what was expected, as this look found."""
+        token = tokens.token_of(expected) if expected is not None else b""
+        self._waiting[record.slot] = _Waiting(record, time.monotonic() + AGE, token)
 
     def due(self) -> float | None:
         """Seconds until something is to be settled; None: nothing is."""
@@ -137,7 +140,7 @@ class Limbo:
                 self.forget(record)
                 return
             if tokens.kind_of(st) is not Kind.FILE or not self.written(record):
-                if self._superfluous(record, st):
+                if self._untouched(waiting, st) or self._superfluous(record, st):
                     self.drop(record)
                 else:
                     self.bring_back(record, st)
@@ -145,6 +148,10 @@ class Limbo:
         waiting.due = time.monotonic() + waiting.delay
         waiting.delay = min(_POLL_LAST, waiting.delay * 2)
         self._waiting[record.slot] = waiting
+
+    def _untouched(self, waiting: _Waiting, st: os.stat_result) -> bool:
+        """Whether it is as it was at the first look, its ctime too, which nobody can set back."""
+        return self.fine and not waiting.record.keep and waiting.token == tokens.token_of(st)
 
     def written(self, record: Record) -> bool:
         """Whether somebody has the displaced file open for writing, as far as can be known."""
@@ -169,8 +176,8 @@ class Limbo:
     def expected(self, record: Record, st: os.stat_result) -> bool:
         """Whether what came out is what was expected.
 
-        Inode, size and mtime decide; small files, and those of which the stamps prove nothing (`dirty`), are compared
-        by digest too, and there the digest decides, where it is known.
+        Inode, size and mtime decide; small files, and those of which the stamps prove nothing (`dirty`: somebody could
+        write them meanwhile, and set the time back), are compared by digest, which then decides, where it is known.
         """
         kind = tokens.kind_of(st)
         if kind is Kind.DIRECTORY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from contextlib import AbstractContextManager
 
 import attrs
 
@@ -16,6 +17,7 @@ from onitu.plug.driver import Refused
 from . import syscalls, tokens
 from .answers import Looking, done, gone
 from .content import Contents
+from .holding import Held, held
 from .journal import Record
 from .meta import give_meta
 from .tree import Place
@@ -117,10 +119,13 @@ class Putting(Looking):
 
     def _replace(self, order: Order, place: Place, source: Place, mine: os.stat_result) -> list[Event]:
         """Let the prepared thing change places with what stands there, and look at what came out."""
-        expected, dirty = tokens.Identity.named(order.expect), tokens.is_dirty(order.expect)
-        record = self.limbo.journal.begin(
-            Record("", order.path, expected, order.held, order.version, order.keep, dirty)
-        )
+        with self.held(order, place) as still:
+            return self._exchange_held(order, place, source, mine, still)
+
+    def _exchange_held(
+        self, order: Order, place: Place, source: Place, mine: os.stat_result, still: Held
+    ) -> list[Event]:
+        record = self.limbo.journal.begin(self.record(order, order.version, still))
         slot = self.limbo.slot(record)
         os.rename(source.name, slot.name, src_dir_fd=source.fd, dst_dir_fd=slot.fd)
         try:
@@ -137,7 +142,7 @@ class Putting(Looking):
         out = os.stat(slot.name, dir_fd=slot.fd, follow_symlinks=False)
         if tokens.kind_of(out) is Kind.DIRECTORY:
             return self._undo(order, record, place)
-        return [done(order, self._token(place, mine)), *self._displaced(order, record, out)]
+        return [done(order, self._token(place, mine)), *self._displaced(order, record, out, still)]
 
     def _exchange(self, record: Record, slot: Place, place: Place) -> None:
         if self.replica.abilities.exchange:
@@ -166,14 +171,32 @@ class Putting(Looking):
             self.limbo.later(record)
         return [self.found(order, place)]
 
-    def _displaced(self, order: Order, record: Record, out: os.stat_result) -> list[Event]:
+    def _displaced(self, order: Order, record: Record, out: os.stat_result, still: Held) -> list[Event]:
         """What came out is dropped (later, after a second look), kept as ordered, or a user's value that nobody had
         seen: a conflict copy (later, where somebody is still writing it)."""
-        expected = self.limbo.expected(record, out)
+        record, expected = self.came_out(record, out, still)
         if not order.keep and (expected or self.limbo.written(record)):
-            self.limbo.later(record)
+            self.limbo.later(record, out if expected else None)
             return []
         return self.bring_back(order, record, out)
+
+    def held(self, order: Order, place: Place) -> AbstractContextManager[Held]:
+        """What the order found right, held still until the block's end, as far as it can be."""
+        return held(place, order.expect, self.replica.abilities.leases)
+
+    def record(self, order: Order, version: Version, still: Held) -> Record:
+        """What is to be known of what the order displaces. Where it could be written meanwhile, only its content tells
+        what came out."""
+        dirty = tokens.is_dirty(order.expect) or still.is_written
+        return Record("", order.path, tokens.Identity.named(order.expect), order.held, version, order.keep, dirty)
+
+    def came_out(self, record: Record, out: os.stat_result, still: Held) -> tuple[Record, bool]:
+        """Whether what came out is what was expected; the record as it is after that look."""
+        if still.is_still(out):
+            return record, True
+        if still.is_doubtful(out):
+            record = attrs.evolve(record, dirty=True)
+        return record, self.limbo.expected(record, out)
 
     def bring_back(self, order: Order, record: Record, out: os.stat_result) -> list[Event]:
         """Give what came out a path again, and tell which."""

@@ -16,7 +16,7 @@ from onitu.model.events import Trouble
 from onitu.model.versions import Kind
 from onitu.plug.driver import Entry, Refused
 
-from . import tokens
+from . import syscalls, tokens
 from .tree import ABSENT, Check, Place, Tree
 from .troubles import refused, sentence, trouble_of
 
@@ -51,14 +51,17 @@ def read_settled(place: Place, check: Check = never, fine: bool = False) -> tupl
     """The file that stands at a place now: its stat, BLAKE3 and token; None where it changed while it was read.
 
     `fine`: this file system gives every change a stamp of its own (see `private.fine_stamps`); else the token of a
-    file that was changed just now comes out dirty. Raises `OSError`; ELOOP for a link.
+    file that was changed just now comes out dirty. Whatever the file system, so does that of a file that somebody has
+    open for writing: a write call stamps the file when it begins, a mapping at its first store only, and what they do
+    after our look shows in no stamp. Raises `OSError`; ELOOP for a link.
     """
     fd = place.open()
     try:
         before = os.fstat(fd)
         if tokens.kind_of(before) is not Kind.FILE:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        # From here on a change shows in the stamps, unless it comes so soon that it gets the same ones.
+        written = syscalls.open_for_writing(fd) is True
+        # From here on a change shows in the stamps, unless it comes so soon that it gets the same ones, or was begun.
         now = time.time_ns()
         value, total = digest(fd, before.st_size, check)
         after = os.fstat(fd)
@@ -66,7 +69,7 @@ def read_settled(place: Place, check: Check = never, fine: bool = False) -> tupl
         os.close(fd)
     if total != before.st_size or tokens.token_of(before) != tokens.token_of(after):
         return None
-    dirty = not fine and tokens.racy(after, now)
+    dirty = written or (not fine and tokens.racy(after, now))
     return after, value, tokens.dirty_token_of(after) if dirty else tokens.token_of(after)
 
 

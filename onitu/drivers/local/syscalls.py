@@ -161,6 +161,14 @@ def hold_writers(fd: int) -> bool:
     return True
 
 
+def holds_writers(fd: int) -> bool:
+    """Whether the lease that `hold_writers` took is still whole: nobody has tried to open the file for writing."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+    except OSError:
+        return False
+
+
 def release(fd: int) -> None:
     """Give a lease back."""
     with contextlib.suppress(OSError):  # a lease that was broken by force is gone already

@@ -141,6 +141,18 @@ def test_what_was_written_beside_a_file_and_renamed_over_it_is_looked_at_at_once
         assert dirty.take(now + 0.01, 10)[b"a"].source == b".a.new"
 
 
+def test_a_file_beside_that_is_renamed_before_anybody_looks_now_and_then_stays_a_new_one() -> None:
+    dirty = DirtyPaths()
+    for n in range(20):
+        now = n * 0.6
+        dirty.mark(b".a.new", now)
+        if n % 3:
+            assert dirty.take(now, 10)
+        dirty.hint(moved(b".a.new", b"a"), now + 0.01)
+        assert b"a" in dirty.take(now + 0.01, 10), n
+        dirty.take(now + 0.3, 10)
+
+
 def test_a_file_that_is_saved_again_and_again_never_loses_its_name_at_once() -> None:
     dirty = DirtyPaths()
     dirty.mark(b"a", 0.0)
@@ -162,5 +174,5 @@ def test_a_rename_of_what_was_not_looked_at_yet_is_two_changes() -> None:
     dirty = DirtyPaths()
     dirty.mark(b"a", 0.0)
     dirty.hint(moved(b"a", b"b"), 0.0)
-    due = dirty.take(0.0, 10)
-    assert {path: d.source for path, d in due.items()} == {b"a": b"", b"b": b""}
+    assert {path: d.source for path, d in dirty.take(0.0, 10).items()} == {b"b": b""}
+    assert {path: d.source for path, d in dirty.take(FLASH, 10).items()} == {b"a": b""}

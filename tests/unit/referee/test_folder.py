@@ -296,6 +296,17 @@ async def test_a_replica_of_another_time_is_met_like_a_new_one() -> None:
         assert order.keep.startswith(b"x (conflict b")
 
 
+async def test_nobody_waits_for_a_head_that_went_with_the_time_that_was_forgotten() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(b"x", "v1"))
+        for service in ("a", "b"):
+            await d.meet(service, ReplicaState(f"marker {service}", 77, 0), epoch="f", scanned=False)
+            await d.say(service, scanned=True, epoch="f")
+        assert d.folder.counts["files"] == 0
+        (page,) = [page async for page in d.folder.store.walk()] or [[]]
+        assert not any(node.head.exists for node in page)
+
+
 async def test_a_path_that_leads_out_of_its_root_is_refused() -> None:
     async with desk() as d:
         await d.say("a", stands(b"../x", "v1"), stands(b"y", "v2"))

@@ -233,6 +233,27 @@ def test_a_lost_state_deletes_nothing_and_reverts_nothing(seed: int) -> None:  #
     assert {b"a", b"b", b"d/c"} <= set(tree)
 
 
+def test_an_edit_that_is_known_by_another_digest_only_beats_a_deletion(seed: int) -> None:
+    world = begin(seed, b"a")
+    world.services["s2"].digest = "md5"
+    world.write("s2", b"a")
+    world.delete("s0", b"a")
+    world.look("s0")
+    world.decide("s0")
+    assert set(end(world)) == {b"a"}
+
+
+def test_a_file_beside_a_directory_of_its_name_in_another_unicode_form_is_not_replaced_by_it(seed: int) -> None:
+    world = World(2, seed)
+    world.write("s0", "e\u0301".encode())
+    world.settle()
+    kept = value(world, "s0", "e\u0301".encode())
+    world.write("s1", "\u00e9/a".encode())
+    world.settle()
+    for service in world.services:
+        assert kept in content(world, service).values()
+
+
 # --- directories --------------------------------------------------------------------------------------------------
 
 
@@ -502,6 +523,20 @@ def test_a_service_that_is_only_written_is_no_source_and_loses_nothing(seed: int
     assert there[b"a"] == ours
     assert theirs in there.values()
     assert b"extra" in there
+
+
+def test_what_replaced_a_deleted_file_on_a_service_that_is_only_written_stays_there(seed: int) -> None:
+    world = World(2, seed, with_modes(s0="rw", s1="w"))
+    world.write("s0", b"a")
+    world.settle()
+    world.write("s1", b"a")
+    theirs = value(world, "s1", b"a")
+    world.delete("s0", b"a")
+    world.look("s0")
+    world.decide("s0")
+    world.settle()
+    assert content(world, "s0") == {}
+    assert content(world, "s1") == {b"a": theirs}
 
 
 def test_a_deletion_on_a_service_that_is_only_written_is_undone(seed: int) -> None:

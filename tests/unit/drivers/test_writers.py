@@ -1,0 +1,138 @@
+"""Programs that write in place at the worst moment, and leave no trace in size or time of what they did."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from onitu.drivers.local import syscalls
+from onitu.model.events import Event
+from onitu.model.orders import Do
+from onitu.model.versions import BLAKE3
+
+from .conftest import Local, file_version, write
+
+OLD = bytes(200_000)
+NEW = b"n" * 200_000
+LATE = b"l" * 200_000
+
+
+def contents(root: Path) -> set[bytes]:
+    return {path.read_bytes() for path in root.iterdir() if path.is_file()}
+
+
+class Mapped:
+    """A file that a program writes through a mapping: only its first store is seen in the stamps."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDWR)
+        self.map = mmap.mmap(self.fd, os.fstat(self.fd).st_size)
+
+    def store(self, start: int, data: bytes) -> None:
+        self.map[start : start + len(data)] = data
+
+    def close(self) -> None:
+        self.map.close()
+        os.close(self.fd)
+
+
+async def test_what_is_read_while_it_is_written_is_read_again(local: Local) -> None:
+    write(local.root / "f", OLD)
+    program = Mapped(local.root / "f")
+    program.store(0, LATE[:100_000] + OLD[100_000:])  # every page is written once
+    torn = await local.hashed(b"f")
+    program.store(100_000, LATE[100_000:])
+    program.close()
+    after = await local.entry(b"f")
+    assert after is not None
+    assert after.version.mtime == torn.version.mtime, "the stamps have told it: this test shows nothing"
+    assert after.token != torn.token
+    assert (await local.hashed(b"f")).version.digests == file_version(LATE).digests
+
+
+async def test_what_was_read_while_it_was_written_is_not_replaced_unread(local: Local) -> None:
+    write(local.root / "f", OLD)
+    program = Mapped(local.root / "f")
+    program.store(0, LATE[:100_000] + OLD[100_000:])  # every page is written once
+    torn = await local.hashed(b"f")
+    program.store(100_000, LATE[100_000:])
+    program.close()
+    events = await local.put(b"f", NEW, expect=torn.token, held=torn.version)
+    await local.settled()
+    assert LATE in contents(local.root), [event.seen for event in events]
+
+
+async def test_what_was_read_while_it_was_written_is_not_known_again_after_a_rename(local: Local) -> None:
+    write(local.root / "f", OLD)
+    assert local.driver.identity_of((await local.hashed(b"f")).token) is not None
+    program = Mapped(local.root / "f")
+    assert local.driver.identity_of((await local.hashed(b"f")).token) is None
+    program.close()
+
+
+def keeping_the_time(path: Path, data: bytes) -> Callable[[], None]:
+    """What writes a file in place and gives it its time back, as programs with containers do."""
+
+    def write_in_place() -> None:
+        st = path.stat()
+        with path.open("r+b") as file:
+            file.write(data)
+            file.flush()
+            os.utime(file.fileno(), ns=(st.st_atime_ns, st.st_mtime_ns))
+
+    return write_in_place
+
+
+@pytest.fixture
+def just_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Callable[[], None]], threading.Thread]]:
+    """Let another program do something once, just before a system call of the driver's, and give it a second to end
+    before that (it may be kept waiting until after it)."""
+    programs: list[threading.Thread] = []
+
+    def arrange(call: str, act: Callable[[], None]) -> threading.Thread:
+        real, program = getattr(syscalls, call), threading.Thread(target=act)
+
+        def acting(*arguments: object) -> object:
+            if not programs:
+                programs.append(program)
+                program.start()
+                program.join(1.0)
+            return real(*arguments)
+
+        monkeypatch.setattr(syscalls, call, acting)
+        return program
+
+    yield arrange
+    for program in programs:
+        program.join()
+
+
+def told(events: list[Event], data: bytes) -> bool:
+    return any(event.version.digests.get(BLAKE3) == file_version(data).digests[BLAKE3] for event in events)
+
+
+@pytest.mark.parametrize(("do", "call"), [(Do.PUT, "exchange"), (Do.DELETE, "rename_new"), (Do.MOVE, "rename_new")])
+async def test_an_edit_that_keeps_size_and_time_is_seen_when_it_is_displaced(
+    local: Local, just_before: Callable[[str, Callable[[], None]], threading.Thread], do: Do, call: str
+) -> None:
+    write(local.root / "f", OLD)
+    seen = await local.hashed(b"f")
+    program = just_before(call, keeping_the_time(local.root / "f", LATE))
+    if do is Do.PUT:
+        events = await local.put(b"f", NEW, expect=seen.token, held=seen.version)
+    else:
+        target = b"g" if do is Do.MOVE else b""
+        events = await local.order(do, b"f", seen.version, expect=seen.token, held=seen.version, target=target)
+    await trio.to_thread.run_sync(program.join)
+    await local.settled()
+    assert LATE in contents(local.root)
+    if do is Do.MOVE:
+        now = await local.entry(b"g") or await local.entry(b"f")
+        assert now is not None
+        assert told(events, LATE) or all(event.token != now.token for event in events), "it will never be read again"
