@@ -151,6 +151,11 @@ def test_a_new_token_of_the_same_thing_is_taken() -> None:
     assert held(decision, "b") == (ONE, b"new")
 
 
+def test_a_token_that_says_nothing_of_the_mode_hides_no_new_one() -> None:
+    decision = decide("b", stands(file("one", mode=0o600), token=b"b"), node(PATH, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.META)]
+
+
 @pytest.mark.parametrize("mark", ["gone", "hidden"])
 def test_what_stands_again_is_neither_gone_nor_hidden(mark: str) -> None:
     known = node(PATH, ONE, a=ONE, b=ONE)

@@ -149,6 +149,11 @@ def test_a_name_is_spelled_as_its_maker_does_in_the_directory_as_the_service_spe
     assert ordered("c", directory, known, path=path).path == composed + b"/" + decomposed
 
 
+def test_a_name_that_nobody_holds_is_spelled_as_the_referee_does() -> None:
+    path = "d/\u00e9".encode()
+    assert ordered("b", node(path, DIR), path=path).path == path
+
+
 def test_what_stands_where_it_came_from_is_renamed_and_not_sent() -> None:
     there = node(OLD, GONE, PATH, a=ONE, b=ONE)
     here = node(PATH, ONE, origin=OLD, c=ONE)
@@ -178,6 +183,17 @@ def test_what_cannot_be_renamed_is_sent(there: Node) -> None:
     assert ordered("b", node(PATH, ONE, origin=OLD), there).do is Do.PUT
 
 
+def test_what_is_not_managed_where_it_came_from_is_sent() -> None:
+    there = node(b"d/old.bak", GONE, PATH, b=ONE)
+    assert ordered("b", node(PATH, ONE, origin=b"d/old.bak", c=ONE), there).do is Do.PUT
+
+
+def test_a_move_is_followed_where_no_rule_says_anything() -> None:
+    silent = attrs.evolve(RULES, rules=())
+    nodes = (node(OLD, GONE, PATH, a=ONE, b=ONE), node(PATH, ONE, origin=OLD, c=ONE))
+    assert ordered("b", *nodes, rules=silent, path=OLD).do is Do.MOVE
+
+
 def test_a_chain_of_moves_is_followed_to_where_the_content_stands() -> None:
     first = node(b"d/first", GONE, PATH, b=ONE)
     second = node(OLD, GONE, PATH, origin=b"d/first", a=ONE)
@@ -202,6 +218,12 @@ def test_another_time_costs_no_transfer() -> None:
     older = file("one", mtime=9)
     order = ordered("b", node(PATH, ONE, a=ONE, b=older))
     assert order == Order(0, Do.META, PATH, ONE, expect=b"b d/x", held=older)
+
+
+def test_what_shares_no_digest_with_the_head_is_read_before_anything_else() -> None:
+    unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644)
+    order = ordered("b", node(PATH, ONE, a=ONE, b=unread))
+    assert order == Order(0, Do.FINGERPRINT, PATH, unread, expect=b"b d/x")
 
 
 def test_an_order_names_what_a_service_holds_as_the_service_spells_it() -> None:
@@ -247,6 +269,22 @@ def test_what_gives_way_to_a_rename_is_renamed_itself() -> None:
     assert planned("b", old, here, new, path=OLD).why, "what stands where it goes moves on first"
     kept = ordered("b", attrs.evolve(old, held={"a": old.held["a"]}), here, new)
     assert (kept.do, kept.keep) == (Do.PUT, b"d/new"), "nothing waits to be renamed here: it is kept, and the head sent"
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        node(OLD, GONE, PATH, a=TWO, b=Holding(TWO, b"t", hidden=True)),
+        node(OLD, GONE, PATH, a=TWO, b=Holding(TWO, b"t", gone=True)),
+        node(OLD, GONE, PATH, a=TWO, b=file("other", 7)),
+        node(OLD, TWO, PATH, a=TWO, b=TWO),
+    ],
+    ids=["hidden", "held back", "another content", "it stays there"],
+)
+def test_what_is_replaced_by_what_cannot_be_renamed_is_kept(old: Node) -> None:
+    here = node(PATH, TWO, b"d/new", origin=OLD, c=TWO, b=ONE)
+    order = ordered("b", old, here, node(b"d/new", ONE, origin=PATH, c=ONE))
+    assert (order.do, order.keep) == (Do.PUT, b"d/new")
 
 
 @pytest.mark.parametrize("mark", ["gone", "hidden"])
