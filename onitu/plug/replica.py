@@ -43,6 +43,9 @@ from .transfers import Transfers
 FIRST_RETRY = 1.0
 LAST_RETRY = 30.0
 """Seconds between two looks for a root that is not there: at first, and at most."""
+ADVANCE = 10.0
+"""Seconds after which, where something was told, the marker gets another generation: by that a replica is known that
+was put back to what it was before (S6). What changes in this time after a backup was made is the window that remains."""
 POLL = 60.0
 """Seconds between two scans of a service that cannot be watched, where its options do not say."""
 
@@ -86,6 +89,7 @@ class Replica:
         self._marking = trio.Lock()
         self._expected: Expected | None = None
         self._welcomed = Bell()
+        self._committed = Bell()
         self._failing = trio.CancelScope()
 
     @property
@@ -130,6 +134,7 @@ class Replica:
             self._deeds.committed(self.outbox.committed)
             self._told.committed(self.outbox.committed, self._lookups.newest)
             self._told.purge(self._lookups.oldest_open)
+        self._committed.ring()
 
     def orders(self, orders: tuple[Order, ...]) -> None:
         """Orders came. While the replica cannot be used a new `Hello` is on its way, which makes the Referee forget
@@ -221,9 +226,26 @@ class Replica:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._inbox.run)
             nursery.start_soon(self.auditor.run)
+            nursery.start_soon(self._advance)
             await observer.run(self._watch, scan)
 
     # --- the marker ---------------------------------------------------------------------------------------------
+
+    async def _advance(self) -> None:
+        """Have the generation move on while something happens, as a `Hello` does: first the marker says which is
+        pending, then the Referee commits it, then the marker has it. Until cancelled."""
+        told = self.outbox.position
+        while True:
+            await trio.sleep(ADVANCE)
+            if self.outbox.position == told:
+                continue
+            told = self.outbox.position
+            await self.prepare()
+            if pending := self._identity.pending:
+                self.outbox.advance(pending)
+                while self.outbox.generation != pending:
+                    await self._committed.wait()
+                await self._confirm(pending)
 
     async def _confirm(self, generation: int) -> None:
         """The Referee has committed this generation."""

@@ -253,6 +253,7 @@ class FolderReferee:
             self.records[service] = attrs.evolve(
                 self.record(service),
                 number=batch.number,
+                generation=max(record.generation, batch.generation),
                 known=max(0, self.record(service).known + work.known.pop(service, 0)),
             )
             work.change.services[service] = self.records[service]

@@ -88,7 +88,8 @@ class Batch(Message, frozen=True):
     """Driver → Referee: events of one folder in the order in which they happened.
 
     Numbered from 1 within (driver epoch, folder), resent until acknowledged, applied once. `scanned` marks the end of a
-    full, error-free scan (`True` in its last batch); `errors` counts what such a scan could not read.
+    full, error-free scan (`True` in its last batch). `generation`: the one that the replica's marker is about to have;
+    it counts from the commit on. 0: it stays.
     """
 
     folder: str
@@ -96,6 +97,7 @@ class Batch(Message, frozen=True):
     number: int
     events: tuple[Event, ...]
     scanned: bool = False
+    generation: int = 0
 
 
 class Ack(Message, frozen=True):

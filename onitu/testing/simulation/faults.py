@@ -165,8 +165,8 @@ class _Fault:
         """The replica is put back to its snapshot, while its driver is not there.
 
         What stands nowhere else is destroyed with that, by whoever does it; what stands elsewhere nobody gave up. Not
-        to a moment of the same generation: the marker cannot tell that, so what was made since would be taken for
-        deleted (a gap in S6 that is known).
+        to a moment of the same generation, less than `onitu.plug.replica.ADVANCE` before a change: the marker cannot
+        tell that, so what was made since would be taken for deleted. That window is known.
         """
         host = self.host
         if host.snapshot is None or host.snapshot[1].generation in (host.identity.generation, 0):

@@ -110,13 +110,10 @@ async def _judge(world: World, users: Users) -> tuple[Verdict, dict[str, int]]:
     """Rest; a rescan, which finds what no notification told; rest; one more, which must find nothing (S2)."""
     try:
         with trio.fail_after(PATIENCE):
-            await settled(world)
             await rescan(world)
-            await settled(world)
             trees = {name: tree_of(host.disk) for name, host in world.hosts.items()}
             before = _counts(world)
             await rescan(world)
-            await settled(world)
     except trio.TooSlowError:
         trees = {name: tree_of(host.disk) for name, host in world.hosts.items()}
         why = f"it does not come to rest within {PATIENCE:g} s: {await _state(world)}"
@@ -140,7 +137,7 @@ async def settled(world: World) -> None:
         alive = not world.processes["referee"].life.dead
         if referee is not None and folder is not None and alive:
             if any(link.guard.quarantined or link.refused for link in folder.links.values()):
-                await QUESTIONS["approve"](referee, {})
+                await _ask(world, "approve")
             well = all(link.connected and link.quiet and not link.trouble for link in folder.links.values())
             if folder.settled.is_set() and well and not await folder.store.todo_count():
                 return
@@ -148,9 +145,21 @@ async def settled(world: World) -> None:
 
 
 async def rescan(world: World) -> None:
-    """Have every service look at everything again."""
-    if world.referee is not None:
-        await QUESTIONS["rescan"](world.referee, {})
+    """Once all is settled, have every service look at everything again, until all is settled again."""
+    while True:
+        await settled(world)
+        if await _ask(world, "rescan"):
+            break
+    await settled(world)
+
+
+async def _ask(world: World, what: str) -> bool:
+    """Ask the Referee something; False where it ended before it answered."""
+    if world.referee is None:
+        return False
+    with trio.move_on_after(5.0) as waiting:
+        await QUESTIONS[what](world.referee, {})
+    return not waiting.cancelled_caught
 
 
 async def _state(world: World) -> str:
