@@ -168,6 +168,12 @@ def test_what_stands_where_it_came_from_is_a_source() -> None:
     assert order.sources == (Source("a", OLD, b"a d/old"),)
 
 
+def test_a_rename_spells_the_new_name_as_its_maker_does() -> None:
+    path = "d/\u00e9".encode()
+    nodes = (node(OLD, GONE, path, a=ONE, b=ONE), node(path, ONE, origin=OLD, c=ONE))
+    assert ordered("b", *nodes, path=OLD).target == path
+
+
 @pytest.mark.parametrize(
     "there",
     [
@@ -224,6 +230,13 @@ def test_what_shares_no_digest_with_the_head_is_read_before_anything_else() -> N
     unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644)
     order = ordered("b", node(PATH, ONE, a=ONE, b=unread))
     assert order == Order(0, Do.FINGERPRINT, PATH, unread, expect=b"b d/x")
+
+
+def test_whoever_was_read_already_waits_for_the_read_of_the_head() -> None:
+    unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644, service="a", seq=1)
+    known = node(PATH, unread, a=unread, b=ONE)
+    assert planned("b", known).why
+    assert ordered("a", known).do is Do.FINGERPRINT
 
 
 def test_an_order_names_what_a_service_holds_as_the_service_spells_it() -> None:
