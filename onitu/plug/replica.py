@@ -45,7 +45,7 @@ LAST_RETRY = 30.0
 """Seconds between two looks for a root that is not there: at first, and at most."""
 ADVANCE = 10.0
 """Seconds after which, where something was told, the marker gets another generation: by that a replica is known that
-was put back to what it was before (S6). What changes in this time after a backup was made is the window that remains."""
+was put back to what it was before (S6). What changes in this time after a backup is the window that remains."""
 POLL = 60.0
 """Seconds between two scans of a service that cannot be watched, where its options do not say."""
 
