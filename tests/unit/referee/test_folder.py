@@ -128,10 +128,10 @@ async def test_a_batch_is_acknowledged_only_after_its_commit() -> None:
     store = MemoryStore()
     async with desk(store) as d:
         d.sent.clear()
-        done: list[str] = []
-        store.hook = lambda call: done.append(call.operation) if call.operation == "commit" and call.done else None
+        acknowledged: list[list[Ack]] = []
+        store.hook = lambda call: acknowledged.append(d.of(Ack)) if call.operation == "commit" and call.done else None
         await d.say("a", stands(b"x", "v1"))
-        assert done
+        assert acknowledged[0] == []
         assert [ack.number for ack in d.of(Ack)] == [2]
 
 
