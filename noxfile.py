@@ -64,6 +64,26 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bugs(session: nox.Session) -> None:
+    """Put each bug of tests/bugs into a copy of the code: a test must fail. Not part of CI: it takes minutes."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.bugs", *session.posargs)
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Mutate the pure core and run the fast tests on each mutant; `nox -s mutation -- NAME*` for some of them.
+
+    By mutmut, not by cosmic-ray: it knows which tests reach a function, runs only these, the fastest first, and forks
+    a process that has them imported already, where cosmic-ray starts a pytest and runs everything for each mutant.
+    Not part of CI: it takes hours. What survives, and why, is told in tests/MUTATION.md.
+    """
+    session.install("-e", ".[test]", "mutmut>=3.8")
+    session.run("mutmut", "run", *session.posargs, env={"ONITU_BUDGET": "0.02"})
+    session.run("mutmut", "results")
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Attack for as long as asked (`-- --minutes 60`), each round with another seed; figures at the end."""
     session.install("-e", ".[test]")

@@ -161,7 +161,8 @@ async def wait_ready(url: str, seconds: float) -> None:
         seconds: for how long; loading a state of a million files takes a few.
 
     Raises:
-        StateError: it did not within that time, or it refuses us.
+        StateError: it did not within that time.
+        ConfigurationError: it refuses us.
     """
     import redis
 

@@ -283,6 +283,20 @@ async def test_a_token_of_a_fresh_file_is_dirty_where_stamps_are_coarse(local: L
         assert not tokens.racy(read[0], time.time_ns() + 2 * tokens.TICK)
 
 
+async def test_what_was_renamed_and_edited_is_another_thing(local: Local) -> None:
+    identity = local.driver.identity_of
+    before = write(local.root / "f", b"one")
+    (local.root / "f").rename(local.root / "g")
+    renamed = await local.entry(b"g")
+    assert renamed is not None
+    assert identity(renamed.token) == identity(before)
+    with (local.root / "g").open("ab") as file:
+        file.write(b" more")
+    edited = await local.entry(b"g")
+    assert edited is not None
+    assert identity(edited.token) != identity(before)
+
+
 async def test_a_read_is_of_what_the_token_names(local: Local) -> None:
     token = write(local.root / "f", b"0123456789")
     assert await local.driver.read("f", b"f", token, 2, 3) == b"234"

@@ -256,6 +256,26 @@ async def test_an_observation_that_an_order_overtook_is_never_told_after_it(runt
         assert all(size == 7 for _, size in kinds)
 
 
+async def test_what_stands_again_when_it_is_told_is_not_gone(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"1")
+        at.driver.write(b"b", b"2")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"a", b"b")}
+        at.driver.remove(b"a")
+        at.driver.remove(b"b")
+        listed = at.driver.scan
+
+        async def late(folder, directories):  # type: ignore[no-untyped-def]
+            found = await listed(folder, directories)
+            at.driver.write(b"a", b"again")  # after the listing, before anything is told of it
+            return found
+
+        at.driver.scan = late  # type: ignore[method-assign]
+        await at.started()
+        await at.referee.until(lambda: at.referee.seen(Seen.STANDS) == [b"a"])
+        assert at.referee.seen(Seen.GONE) == [b"b"]
+
+
 async def test_the_echo_of_an_order_is_not_told(runtime: str) -> None:
     async with stage(runtime) as at:
         at.peer("p1", b"ordered")

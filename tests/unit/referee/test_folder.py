@@ -128,10 +128,10 @@ async def test_a_batch_is_acknowledged_only_after_its_commit() -> None:
     store = MemoryStore()
     async with desk(store) as d:
         d.sent.clear()
-        done: list[str] = []
-        store.hook = lambda call: done.append(call.operation) if call.operation == "commit" and call.done else None
+        acknowledged: list[list[Ack]] = []
+        store.hook = lambda call: acknowledged.append(d.of(Ack)) if call.operation == "commit" and call.done else None
         await d.say("a", stands(b"x", "v1"))
-        assert done
+        assert acknowledged[0] == []
         assert [ack.number for ack in d.of(Ack)] == [2]
 
 
@@ -305,6 +305,23 @@ async def test_nobody_waits_for_a_head_that_went_with_the_time_that_was_forgotte
         assert d.folder.counts["files"] == 0
         (page,) = [page async for page in d.folder.store.walk()] or [[]]
         assert not any(node.head.exists for node in page)
+
+
+async def test_a_replica_that_is_put_back_to_an_earlier_generation_of_the_same_life_deletes_nothing() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(b"x", "v1"))
+        (order,) = d.orders("b")
+        done = Event(Seen.DONE, b"x", order.version, b"tb", order=order.number)
+        number = d.numbers["b"] = d.numbers["b"] + 1
+        await d.folder.post(lambda: d.folder.batch("b", Batch("f", "e", number, (done,), generation=7)))
+        await d.settle()
+        assert d.folder.record("b").generation == 7
+        assert (await d.folder.store.meta()).services["b"].generation == 7
+        answer = await d.meet("b", ReplicaState("marker b", 1, 0), epoch="f", scanned=False)
+        assert (answer.accepted, answer.known) == (True, 0)
+        await d.say("b", scanned=True, epoch="f")
+        assert [(order.do, order.path) for order in d.orders("b")] == [(Do.PUT, b"x")]
+        assert not d.orders("a")
 
 
 async def test_a_path_that_leads_out_of_its_root_is_refused() -> None:

@@ -18,10 +18,11 @@ from onitu.model.orders import Do
 from onitu.model.settings import Filter, Folder, Replica, Rule
 from onitu.model.versions import Kind
 from onitu.referee.rules import Rules
+from tests.budget import budgeted
 from tests.world import Thing, World
 
 Told = Callable[[int], World]
-SEEDS = range(12)
+SEEDS = range(budgeted(12, least=3))
 
 pytestmark = pytest.mark.parametrize("seed", SEEDS)
 

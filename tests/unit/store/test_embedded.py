@@ -102,7 +102,7 @@ async def test_waiting_ends_at_once_when_the_server_refuses_us(own_server: Serve
         good = own_server.url.replace("unix://", "unix://:secret@")
         await wait_ready(good, READY)
         for url in (own_server.url, own_server.url.replace("unix://", "unix://:hunter2@")):
-            with pytest.raises(StateError, match=r"refuse") as caught:
+            with pytest.raises(ConfigurationError, match=r"refuse") as caught:
                 await wait_ready(url, 1000)
             assert "hunter2" not in str(caught.value)
 

@@ -1,0 +1,683 @@
+"""What one event means, case by case: the node that comes out, and the line that the journal gets.
+
+The scenarios show what many decisions come to in the end; here each one stands alone.
+"""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from onitu.model import paths
+from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
+from onitu.model.nodes import Holding, Node
+from onitu.model.settings import Filter, Folder, Replica
+from onitu.model.versions import NOTHING, Kind, Version
+from onitu.referee.machine import ERA_BITS, Case, Decision, observe
+from onitu.referee.rules import Rules
+from onitu.referee.view import View
+
+ERA = 5 << ERA_BITS
+SEQ = ERA + 100
+RULES = Rules(Folder("f", filter=Filter(blacklist=("*.bak",))), {n: Replica("f", "/" + n) for n in ("a", "b", "c")})
+PATH = b"d/x.txt"
+COPY = b"d/x (conflict %s 1970-01-01 00.00.00).txt"
+
+
+def file(value: str, mtime: int = 1, seq: int = 0, service: str = "", mode: int = 0o644) -> Version:
+    seq = ERA + seq if seq else 0
+    return Version(Kind.FILE, len(value), {"blake3": value.encode()}, mtime, mode, service=service, seq=seq)
+
+
+def directory(seq: int = 0, mode: int = 0o755) -> Version:
+    return Version(Kind.DIRECTORY, mode=mode, service="a" if seq else "", seq=ERA + seq if seq else 0)
+
+
+def node(path: bytes, head: Version, **held: Version) -> Node:
+    """A node, and what the services hold there, each with its name as token."""
+    return Node(path, head, {service: Holding(version, service.encode()) for service, version in held.items()})
+
+
+ONE, TWO, NEW = file("one", seq=1, service="a"), file("two!", seq=2, service="b"), file("three", 9)
+DIR = directory(3)
+PARENT = node(b"d", DIR, a=DIR, b=DIR, c=DIR)
+
+
+def decide(
+    service: str, event: Event, *nodes: Node, rules: Rules = RULES, hold_back: bool = False, parent: Node = PARENT
+) -> Decision:
+    """Decide one event where only these nodes are known; the view checks that nothing else is asked for by mistake."""
+    known = {n.path: n for n in (parent, *nodes)}
+
+    class All(View):
+        def __getitem__(self, path: bytes) -> Node:
+            return known.get(path) or Node(path)
+
+        def children(self, directory: bytes) -> list[Node]:
+            return [n for path, n in sorted(known.items()) if paths.parent(path) == directory]
+
+    decision = observe(All(), rules, service, event, SEQ, hold_back)
+    assert all(path == n.path for path, n in decision.nodes.items())
+    heads = [n.head.seq for n in decision.nodes.values()]
+    assert max([SEQ, *heads]) == decision.seq, "a number is given once, and the highest is told"
+    assert all(isinstance(line.case, Case) and isinstance(line.outcome, str) for line in decision.lines)
+    return decision
+
+
+def stands(version: Version = NEW, path: bytes = PATH, token: bytes = b"new", order: int = 0) -> Event:
+    return Event(Seen.STANDS, path, version, token, order=order)
+
+
+def gone(path: bytes = PATH) -> Event:
+    return Event(Seen.GONE, path)
+
+
+def said(decision: Decision) -> list[tuple[bytes, Case]]:
+    return [(line.path, line.case) for line in decision.lines]
+
+
+def held(decision: Decision, service: str, path: bytes = PATH) -> tuple[Version, bytes] | None:
+    found = decision.nodes[path].held.get(service)
+    return None if found is None else (found.version, found.token)
+
+
+# --- a file stands ------------------------------------------------------------------------------------------------
+
+
+def test_something_new_is_created_by_who_saw_it() -> None:
+    decision = decide("b", stands())
+    head = decision.nodes[PATH].head
+    assert said(decision) == [(PATH, Case.CREATED)]
+    assert head == NEW.given("b", SEQ + 1)
+    assert held(decision, "b") == (head, b"new")
+
+
+def test_the_heads_content_is_adopted_and_stays_its_makers() -> None:
+    decision = decide("b", stands(file("one", 7)), node(PATH, ONE, a=ONE))
+    assert said(decision) == [(PATH, Case.ADOPTED)]
+    assert decision.lines[0].outcome
+    assert decision.nodes[PATH].head == ONE
+    assert held(decision, "b") == (file("one", 7, 1, "a"), b"new")
+    assert held(decision, "a") == (ONE, b"a")
+
+
+def test_a_digest_of_ones_own_stands_beside_the_heads() -> None:
+    seen = Version(Kind.FILE, 3, {"blake3": b"one", "md5": b"1"}, 1, 0o644)
+    decision = decide("b", stands(seen), node(PATH, ONE, a=ONE))
+    assert decision.nodes[PATH].held["b"].version.digests == {"blake3": b"one", "md5": b"1"}
+
+
+def test_what_is_known_of_the_heads_content_is_known_of_every_copy() -> None:
+    head = attrs.evolve(ONE, digests={"blake3": b"one", "sha256": b"2"})
+    decision = decide("b", stands(file("one")), node(PATH, head, a=head))
+    assert decision.nodes[PATH].held["b"].version.digests == head.digests
+
+
+def test_an_edit_of_the_head_is_the_new_head() -> None:
+    decision = decide("b", stands(), node(PATH, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.FAST_FORWARD)]
+    assert decision.nodes[PATH].head == NEW.given("b", SEQ + 1)
+    assert held(decision, "a") == (ONE, b"a")
+
+
+def test_what_is_touched_gives_all_its_time() -> None:
+    decision = decide("b", stands(file("one", 7, mode=0o600)), node(PATH, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.META)]
+    assert decision.lines[0].outcome
+    head = decision.nodes[PATH].head
+    assert (head.mtime, head.mode, head.service, head.seq) == (7, 0o600, "b", SEQ + 1)
+    assert held(decision, "b") == (head, b"new")
+
+
+def test_what_is_touched_keeps_where_its_content_came_from() -> None:
+    there = attrs.evolve(node(b"d/old", NOTHING, a=ONE), heirs=(PATH,))
+    moved = attrs.evolve(node(PATH, ONE, b=ONE), origin=b"d/old")
+    decision = decide("b", stands(file("one", 7)), moved, there)
+    assert decision.nodes[PATH].origin == b"d/old"
+    assert decision.nodes.get(b"d/old", there).heirs == (PATH,)
+
+
+def test_what_is_seen_again_with_its_token_is_nothing_new() -> None:
+    known = node(PATH, ONE, a=ONE, b=ONE)
+    decision = decide("b", stands(file("one"), token=b"b"), known)
+    assert said(decision) == [(PATH, Case.UNCHANGED)]
+    assert not decision.nodes, "nothing is written where nothing is new"
+    assert decision.seq == SEQ
+
+
+def test_a_new_token_of_the_same_thing_is_taken() -> None:
+    decision = decide("b", stands(file("one")), node(PATH, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.UNCHANGED)]
+    assert held(decision, "b") == (ONE, b"new")
+
+
+def test_a_token_that_says_nothing_of_the_mode_hides_no_new_one() -> None:
+    decision = decide("b", stands(file("one", mode=0o600), token=b"b"), node(PATH, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.META)]
+
+
+@pytest.mark.parametrize("mark", ["gone", "hidden"])
+def test_what_stands_again_is_neither_gone_nor_hidden(mark: str) -> None:
+    known = node(PATH, ONE, a=ONE, b=ONE)
+    known = known.holding({**known.held, "b": attrs.evolve(known.held["b"], **{mark: True})})
+    decision = decide("b", stands(file("one"), token=b"b"), known)
+    found = decision.nodes[PATH].held["b"]
+    assert (found.gone, found.hidden) == (False, False)
+
+
+def test_what_waits_for_the_head_and_is_touched_is_no_edit() -> None:
+    decision = decide("b", stands(file("one", 7)), node(PATH, TWO, a=TWO, b=ONE))
+    assert said(decision) == [(PATH, Case.UNCHANGED)]
+    assert decision.lines[0].outcome
+    assert decision.nodes[PATH].head == TWO
+    assert held(decision, "b") == (file("one", 7, 1, "a"), b"new")
+
+
+def test_who_puts_a_file_where_it_was_deleted_elsewhere_edits() -> None:
+    decision = decide("b", stands(), node(PATH, NOTHING, b=ONE))
+    assert said(decision) == [(PATH, Case.EDIT_WINS)]
+    assert decision.nodes[PATH].head == NEW.given("b", SEQ + 1)
+
+
+def test_what_was_deleted_elsewhere_and_is_only_touched_is_no_edit() -> None:
+    decision = decide("b", stands(file("one", 7)), node(PATH, NOTHING, b=ONE))
+    assert said(decision) == [(PATH, Case.UNCHANGED)]
+    assert not decision.nodes[PATH].head.exists
+    assert held(decision, "b") == (file("one", 7, 1, "a"), b"new")
+
+
+def test_without_a_digest_in_common_nothing_is_concluded() -> None:
+    unread = Version(Kind.FILE, 3, {"md5": b"?"}, 7, 0o644)
+    decision = decide("b", stands(unread), node(PATH, ONE, a=ONE))
+    assert said(decision) == [(PATH, Case.UNREAD)]
+    assert decision.nodes[PATH].head == ONE
+    assert held(decision, "b") == (unread, b"new")
+
+
+def test_a_second_name_in_another_unicode_form_is_a_clash() -> None:
+    decomposed, composed = "d/e\u0301".encode(), "d/\u00e9".encode()
+    known = Node(composed, ONE, {"b": Holding(ONE, b"b", decomposed)})
+    decision = decide("b", stands(path=composed), known)
+    assert said(decision) == [(composed, Case.CLASH)]
+    assert decision.lines[0].outcome
+    assert decision.nodes.get(composed, known) == known
+    assert said(decide("b", gone(composed), known)) == [(composed, Case.ALREADY_DELETED)]
+
+
+def test_a_services_spelling_is_kept() -> None:
+    decomposed, composed = "d/e\u0301".encode(), "d/\u00e9".encode()
+    assert decide("b", stands(path=decomposed)).nodes[composed].held["b"].name == decomposed
+    assert decide("b", stands(path=composed)).nodes[composed].held["b"].name == b""
+
+
+# --- concurrent ---------------------------------------------------------------------------------------------------
+
+
+def test_the_newer_of_two_edits_keeps_the_name_and_the_other_gets_a_copy() -> None:
+    decision = decide("c", stands(), node(PATH, TWO, b=TWO, c=ONE))
+    copy = COPY % b"b"
+    assert said(decision) == [(PATH, Case.CONFLICT)]
+    assert "c" in decision.lines[0].outcome
+    assert decision.nodes[PATH].head.digests == NEW.digests
+    assert decision.nodes[PATH].heirs == (copy,)
+    assert (decision.nodes[copy].head.digests, decision.nodes[copy].origin) == (TWO.digests, PATH)
+    assert decision.nodes[copy].head.seq > SEQ
+    assert decision.copies == {copy: PATH}
+
+
+def test_the_older_of_two_edits_gets_a_copy() -> None:
+    decision = decide("c", stands(file("three", 0)), node(PATH, TWO, b=TWO, c=ONE))
+    copy = COPY % b"c"
+    assert said(decision) == [(PATH, Case.CONFLICT)]
+    assert decision.nodes[PATH].head == TWO
+    assert decision.nodes[copy].head.digests == NEW.digests
+    version, token = held(decision, "c") or (NOTHING, b"")
+    assert (version.service, token) == ("c", b"new")
+    assert version.seq > SEQ
+
+
+def test_of_two_edits_of_one_time_the_first_keeps_the_name() -> None:
+    assert decide("c", stands(file("three", 1)), node(PATH, TWO, b=TWO, c=ONE)).nodes[PATH].head == TWO
+
+
+@pytest.mark.parametrize(
+    ("policy", "wins"),
+    [("newest", True), ("first", False), ("prefer:c", True), ("prefer:b", False), ("prefer:a", True)],
+)
+def test_the_policy_chooses_who_keeps_the_name(policy: str, wins: bool) -> None:
+    rules = attrs.evolve(RULES, folder=Folder("f", conflict=policy))
+    decision = decide("c", stands(), node(PATH, TWO, b=TWO, c=ONE), rules=rules)
+    assert (decision.nodes[PATH].head.service == "c") is wins
+
+
+def test_a_preferred_service_keeps_the_name_with_an_older_time_too() -> None:
+    rules = attrs.evolve(RULES, folder=Folder("f", conflict="prefer:c"))
+    decision = decide("c", stands(file("three", -9)), node(PATH, TWO, b=TWO, c=ONE), rules=rules)
+    assert decision.nodes[PATH].head.service == "c"
+
+
+def test_a_copy_takes_a_name_where_nothing_stands_and_nothing_is_held() -> None:
+    first, second = COPY % b"b", b"d/x (conflict b 1970-01-01 00.00.00 2).txt"
+    third = b"d/x (conflict b 1970-01-01 00.00.00 3).txt"
+    taken = (node(first, ONE, a=ONE), node(second, NOTHING, a=ONE))
+    decision = decide("c", stands(), node(PATH, TWO, b=TWO, c=ONE), *taken)
+    assert decision.copies == {third: PATH}
+    assert first not in decision.nodes
+    assert second not in decision.nodes
+
+
+def test_a_copy_that_stands_is_not_made_twice() -> None:
+    copy = COPY % b"b"
+    decision = decide("c", stands(), node(PATH, TWO, b=TWO, c=ONE), node(copy, TWO, a=TWO))
+    assert decision.copies == {copy: PATH}
+    assert decision.nodes[copy].head == TWO
+    assert decision.nodes[copy].origin == PATH
+    assert decision.nodes[PATH].heirs == (copy,)
+
+
+def test_a_content_that_lost_its_name_before_gets_no_second_copy() -> None:
+    elsewhere = attrs.evolve(node(b"d/kept", TWO), origin=PATH)
+    decision = decide("c", stands(), attrs.evolve(node(PATH, TWO, b=TWO, c=ONE), heirs=(b"d/kept",)), elsewhere)
+    assert decision.copies == {}
+    assert decision.nodes[PATH].heirs == (b"d/kept",)
+
+
+# --- directories --------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_is_created_and_adopted() -> None:
+    made = decide("a", stands(directory(), b"n", b"directory"))
+    assert said(made) == [(b"n", Case.CREATED)]
+    assert made.nodes[b"n"].head == Version(Kind.DIRECTORY, mode=0o755, service="a", seq=SEQ + 1)
+    adopted = decide("b", stands(directory(mode=0o700), b"n", b"directory"), node(b"n", DIR, a=DIR))
+    assert said(adopted) == [(b"n", Case.ADOPTED)]
+    assert adopted.nodes[b"n"].head == DIR
+    assert held(adopted, "b", b"n") == (directory(3, 0o700), b"directory")
+
+
+def test_a_directorys_new_mode_becomes_everyones() -> None:
+    decision = decide("b", stands(directory(mode=0o700), b"n"), node(b"n", DIR, a=DIR, b=DIR))
+    assert said(decision) == [(b"n", Case.META)]
+    assert decision.lines[0].outcome
+    assert (decision.nodes[b"n"].head.mode, decision.nodes[b"n"].head.service) == (0o700, "b")
+    assert held(decision, "b", b"n") == (decision.nodes[b"n"].head, b"new")
+
+
+def test_where_no_modes_are_kept_none_is_taken_away() -> None:
+    decision = decide("b", stands(directory(mode=0), b"n"), node(b"n", DIR, a=DIR, b=DIR))
+    assert said(decision) == [(b"n", Case.UNCHANGED)]
+    assert decision.nodes[b"n"].head == DIR
+
+
+def test_a_directory_that_was_deleted_elsewhere_is_seen_again() -> None:
+    decision = decide("b", stands(directory(), b"n"), node(b"n", NOTHING, b=DIR))
+    assert said(decision) == [(b"n", Case.UNCHANGED)]
+    assert not decision.nodes[b"n"].head.exists
+    assert decision.nodes[b"n"].held["b"].version.seq == DIR.seq
+
+
+def test_a_directory_beside_an_order_is_nobodys() -> None:
+    decision = decide("b", stands(directory(), b"n", order=BESIDE))
+    assert said(decision) == [(b"n", Case.UNCHANGED)]
+    assert not decision.nodes[b"n"].head.exists
+    assert "b" in decision.nodes[b"n"].held
+
+
+def test_a_directory_replaces_the_file_that_its_maker_saw() -> None:
+    decision = decide("b", stands(directory(), PATH), node(PATH, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.FAST_FORWARD)]
+    assert decision.lines[0].outcome
+    assert decision.nodes[PATH].head.kind is Kind.DIRECTORY
+    assert decision.copies == {}
+
+
+def test_a_directory_keeps_the_name_of_a_file_that_its_maker_never_saw() -> None:
+    decision = decide("b", stands(directory(), PATH), node(PATH, TWO, a=TWO, b=ONE))
+    copy = COPY % b"b"
+    assert said(decision) == [(PATH, Case.DIRECTORY_WINS)]
+    assert decision.lines[0].outcome
+    assert decision.nodes[PATH].head.kind is Kind.DIRECTORY
+    assert decision.nodes[copy].head.digests == TWO.digests
+    assert decision.nodes[PATH].heirs == (copy,)
+    assert held(decision, "b") == (decision.nodes[PATH].head, b"new")
+
+
+def test_a_file_replaces_an_empty_directory_that_its_maker_saw() -> None:
+    decision = decide("b", stands(path=b"n"), node(b"n", DIR, a=DIR, b=DIR), node(b"n/x", NOTHING, a=ONE))
+    assert said(decision) == [(b"n", Case.FAST_FORWARD)]
+    assert decision.lines[0].outcome
+    assert decision.nodes[b"n"].head == NEW.given("b", SEQ + 1)
+
+
+@pytest.mark.parametrize("knew", [True, False])
+def test_a_directory_keeps_its_name_where_something_lives_in_it_or_nobody_saw_it(knew: bool) -> None:
+    there = node(b"n", DIR, a=DIR, b=DIR) if knew else node(b"n", DIR, a=DIR)
+    inside = [node(b"n/x", ONE, a=ONE)] if knew else []
+    decision = decide("b", stands(path=b"n"), there, *inside)
+    assert said(decision) == [(b"n", Case.DIRECTORY_WINS)]
+    assert decision.lines[0].outcome
+    assert decision.nodes[b"n"].head == DIR
+    (copy,) = decision.copies
+    assert decision.nodes[copy].head.digests == NEW.digests
+    assert held(decision, "b", b"n") == (NEW.given("b", SEQ + 1), b"new")
+
+
+def test_what_lives_brings_its_deleted_directories_back() -> None:
+    deleted = Node(b"d", NOTHING, {"b": Holding(directory(3, 0o700), b"directory")})
+    decision = decide("b", stands(path=b"d/e/x"), parent=deleted)
+    assert said(decision) == [(b"d/e/x", Case.CREATED), (b"d/e", Case.REVIVED), (b"d", Case.REVIVED)]
+    assert all(line.outcome for line in decision.lines[1:])
+    assert decision.nodes[b"d"].head.mode == 0o700
+    assert decision.nodes[b"d/e"].head.mode == 0o755
+    assert decision.nodes[b"d"].head.kind is Kind.DIRECTORY
+
+
+@pytest.mark.parametrize("knew", [True, False])
+def test_a_file_where_a_directory_is_needed_is_kept_where_it_was_not_seen(knew: bool) -> None:
+    above = node(b"d", ONE, a=ONE, b=ONE) if knew else node(b"d", ONE, a=ONE)
+    decision = decide("b", stands(path=b"d/x"), parent=above)
+    assert decision.nodes[b"d"].head.kind is Kind.DIRECTORY
+    assert [decision.nodes[copy].head.digests for copy in decision.copies] == ([] if knew else [ONE.digests])
+
+
+# --- nothing stands -----------------------------------------------------------------------------------------------
+
+
+def test_a_deletion_of_the_head_is_a_tombstone() -> None:
+    decision = decide("b", gone(), node(PATH, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.DELETED)]
+    head = decision.nodes[PATH].head
+    assert (head.kind, head.service, head.seq) == (Kind.NOTHING, "b", SEQ + 1)
+    assert held(decision, "b") is None
+    assert held(decision, "a") == (ONE, b"a")
+
+
+def test_a_deletion_of_an_older_version_brings_the_head_back() -> None:
+    decision = decide("b", gone(), node(PATH, TWO, a=TWO, b=ONE))
+    assert said(decision) == [(PATH, Case.EDIT_WINS)]
+    assert "b" in decision.lines[0].outcome
+    assert decision.nodes[PATH].head == TWO
+    assert held(decision, "b") is None
+
+
+def test_a_deletion_of_what_is_deleted_is_nothing_new() -> None:
+    decision = decide("b", gone(), node(PATH, NOTHING, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.ALREADY_DELETED)]
+    assert held(decision, "b") is None
+    assert said(decide("b", gone(), node(PATH, ONE, a=ONE))) == [(PATH, Case.ALREADY_DELETED)]
+
+
+def test_a_directory_that_its_deleter_saw_empty_is_deleted_and_another_comes_back() -> None:
+    there = node(b"n", DIR, a=DIR, b=DIR)
+    assert said(decide("b", gone(b"n"), there, node(b"n/x", NOTHING, a=ONE))) == [(b"n", Case.DELETED)]
+    decision = decide("b", gone(b"n"), there, node(b"n/x", ONE, a=ONE))
+    assert said(decision) == [(b"n", Case.EDIT_WINS)]
+    assert decision.lines[0].outcome
+    assert decision.nodes[b"n"].head == DIR
+    assert held(decision, "b", b"n") is None
+
+
+def test_a_deletion_that_is_held_back_changes_nothing_else() -> None:
+    known = node(PATH, ONE, a=ONE, b=ONE)
+    decision = decide("b", gone(), known, hold_back=True)
+    assert said(decision) == [(PATH, Case.HELD_BACK)]
+    assert decision.nodes[PATH].head == ONE
+    assert decision.nodes[PATH].held["b"] == attrs.evolve(known.held["b"], gone=True)
+    assert decision.nodes[PATH].held["a"] == known.held["a"]
+    again = decide("b", gone(), decision.nodes[PATH], hold_back=True)
+    assert said(again) == [(PATH, Case.HELD_BACK)]
+
+
+def test_the_deletion_of_a_directory_that_is_not_empty_is_held_back_too() -> None:
+    there = node(b"n", DIR, a=DIR, b=DIR)
+    decision = decide("b", gone(b"n"), there, node(b"n/x", ONE, a=ONE), hold_back=True)
+    assert said(decision) == [(b"n", Case.HELD_BACK)]
+
+
+def test_what_is_hidden_is_forgotten_and_never_deleted() -> None:
+    known = node(PATH, ONE, a=ONE, b=ONE)
+    hidden = known.holding({**known.held, "b": attrs.evolve(known.held["b"], hidden=True)})
+    decision = decide("b", gone(), hidden)
+    assert said(decision) == [(PATH, Case.HIDDEN)]
+    assert decision.lines[0].outcome
+    assert decision.nodes[PATH].head == ONE
+    assert held(decision, "b") is None
+
+
+def test_what_a_filter_hides_is_told_with_its_reason() -> None:
+    path = b"d/x.bak"
+    known = node(path, ONE, a=ONE, b=ONE)
+    known = known.holding({**known.held, "b": attrs.evolve(known.held["b"], gone=True)})
+    decision = decide("b", stands(path=path), known)
+    assert said(decision) == [(path, Case.HIDDEN)]
+    assert "*.bak" in decision.lines[0].outcome
+    found = decision.nodes[path].held["b"]
+    assert (found.version, found.hidden, found.gone) == (ONE, True, False)
+    told = decide("b", Event(Seen.HIDDEN, path, reason="denied"), known)
+    assert [(line.case, line.outcome) for line in told.lines] == [(Case.HIDDEN, "denied")]
+    assert decide("c", Event(Seen.HIDDEN, path), known).nodes.get(path, known) == known
+
+
+# --- no source ----------------------------------------------------------------------------------------------------
+
+ONLY_WRITTEN = attrs.evolve(RULES, replicas={**RULES.replicas, "b": Replica("f", "/b", mode="w")})
+
+
+def test_a_service_that_is_no_source_changes_no_head() -> None:
+    decision = decide("b", stands(), node(PATH, ONE, a=ONE, b=ONE), rules=ONLY_WRITTEN)
+    assert said(decision) == [(PATH, Case.FOREIGN)]
+    assert decision.lines[0].outcome
+    assert decision.nodes[PATH].head == ONE
+    assert held(decision, "b") == (NEW, b"new")
+
+
+def test_a_service_that_is_no_source_holds_the_head_where_it_has_its_content() -> None:
+    decision = decide("b", stands(file("one", 7)), node(PATH, ONE, a=ONE), rules=ONLY_WRITTEN)
+    assert said(decision) == [(PATH, Case.ADOPTED)]
+    assert held(decision, "b") == (file("one", 7, 1, "a"), b"new")
+
+
+def test_a_service_that_is_no_source_may_have_something_of_its_own() -> None:
+    decision = decide("b", stands(), rules=ONLY_WRITTEN)
+    assert said(decision) == [(PATH, Case.FOREIGN)]
+    assert decision.lines[0].outcome
+    assert not decision.nodes.get(PATH, Node(PATH)).head.exists
+
+
+def test_a_service_that_is_no_source_gets_back_what_it_deleted() -> None:
+    decision = decide("b", gone(), node(PATH, ONE, a=ONE, b=ONE), rules=ONLY_WRITTEN)
+    assert said(decision) == [(PATH, Case.RESTORED)]
+    assert decision.lines[0].outcome
+    assert decision.nodes[PATH].head == ONE
+    assert held(decision, "b") is None
+
+
+# --- moves --------------------------------------------------------------------------------------------------------
+
+OLD = b"d/old"
+
+
+def moved(version: Version | None = None, source: bytes = OLD, path: bytes = PATH) -> Event:
+    return Event(Seen.MOVED, path, file("one") if version is None else version, b"new", source=source)
+
+
+def test_a_move_says_where_it_came_from_and_leaves_an_heir() -> None:
+    decision = decide("b", moved(), node(OLD, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.MOVED), (PATH, Case.CREATED), (OLD, Case.DELETED)]
+    assert "d/old" in decision.lines[0].outcome
+    assert (decision.nodes[PATH].head.service, decision.nodes[PATH].origin) == ("b", OLD)
+    assert not decision.nodes[OLD].head.exists
+    assert decision.nodes[OLD].heirs == (PATH,)
+    assert held(decision, "a", OLD) == (ONE, b"a")
+
+
+def test_a_move_carries_on_the_digests_that_are_known() -> None:
+    unread = Version(Kind.FILE, 3, {"blake3": b"one", "md5": b"1"}, 1, 0o644)
+    known = attrs.evolve(ONE, digests={"blake3": b"one", "sha256": b"2"})
+    decision = decide("b", moved(unread), node(OLD, known, a=known, b=known))
+    assert decision.nodes[PATH].head.digests == {"blake3": b"one", "sha256": b"2", "md5": b"1"}
+
+
+def test_a_move_of_another_content_is_a_new_file_and_a_deletion() -> None:
+    decision = decide("b", moved(NEW), node(OLD, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.CREATED), (OLD, Case.DELETED)]
+    assert decision.nodes[PATH].origin == b""
+    assert decision.nodes[OLD].heirs == ()
+
+
+def test_a_move_of_what_was_edited_elsewhere_leaves_the_edit() -> None:
+    decision = decide("b", moved(), node(OLD, TWO, a=TWO, b=ONE))
+    assert said(decision) == [(PATH, Case.CREATED), (OLD, Case.EDIT_WINS)]
+    assert decision.nodes[OLD].head == TWO
+    assert decision.nodes[PATH].origin == b""
+
+
+def test_a_move_is_no_deletion_that_a_guard_counts() -> None:
+    decision = decide("b", moved(), node(OLD, ONE, a=ONE, b=ONE), hold_back=True)
+    assert (OLD, Case.DELETED) in said(decision)
+
+
+def test_the_latest_place_of_a_chain_of_moves_is_the_heir_of_every_earlier_one() -> None:
+    first = attrs.evolve(node(b"d/first", NOTHING, a=ONE), heirs=(OLD,))
+    second = attrs.evolve(node(OLD, ONE, b=ONE), origin=b"d/first")
+    decision = decide("b", moved(), first, second)
+    assert decision.nodes[PATH].origin == OLD
+    assert decision.nodes[OLD].heirs == (PATH,)
+    assert decision.nodes[OLD].origin == b"d/first"
+    assert decision.nodes[b"d/first"].heirs == (PATH,)
+
+
+def test_names_that_were_moved_in_a_circle_come_to_an_end() -> None:
+    first, second = attrs.evolve(node(OLD, ONE, b=ONE), origin=b"d/2"), attrs.evolve(node(b"d/2", TWO), origin=OLD)
+    decision = decide("b", moved(), first, second)
+    assert decision.nodes[b"d/2"].heirs == decision.nodes[OLD].heirs == (PATH,)
+
+
+def test_a_rename_to_another_unicode_form_is_only_another_spelling() -> None:
+    decomposed, composed = "d/e\u0301".encode(), "d/\u00e9".encode()
+    known = node(composed, ONE, a=ONE, b=ONE)
+    decision = decide("b", moved(source=composed, path=decomposed), known)
+    assert said(decision) == [(composed, Case.UNCHANGED)]
+    assert decision.nodes[composed].head == ONE
+    assert decision.nodes[composed].held["b"].name == decomposed
+    assert decision.nodes[composed].held["a"] == known.held["a"]
+
+
+def test_a_new_content_inherits_nothing() -> None:
+    origin = attrs.evolve(node(OLD, NOTHING, a=ONE), heirs=(PATH, b"d/other"))
+    heir = attrs.evolve(node(PATH, ONE, b=ONE), origin=OLD)
+    decision = decide("b", stands(), heir, origin, attrs.evolve(node(b"d/other", ONE, b=ONE), origin=OLD))
+    assert decision.nodes[PATH].origin == b""
+    assert decision.nodes[OLD].heirs == (b"d/other",)
+
+
+# --- what became of orders ----------------------------------------------------------------------------------------
+
+
+def done(version: Version, path: bytes = PATH, source: bytes = b"", order: int = 7) -> Event:
+    return Event(Seen.DONE, path, version, b"new", source=source, order=order)
+
+
+def test_what_was_ordered_is_held() -> None:
+    decision = decide("b", done(ONE), node(PATH, ONE, a=ONE))
+    assert said(decision) == [(PATH, Case.WRITTEN)]
+    assert held(decision, "b") == (ONE, b"new")
+    late = decide("b", done(ONE), node(PATH, TWO, a=TWO))
+    assert said(late) == [(PATH, Case.WRITTEN)]
+    assert (late.nodes[PATH].head, held(late, "b")) == (TWO, (ONE, b"new"))
+
+
+def test_what_was_ordered_with_another_time_is_held_with_that_time() -> None:
+    older = file("one", 7, 1, "a")
+    assert held(decide("b", done(older), node(PATH, ONE, a=ONE)), "b") == (older, b"new")
+
+
+def test_what_was_ordered_away_is_held_no_more() -> None:
+    decision = decide("b", done(NOTHING), node(PATH, NOTHING, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.WRITTEN)]
+    assert held(decision, "b") is None
+
+
+def test_a_move_that_was_ordered_empties_its_source() -> None:
+    decision = decide("b", done(ONE, source=OLD), node(PATH, ONE, a=ONE), node(OLD, NOTHING, b=ONE))
+    assert held(decision, "b", OLD) is None
+    assert held(decision, "b") == (ONE, b"new")
+
+
+@pytest.mark.parametrize("seq", [0, (4 << ERA_BITS) + 1, SEQ + 1])
+def test_an_order_that_this_referee_cannot_have_given_is_an_observation(seq: int) -> None:
+    decision = decide("b", done(attrs.evolve(NEW, service="x", seq=seq)), node(PATH, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.FAST_FORWARD)]
+    assert decision.nodes[PATH].head == NEW.given("b", SEQ + 1)
+
+
+def test_the_newest_order_of_this_referee_is_its_own() -> None:
+    newest = attrs.evolve(NEW, service="a", seq=SEQ)
+    assert said(decide("b", done(newest), node(PATH, newest, a=newest))) == [(PATH, Case.WRITTEN)]
+
+
+def test_what_is_told_again_is_taken_only_where_nothing_newer_was_told() -> None:
+    known = node(PATH, TWO, a=TWO, b=TWO)
+    for old in (ONE, TWO):
+        again = decide("b", done(old, order=AGAIN), known)
+        assert said(again) == [(PATH, Case.WRITTEN)]
+        assert again.nodes.get(PATH, known) == known
+    older = node(PATH, TWO, a=TWO, b=ONE)
+    assert held(decide("b", done(TWO, order=AGAIN), older), "b") == (TWO, b"new")
+    another = attrs.evolve(TWO, seq=(4 << ERA_BITS) + 2)
+    assert held(decide("b", done(TWO, order=AGAIN), node(PATH, TWO, b=another)), "b") == (TWO, b"new")
+
+
+def test_a_directory_that_could_not_go_comes_back_with_what_lives_in_it() -> None:
+    failed = Event(Seen.FAILED, b"n", order=7, trouble=Trouble.NOT_EMPTY, reason="not empty")
+    kept = directory(3, 0o700)
+    there, inside = node(b"n", NOTHING, b=kept), node(b"n/x", ONE, a=ONE)
+    decision = decide("b", failed, there, inside)
+    assert said(decision) == [(b"n", Case.FAILED), (b"n", Case.REVIVED)]
+    assert decision.lines[0].outcome == "not empty"
+    assert (decision.nodes[b"n"].head.kind, decision.nodes[b"n"].head.mode) == (Kind.DIRECTORY, 0o700)
+    for quiet in (
+        decide("b", failed, there),
+        decide("b", failed, node(b"n", DIR, b=DIR), inside),
+        decide("b", failed, node(b"n", NOTHING, b=ONE), inside),
+        decide("c", failed, there, inside),
+        decide("b", attrs.evolve(failed, trouble=Trouble.IO), there, inside),
+    ):
+        assert said(quiet) == [(b"n", Case.FAILED)]
+        assert not quiet.nodes
+
+
+# --- heads that nobody holds --------------------------------------------------------------------------------------
+
+
+def test_a_head_that_nobody_holds_any_more_is_withdrawn_to_the_newest_that_somebody_holds() -> None:
+    three = file("three", seq=3, service="c")
+    newest = attrs.evolve(three, digests={"blake3": b"other"})
+    known = node(PATH, newest, a=ONE, b=TWO, c=newest)
+    decision = decide("c", Event(Seen.HIDDEN, PATH, reason="a filter"), known)
+    assert said(decision) == [(PATH, Case.HIDDEN), (PATH, Case.WITHDRAWN)]
+    assert decision.lines[1].outcome
+    assert decision.nodes[PATH].head == attrs.evolve(TWO, seq=SEQ + 1)
+    assert decision.nodes[PATH].origin == b""
+
+
+def test_a_head_that_nobody_ever_saw_is_withdrawn_to_nothing() -> None:
+    decision = decide("a", Event(Seen.HIDDEN, PATH, reason="a filter"), node(PATH, ONE, a=ONE))
+    assert said(decision)[-1] == (PATH, Case.WITHDRAWN)
+    assert not decision.nodes[PATH].head.exists
+
+
+def test_a_head_that_stands_where_it_was_moved_from_is_held() -> None:
+    origin = attrs.evolve(node(OLD, NOTHING, a=ONE), heirs=(PATH,))
+    known = attrs.evolve(node(PATH, ONE, b=ONE), origin=OLD)
+    decision = decide("b", Event(Seen.HIDDEN, PATH, reason="a filter"), known, origin)
+    assert said(decision) == [(PATH, Case.HIDDEN)]
+    assert decision.nodes[PATH].head == ONE
+
+
+def test_an_heir_whose_content_was_destroyed_at_its_origin_is_withdrawn() -> None:
+    origin = attrs.evolve(node(OLD, NOTHING, a=ONE), heirs=(PATH,))
+    heir = attrs.evolve(Node(PATH, ONE), origin=OLD)
+    decision = decide("a", gone(OLD), origin, heir)
+    assert (PATH, Case.WITHDRAWN) in said(decision)
+    assert not decision.nodes[PATH].head.exists

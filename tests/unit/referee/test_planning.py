@@ -1,0 +1,357 @@
+"""What a service is asked to do at one path, case by case."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from onitu.model import paths
+from onitu.model.nodes import Holding, Node
+from onitu.model.orders import Do, Order, Source
+from onitu.model.settings import Filter, Folder, Replica, Rule
+from onitu.model.versions import NOTHING, Kind, Version
+from onitu.referee.planner import Plan, holders, left, plan, tidy
+from onitu.referee.rules import Rules
+from onitu.referee.view import View
+
+RULES = Rules(Folder("f", filter=Filter(blacklist=("*.bak",))), {n: Replica("f", "/" + n) for n in ("a", "b", "c")})
+EVERYONE = frozenset("abc")
+PATH, OLD = b"d/x", b"d/old"
+
+
+def file(value: str, seq: int = 1, mtime: int = 1, service: str = "a") -> Version:
+    return Version(Kind.FILE, len(value), {"blake3": value.encode()}, mtime, 0o644, service=service, seq=seq)
+
+
+ONE, TWO, OWN = file("one"), file("two!", 2), file("own", 0, service="")
+DIR = Version(Kind.DIRECTORY, mode=0o755, service="a", seq=3)
+GONE = attrs.evolve(NOTHING, service="a", seq=4)
+
+
+def node(path: bytes, head: Version, *heirs: bytes, origin: bytes = b"", **held: Version | Holding) -> Node:
+    """A node, and what the services hold there, each with its name and the path's as token."""
+    found = {
+        service: version if isinstance(version, Holding) else Holding(version, b"%s %s" % (service.encode(), path))
+        for service, version in held.items()
+    }
+    return Node(path, head, found, origin, heirs)
+
+
+def seen(*nodes: Node) -> View:
+    known = {n.path: n for n in nodes}
+
+    class All(View):
+        def __getitem__(self, path: bytes) -> Node:
+            return known.get(path) or Node(path)
+
+        def children(self, directory: bytes) -> list[Node]:
+            return [n for path, n in sorted(known.items()) if paths.parent(path) == directory]
+
+    return All()
+
+
+def planned(
+    service: str, *nodes: Node, rules: Rules = RULES, sources: frozenset[str] = EVERYONE, path: bytes = PATH
+) -> Plan:
+    """What the service is to do at the path; what cannot be ordered says why, and what is ordered is still to do."""
+    found = plan(seen(*nodes), rules, service, path, sources)
+    assert found.left is (found.order is not None or bool(found.why))
+    assert isinstance(found.why, str)
+    assert found.order is None or not found.why
+    assert (service in left(seen(*nodes), rules, path)) is found.left
+    return found
+
+
+def ordered(service: str, *nodes: Node, **more: object) -> Order:
+    order = planned(service, *nodes, **more).order  # type: ignore[arg-type]
+    assert order is not None
+    assert order.number == 0
+    return order
+
+
+# --- nothing to do ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [ONE, DIR, Version(Kind.LINK, link=b"t", seq=1)])
+def test_whoever_holds_the_head_has_nothing_to_do(version: Version) -> None:
+    assert planned("b", node(PATH, version, a=version, b=version)) == Plan()
+
+
+def test_what_a_service_forgot_is_left_alone() -> None:
+    for head in (ONE, GONE):
+        assert planned("b", node(PATH, head, a=ONE, b=Holding(TWO, b"t", hidden=True))) == Plan()
+
+
+def test_a_deletion_that_is_held_back_is_waited_for() -> None:
+    assert planned("b", node(PATH, ONE, a=ONE, b=Holding(ONE, b"t", gone=True))).why
+
+
+def test_a_service_that_is_only_read_is_never_written() -> None:
+    rules = attrs.evolve(RULES, replicas={**RULES.replicas, "b": Replica("f", "/b", mode="r")})
+    for known in (node(PATH, ONE, a=ONE), node(PATH, TWO, a=TWO, b=ONE), node(PATH, GONE, a=ONE, b=ONE)):
+        assert planned("b", known, rules=rules) == Plan()
+
+
+def test_what_the_rules_keep_away_is_not_ordered() -> None:
+    assert planned("b", node(b"d/x.bak", ONE, a=ONE), path=b"d/x.bak") == Plan()
+    banned = attrs.evolve(RULES, rules=(Rule(path="/d/", sync=("c",), ban=("b",)),))
+    for known in (node(PATH, TWO, a=TWO, b=ONE), node(PATH, GONE, a=ONE, b=ONE)):
+        assert planned("b", known, rules=banned) == Plan()
+        assert planned("a", node(PATH, TWO, a=ONE, b=TWO), rules=banned).order is not None, "a holds it, so it stays"
+    assert planned("c", node(PATH, ONE, a=ONE), rules=banned).order is not None
+
+
+def test_what_is_hidden_or_held_back_is_not_held_for_the_rules() -> None:
+    known = node(PATH, ONE, a=ONE, b=Holding(ONE, b"t", hidden=True), c=Holding(ONE, b"t", gone=True))
+    assert holders(known) == {"a"}
+
+
+# --- to fill ------------------------------------------------------------------------------------------------------
+
+
+def test_a_service_without_a_file_gets_it_from_whoever_has_it_the_fastest_first() -> None:
+    known = node(PATH, ONE, a=ONE, c=ONE)
+    order = ordered("b", known)
+    assert order == Order(0, Do.PUT, PATH, ONE, sources=(Source("a", PATH, b"a d/x"), Source("c", PATH, b"c d/x")))
+    fast = attrs.evolve(RULES, velocity={"c": 2.0})
+    assert [source.service for source in ordered("b", known, rules=fast).sources] == ["c", "a"]
+    slow = attrs.evolve(RULES, velocity={"a": 0.5})
+    assert [source.service for source in ordered("b", known, rules=slow).sources] == ["c", "a"]
+
+
+def test_only_a_service_that_has_the_content_and_can_be_read_is_a_source() -> None:
+    written = attrs.evolve(RULES, replicas={**RULES.replicas, "a": Replica("f", "/a", mode="w")})
+    others = (TWO, Holding(ONE, b"t", hidden=True), Holding(ONE, b"t", gone=True))
+    for other in others:
+        assert [s.service for s in ordered("b", node(PATH, ONE, a=other, c=ONE)).sources] == ["c"]
+    known = node(PATH, ONE, a=ONE, c=ONE)
+    assert [s.service for s in ordered("b", known, rules=written).sources] == ["c"]
+    assert [s.service for s in ordered("b", known, sources=frozenset("c")).sources] == ["c"]
+    assert planned("b", known, sources=frozenset()).why
+
+
+def test_a_source_is_named_as_it_spells_the_path() -> None:
+    order = ordered("b", node(PATH, ONE, a=Holding(ONE, b"t", b"d/X")))
+    assert order.sources == (Source("a", b"d/X", b"t"),)
+
+
+def test_a_directory_and_a_link_need_no_source() -> None:
+    for version in (DIR, Version(Kind.LINK, link=b"t", service="a", seq=1)):
+        assert ordered("b", node(PATH, version), sources=frozenset()) == Order(0, Do.PUT, PATH, version)
+
+
+def test_a_name_is_spelled_as_its_maker_does_in_the_directory_as_the_service_spells_it() -> None:
+    decomposed, composed = "e\u0301".encode(), "\u00e9".encode()
+    directory = node(composed, DIR, a=DIR, b=Holding(DIR, b"t", decomposed))
+    path = composed + b"/" + composed
+    known = node(path, ONE, a=Holding(ONE, b"t", composed + b"/" + decomposed))
+    assert ordered("b", directory, known, path=path).path == decomposed + b"/" + decomposed
+    assert ordered("c", directory, known, path=path).path == composed + b"/" + decomposed
+
+
+def test_a_name_that_nobody_holds_is_spelled_as_the_referee_does() -> None:
+    path = "d/\u00e9".encode()
+    assert ordered("b", node(path, DIR), path=path).path == path
+
+
+def test_what_stands_where_it_came_from_is_renamed_and_not_sent() -> None:
+    there = node(OLD, GONE, PATH, a=ONE, b=ONE)
+    here = node(PATH, ONE, origin=OLD, c=ONE)
+    assert "d/old" in planned("b", here, there).why
+    order = ordered("b", here, there, path=OLD)
+    assert order == Order(0, Do.MOVE, OLD, ONE, expect=b"b d/old", held=ONE, target=PATH)
+
+
+def test_what_stands_where_it_came_from_is_a_source() -> None:
+    there = node(OLD, GONE, PATH, a=ONE)
+    order = ordered("b", node(PATH, ONE, origin=OLD), there)
+    assert order.sources == (Source("a", OLD, b"a d/old"),)
+
+
+def test_a_rename_spells_the_new_name_as_its_maker_does() -> None:
+    path = "d/\u00e9".encode()
+    nodes = (node(OLD, GONE, path, a=ONE, b=ONE), node(path, ONE, origin=OLD, c=ONE))
+    assert ordered("b", *nodes, path=OLD).target == path
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        node(OLD, GONE, PATH, b=TWO, c=ONE),
+        node(OLD, GONE, PATH, b=Holding(ONE, b"t", hidden=True), c=ONE),
+        node(OLD, GONE, PATH, b=Holding(ONE, b"t", gone=True), c=ONE),
+        node(OLD, ONE, PATH, b=ONE, c=ONE),
+        node(OLD, GONE, c=ONE, b=ONE),
+    ],
+    ids=["another content", "hidden", "held back", "it stays there", "no heir"],
+)
+def test_what_cannot_be_renamed_is_sent(there: Node) -> None:
+    assert ordered("b", node(PATH, ONE, origin=OLD), there).do is Do.PUT
+
+
+def test_what_is_not_managed_where_it_came_from_is_sent() -> None:
+    there = node(b"d/old.bak", GONE, PATH, b=ONE)
+    assert ordered("b", node(PATH, ONE, origin=b"d/old.bak", c=ONE), there).do is Do.PUT
+
+
+def test_a_move_is_followed_where_no_rule_says_anything() -> None:
+    silent = attrs.evolve(RULES, rules=())
+    nodes = (node(OLD, GONE, PATH, a=ONE, b=ONE), node(PATH, ONE, origin=OLD, c=ONE))
+    assert ordered("b", *nodes, rules=silent, path=OLD).do is Do.MOVE
+
+
+def test_a_chain_of_moves_is_followed_to_where_the_content_stands() -> None:
+    first = node(b"d/first", GONE, PATH, b=ONE)
+    second = node(OLD, GONE, PATH, origin=b"d/first", a=ONE)
+    here = node(PATH, ONE, origin=OLD)
+    assert planned("b", here, second, first).why
+    assert ordered("b", here, second, first, path=b"d/first").target == PATH
+    assert [s.path for s in ordered("c", here, second, first).sources] == [OLD, b"d/first"]
+    alive = attrs.evolve(second, head=TWO)
+    assert [s.path for s in ordered("c", here, alive, first).sources] == [OLD], "a new content there has no origin"
+
+
+# --- to update ----------------------------------------------------------------------------------------------------
+
+
+def test_an_older_version_is_replaced_by_compare_and_swap() -> None:
+    order = ordered("b", node(PATH, TWO, a=TWO, b=ONE))
+    assert order == Order(0, Do.PUT, PATH, TWO, b"b d/x", ONE, sources=(Source("a", PATH, b"a d/x"),))
+    assert planned("b", node(PATH, TWO, a=TWO, b=ONE), sources=frozenset("b")).why
+
+
+def test_another_time_costs_no_transfer() -> None:
+    older = file("one", mtime=9)
+    order = ordered("b", node(PATH, ONE, a=ONE, b=older))
+    assert order == Order(0, Do.META, PATH, ONE, expect=b"b d/x", held=older)
+
+
+def test_what_shares_no_digest_with_the_head_is_read_before_anything_else() -> None:
+    unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644)
+    order = ordered("b", node(PATH, ONE, a=ONE, b=unread))
+    assert order == Order(0, Do.FINGERPRINT, PATH, unread, expect=b"b d/x")
+
+
+def test_whoever_was_read_already_waits_for_the_read_of_the_head() -> None:
+    unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644, service="a", seq=1)
+    known = node(PATH, unread, a=unread, b=ONE)
+    assert planned("b", known).why
+    assert ordered("a", known).do is Do.FINGERPRINT
+
+
+def test_an_order_names_what_a_service_holds_as_the_service_spells_it() -> None:
+    for head in (TWO, file("one", mtime=9), GONE):
+        assert ordered("b", node(PATH, head, a=TWO, b=Holding(ONE, b"t", b"d/X"))).path == b"d/X"
+
+
+def test_what_nobody_decided_about_stays_beside_the_head() -> None:
+    order = ordered("b", node(PATH, ONE, a=ONE, b=OWN))
+    assert order.keep == b"d/x (conflict b 1970-01-01 00.00.00)"
+    assert (order.do, order.expect, order.held) == (Do.PUT, b"b d/x", OWN)
+
+
+def test_a_directory_that_nobody_decided_about_needs_no_name_beside_the_head() -> None:
+    assert ordered("b", node(PATH, ONE, a=ONE, b=attrs.evolve(DIR, seq=0))).keep == b""
+
+
+def test_what_lost_its_name_is_kept_under_its_conflict_name() -> None:
+    copy = b"d/copy"
+    order = ordered("b", node(PATH, TWO, copy, a=TWO, b=ONE), node(copy, ONE, origin=PATH))
+    assert (order.do, order.keep) == (Do.PUT, copy)
+
+
+def test_what_lost_its_name_and_stands_under_the_other_is_replaced() -> None:
+    copy = b"d/copy"
+    nodes = (node(PATH, TWO, copy, a=TWO, b=ONE), node(copy, ONE, origin=PATH, b=ONE))
+    assert ordered("b", *nodes).keep == b""
+
+
+def test_the_last_one_of_what_lost_its_name_waits_until_it_stands_under_the_other() -> None:
+    copy = b"d/copy"
+    nodes = (node(PATH, TWO, copy, a=TWO, b=ONE), node(copy, ONE, origin=PATH, b=TWO))
+    assert planned("b", *nodes).why
+
+
+def test_what_gives_way_to_a_rename_is_renamed_itself() -> None:
+    """old → x → new: x is a link in a chain; what it holds moves on, and what is to stand here comes from old."""
+    old = node(OLD, GONE, PATH, a=TWO, b=TWO)
+    here = node(PATH, TWO, b"d/new", origin=OLD, c=TWO, b=ONE)
+    new = node(b"d/new", ONE, origin=PATH, c=ONE)
+    order = ordered("b", old, here, new)
+    assert order == Order(0, Do.MOVE, PATH, ONE, expect=b"b d/x", held=ONE, target=b"d/new")
+    assert planned("b", old, here, new, path=OLD).why, "what stands where it goes moves on first"
+    kept = ordered("b", attrs.evolve(old, held={"a": old.held["a"]}), here, new)
+    assert (kept.do, kept.keep) == (Do.PUT, b"d/new"), "nothing waits to be renamed here: it is kept, and the head sent"
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        node(OLD, GONE, PATH, a=TWO, b=Holding(TWO, b"t", hidden=True)),
+        node(OLD, GONE, PATH, a=TWO, b=Holding(TWO, b"t", gone=True)),
+        node(OLD, GONE, PATH, a=TWO, b=file("other", 7)),
+        node(OLD, TWO, PATH, a=TWO, b=TWO),
+    ],
+    ids=["hidden", "held back", "another content", "it stays there"],
+)
+def test_what_is_replaced_by_what_cannot_be_renamed_is_kept(old: Node) -> None:
+    here = node(PATH, TWO, b"d/new", origin=OLD, c=TWO, b=ONE)
+    order = ordered("b", old, here, node(b"d/new", ONE, origin=PATH, c=ONE))
+    assert (order.do, order.keep) == (Do.PUT, b"d/new")
+
+
+@pytest.mark.parametrize("mark", ["gone", "hidden"])
+def test_what_a_service_does_not_manage_gives_no_way(mark: str) -> None:
+    old = node(OLD, GONE, PATH, a=TWO, b=TWO)
+    unmanaged = attrs.evolve(Holding(ONE, b"t"), **{mark: True})
+    here = node(PATH, TWO, b"d/new", origin=OLD, c=TWO, b=unmanaged)
+    assert ordered("b", old, here, node(b"d/new", ONE, origin=PATH, c=ONE), path=OLD).do is Do.DELETE
+
+
+# --- to clear -----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_deleted_goes_by_compare_and_swap() -> None:
+    order = ordered("b", node(PATH, GONE, b=ONE))
+    assert order == Order(0, Do.DELETE, PATH, GONE, expect=b"b d/x", held=ONE)
+    assert planned("b", node(PATH, GONE, a=ONE)) == Plan()
+
+
+def test_what_nobody_decided_about_is_never_deleted() -> None:
+    assert planned("b", node(PATH, GONE, b=OWN)) == Plan()
+    assert ordered("b", node(PATH, GONE, b=attrs.evolve(DIR, seq=0))).do is Do.DELETE
+
+
+def test_a_move_needs_a_target_that_the_rules_admit() -> None:
+    hidden = b"d/x.bak"
+    nodes = (node(PATH, GONE, hidden, a=ONE, b=ONE), node(hidden, ONE, origin=PATH, c=ONE))
+    assert ordered("b", *nodes).do is Do.DELETE
+
+
+def test_the_last_one_of_what_was_moved_waits_until_it_stands_under_its_new_name() -> None:
+    nodes = (node(PATH, GONE, b"d/new", b=ONE), node(b"d/new", ONE, origin=PATH, b=TWO))
+    assert planned("b", *nodes).why
+    there = node(b"d/new", ONE, origin=PATH, a=ONE, b=TWO)
+    assert ordered("b", nodes[0], there).do is Do.DELETE
+
+
+# --- what can be forgotten ----------------------------------------------------------------------------------------
+
+
+def test_where_nothing_is_left_the_origin_is_forgotten_at_both_ends() -> None:
+    first, second = node(b"d/first", GONE, PATH, b"d/other"), node(OLD, GONE, PATH, origin=b"d/first", a=ONE)
+    found = {n.path: n for n in tidy(seen(node(PATH, ONE, origin=OLD), second, first), PATH)}
+    assert (found[PATH].origin, found[OLD].heirs, found[b"d/first"].heirs) == (b"", (), (b"d/other",))
+    assert found[OLD].held == second.held
+
+
+def test_an_heir_that_still_waits_is_not_forgotten() -> None:
+    waits, came = node(b"d/waits", ONE, origin=PATH), node(b"d/came", ONE)
+    deleted = node(b"d/deleted", GONE, origin=PATH)
+    (found,) = tidy(seen(node(PATH, GONE, b"d/waits", b"d/came", b"d/deleted"), waits, came, deleted), PATH)
+    assert found.heirs == (b"d/waits",)
+
+
+def test_where_there_is_nothing_to_forget_no_node_changes() -> None:
+    assert tidy(seen(node(PATH, ONE, a=ONE)), PATH) == []
+    assert tidy(seen(node(PATH, ONE, b"d/waits"), node(b"d/waits", ONE, origin=PATH)), PATH) == []
