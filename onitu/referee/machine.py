@@ -186,11 +186,13 @@ class _Deciding:
     def crown(self, node: Node, version: Version, event: Event | None = None) -> Node:
         """The node with a new head, which this service made (and holds, where the event shows it).
 
-        An earlier origin does not count any more: it belonged to the earlier head's content.
+        An earlier origin does not count any more: it belonged to the earlier head's content; but to a copy that was
+        made of that it is still the way.
         """
         head = version.given(self.service, self.next())
         self._disinherit(node)
-        node = Node(node.path, head, node.held, b"", node.heirs)
+        origin = node.origin if any(self.node(heir).origin == node.path for heir in node.heirs) else b""
+        node = Node(node.path, head, node.held, origin, node.heirs)
         return self.hold(node, head, event) if event is not None else node
 
     def _disinherit(self, node: Node) -> None:
@@ -409,8 +411,11 @@ class _Deciding:
             if copy.head.exists and same_content(copy.head, loser) is Same.YES:
                 break
             if not copy.head.exists and not copy.held:
+                # Whoever holds it where the node's content itself came from shall find it here (S1).
+                above = node.origin if same_content(loser, node.head) is Same.YES else b""
                 copy = attrs.evolve(copy, head=attrs.evolve(loser, seq=self.next()), origin=node.path)
                 self.put(copy)
+                self._leave_to(above, path)
                 break
         if copy.path not in node.heirs:
             self.put(attrs.evolve(self.node(node.path), heirs=(*node.heirs, copy.path)))

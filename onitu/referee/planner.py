@@ -112,7 +112,7 @@ def tidy(view: View, path: bytes) -> list[Node]:
         above = origin.origin
     # An heir that still waits for what stands here has to hear when that is destroyed.
     heirs = tuple(heir for heir in node.heirs if view[heir].head.exists and view[heir].origin == path)
-    changed[path] = attrs.evolve(node, origin=b"", heirs=heirs)
+    changed[path] = attrs.evolve(node, origin=node.origin if heirs else b"", heirs=heirs)
     return [node for node in changed.values() if node != view[node.path]]
 
 

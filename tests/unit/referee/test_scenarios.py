@@ -538,6 +538,23 @@ def test_a_conflict_copy_never_overwrites(seed: int) -> None:
     assert len(tree) == 3
 
 
+def test_a_copy_that_loses_its_name_before_it_stands_anywhere_is_kept(seed: int) -> None:
+    world = begin(seed, b"a", services=2)
+    world.write("s0", b"a")
+    loser = value(world, "s0", b"a")
+    world.look("s0")
+    world.decide("s0")
+    for path in (b"a", b""):
+        world.clock += 10
+        path = path or next(p for p in world.nodes if is_conflict_name(p))
+        world.write("s1", path)
+        world.look("s1")
+        world.decide("s1")
+    tree = end(world)
+    assert loser in tree.values()
+    assert len(tree) == 3
+
+
 # --- modes and rules ----------------------------------------------------------------------------------------------
 
 
