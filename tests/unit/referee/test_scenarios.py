@@ -539,7 +539,7 @@ def test_a_conflict_copy_never_overwrites(seed: int) -> None:
 
 
 def test_a_copy_that_loses_its_name_before_it_stands_anywhere_is_kept(seed: int) -> None:
-    world = begin(seed, b"a", services=2)
+    world = begin(seed, b"a", services=3)
     world.write("s0", b"a")
     loser = value(world, "s0", b"a")
     world.look("s0")
@@ -550,6 +550,12 @@ def test_a_copy_that_loses_its_name_before_it_stands_anywhere_is_kept(seed: int)
         world.write("s1", path)
         world.look("s1")
         world.decide("s1")
+    for service in ("s0", "s2"):  # the new content stands everywhere before anything is displaced
+        world.order(service, path)
+        while world.services[service].orders:
+            world.perform(service)
+        while world.services[service].events:
+            world.decide(service)
     tree = end(world)
     assert loser in tree.values()
     assert len(tree) == 3
