@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from onitu.drivers.local import syscalls
+from onitu.drivers.local import reading, syscalls
 from onitu.model.events import Event
 from onitu.model.orders import Do
 from onitu.model.versions import BLAKE3
@@ -136,3 +136,38 @@ async def test_an_edit_that_keeps_size_and_time_is_seen_when_it_is_displaced(
         now = await local.entry(b"g") or await local.entry(b"f")
         assert now is not None
         assert told(events, LATE) or all(event.token != now.token for event in events), "it will never be read again"
+
+
+@pytest.mark.parametrize(("do", "call"), [(Do.PUT, "exchange"), (Do.DELETE, "rename_new"), (Do.MOVE, "rename_new")])
+async def test_who_opens_a_file_while_it_is_displaced_does_not_wait_until_it_is_compared(
+    local: Local,
+    just_before: Callable[[str, Callable[[], None]], threading.Thread],
+    monkeypatch: pytest.MonkeyPatch,
+    do: Do,
+    call: str,
+) -> None:
+    write(local.root / "f", OLD)
+    seen = await local.hashed(b"f")
+    came_in, compared = threading.Event(), list[bool]()
+
+    def user() -> None:
+        with (local.root / "f").open("r+b"):
+            came_in.set()
+
+    real = reading.digest
+
+    def digest(fd: int, size: int, check: Callable[[], None] = reading.never) -> tuple[bytes, int]:
+        if just_begun.ident is not None and size == len(OLD):
+            compared.append(came_in.wait(10.0))
+        return real(fd, size, check)
+
+    just_begun = just_before(call, user)
+    monkeypatch.setattr(reading, "digest", digest)
+    if do is Do.PUT:
+        await local.put(b"f", NEW[:100], expect=seen.token, held=seen.version)
+    else:
+        target = b"g" if do is Do.MOVE else b""
+        await local.order(do, b"f", seen.version, expect=seen.token, held=seen.version, target=target)
+    await trio.to_thread.run_sync(just_begun.join)
+    assert compared
+    assert all(compared), "who had opened it waited until it was read"
