@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import threading
@@ -74,6 +75,22 @@ async def test_what_was_read_while_it_was_written_is_not_known_again_after_a_ren
     program = Mapped(local.root / "f")
     assert local.driver.identity_of((await local.hashed(b"f")).token) is None
     program.close()
+
+
+def test_a_mapped_file_counts_as_open_for_writing_also_when_it_was_closed(tmp_path: Path) -> None:
+    write(tmp_path / "f", OLD)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    fd = os.open(tmp_path / "f", os.O_RDWR)  # not by the module `mmap`, which keeps a descriptor
+    at = libc.mmap(None, ctypes.c_size_t(len(OLD)), mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0)
+    os.close(fd)
+    reader = os.open(tmp_path / "f", os.O_RDONLY)
+    try:
+        assert syscalls.open_for_writing(reader) is True
+        assert libc.munmap(ctypes.c_void_p(at), ctypes.c_size_t(len(OLD))) == 0
+        assert syscalls.open_for_writing(reader) is False
+    finally:
+        os.close(reader)
 
 
 def keeping_the_time(path: Path, data: bytes) -> Callable[[], None]:
