@@ -138,7 +138,7 @@ class Performer(Putting):
         if expected:
             if order.keep:
                 return [done(order, b""), *self.bring_back(order, record, out)]
-            self.limbo.later(record, out)
+            self.limbo.later(record, out if still.still else None)
             return [done(order, b"")]
         extra = self.bring_back(order, attrs.evolve(record, keep=b""), out)
         return [*[event for event in extra if event.path != order.path], self.found(order, place)]

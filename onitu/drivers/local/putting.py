@@ -179,7 +179,7 @@ class Putting(Looking):
         seen: a conflict copy (later, where somebody is still writing it)."""
         record, expected = self.came_out(record, out, still)
         if not order.keep and (expected or self.limbo.written(record)):
-            self.limbo.later(record, out if expected else None)
+            self.limbo.later(record, out if still.still else None)
             return []
         return self.bring_back(order, record, out)
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from onitu.drivers.local import reading, syscalls
-from onitu.model.events import Event
+from onitu.model.events import Event, Seen
 from onitu.model.orders import Do
 from onitu.model.versions import BLAKE3
 
@@ -67,6 +67,23 @@ async def test_what_was_read_while_it_was_written_is_not_replaced_unread(local: 
     events = await local.put(b"f", NEW, expect=torn.token, held=torn.version)
     await local.settled()
     assert LATE in contents(local.root), [event.seen for event in events]
+
+
+@pytest.mark.parametrize("do", [Do.PUT, Do.DELETE])
+async def test_what_is_stored_through_a_mapping_after_it_was_displaced_is_kept(local: Local, do: Do) -> None:
+    write(local.root / "f", OLD)
+    program = Mapped(local.root / "f")
+    program.store(0, LATE[:100_000] + OLD[100_000:])  # every page is written once
+    torn = await local.hashed(b"f")
+    if do is Do.PUT:
+        (event,) = await local.put(b"f", NEW, expect=torn.token, held=torn.version)
+    else:
+        (event,) = await local.order(do, b"f", expect=torn.token, held=torn.version)
+    assert event.seen is Seen.DONE
+    program.store(100_000, LATE[100_000:])
+    program.close()
+    await local.settled()
+    assert LATE in contents(local.root)
 
 
 async def test_what_was_read_while_it_was_written_is_not_known_again_after_a_rename(local: Local) -> None:
