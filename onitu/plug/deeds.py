@@ -14,8 +14,6 @@ replica or the state was put back to another time, it says nothing (S6). Where i
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import struct
 import zlib
 from collections import deque
@@ -27,11 +25,12 @@ import msgspec
 from onitu.model.events import BESIDE, Event, Seen
 from onitu.model.orders import Order
 
+from .sheet import Sheet
+
 LARGE = 4 << 20
 """Bytes beyond which the file is written anew, where it holds mostly what is committed by now."""
 
 _FRAME = struct.Struct(">II")
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 log = logbook.Logger("plug")
 
@@ -52,10 +51,10 @@ class Deed(msgspec.Struct, frozen=True, array_like=True):
 class Deeds:
     """One replica's. Nothing here waits or raises: it is called on the floor, where deeds and events are in order."""
 
-    def __init__(self, path: str = "") -> None:
-        """`path`: the file; empty: nothing is kept."""
-        self._path = path
-        self._fd = -1
+    def __init__(self, sheet: Sheet | None = None) -> None:
+        """`sheet`: what they are written on; None: nothing is kept."""
+        self._sheet = sheet
+        self._open = False
         self._header = b""
         self._left: list[Deed] | None = None
         self._begun = b""
@@ -65,10 +64,10 @@ class Deeds:
     def carry(self, before: Iterable[int], now: Iterable[int]) -> None:
         """Go on under the generations `now`, before the marker gets them. The first time, take over what an earlier
         life left; it counts if it was under one of the generations `before`, which the marker has had so far."""
-        if not self._path:
+        if self._sheet is None:
             return
         if self._left is None:
-            self._left = _load(self._path, frozenset(before) - {0})
+            self._left = _load(self._sheet.read(), frozenset(before) - {0})
         self._header = _frame(_Header(tuple(now)))
         self._rewrite()
 
@@ -85,13 +84,13 @@ class Deeds:
 
     def begin(self, orders: Sequence[Order]) -> None:
         """These orders are about to be carried out."""
-        if self._fd >= 0:
+        if self._open:
             self._begun = _frame(Deed(orders=tuple(orders)))
             self._append(self._begun)
 
     def end(self, events: Sequence[Event], position: int) -> None:
         """They were, and this came of it; the outbox has come to `position` with it."""
-        if self._fd < 0:
+        if not self._open:
             return
         self._begun = b""
         done = tuple(event for event in events if event.seen is Seen.DONE or event.order == BESIDE)
@@ -106,59 +105,44 @@ class Deeds:
         """The Referee has everything up to `position` of the outbox."""
         while self._told and self._told[0][0] <= position:
             self._told.popleft()
-        if self._fd < 0 or self._size == len(self._header):
+        if not self._open or self._size == len(self._header):
             return
         if not (self._told or self._begun or self._left):
-            with self._troubles():
-                os.ftruncate(self._fd, len(self._header))
+            with self._troubles() as sheet:
+                sheet.cut(len(self._header))
                 self._size = len(self._header)
         elif self._size > LARGE and self._size > 4 * sum(len(frame) for _, frame in self._told):
             self._rewrite()
 
     def close(self) -> None:
-        """Let go of the file; it stays for the next life."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Let go of the sheet; it stays for the next life."""
+        if self._sheet is not None:
+            self._sheet.close()
+        self._open = False
 
     def _append(self, frame: bytes) -> None:
-        # Into the page cache and no further: cheaper than the hop to a thread that would spare the loop it.
-        with self._troubles():
-            _write(self._fd, frame)
+        with self._troubles() as sheet:
+            sheet.append(frame)
             self._size += len(frame)
 
     def _rewrite(self) -> None:
-        if not self._path:
+        if self._sheet is None:
             return
         frames = [self._header, *(_frame(deed) for deed in self._left or []), *(frame for _, frame in self._told)]
         data = b"".join([*frames, self._begun])
-        with self._troubles():
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-            new = os.open(f"{self._path}.new", _FLAGS, 0o600)
-            try:
-                _write(new, data)
-                os.rename(f"{self._path}.new", self._path)
-            except OSError:
-                os.close(new)
-                raise
-            self.close()
-            self._fd, self._size = new, len(data)
+        with self._troubles() as sheet:
+            sheet.replace(data)
+            self._open, self._size = True, len(data)
 
     @contextlib.contextmanager
-    def _troubles(self) -> Iterator[None]:
+    def _troubles(self) -> Iterator[Sheet]:
+        assert self._sheet is not None
         try:
-            yield
+            yield self._sheet
         except OSError as error:
-            log.warning("{} cannot be written ({}): it is done without", self._path, error.strerror)
-            self.close()
-            with contextlib.suppress(OSError):  # half of it would say something wrong
-                os.unlink(self._path)
-            self._path = ""
-
-
-def _write(fd: int, data: bytes) -> None:
-    if os.write(fd, data) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            log.warning("{} cannot be written ({}): it is done without", self._sheet, error.strerror)
+            self._sheet.discard()  # half of it would say something wrong
+            self._sheet, self._open = None, False
 
 
 def _frame(record: _Header | Deed) -> bytes:
@@ -166,13 +150,8 @@ def _frame(record: _Header | Deed) -> bytes:
     return _FRAME.pack(len(data), zlib.crc32(data)) + data
 
 
-def _load(path: str, generations: frozenset[int]) -> list[Deed]:
+def _load(data: bytes, generations: frozenset[int]) -> list[Deed]:
     """What an earlier life left, as far as it is whole; nothing where it was under other generations."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError:
-        return []
     frames: list[bytes] = []
     start = 0
     while start + _FRAME.size <= len(data):

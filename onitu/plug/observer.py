@@ -14,6 +14,7 @@ import trio
 from onitu.model import paths
 from onitu.model.errors import Unavailable
 from onitu.model.events import Event, Seen
+from onitu.model.outside import REAL, Outside
 from onitu.model.versions import NOTHING, Kind, Version
 from onitu.wire.messages import Known
 
@@ -37,10 +38,10 @@ _DIRECTORY = Version(Kind.DIRECTORY)
 class Observer:
     """One replica's. `run` it while the replica can be used; `mark` and `rescan` may be called at any time."""
 
-    def __init__(self, floor: Floor, wake: Bell, poll: float) -> None:
+    def __init__(self, floor: Floor, wake: Bell, poll: float, outside: Outside = REAL) -> None:
         """`wake` rings when `looking` may have changed; `poll`: seconds between scans of what cannot be watched."""
         self._floor = floor
-        self._reporter = Reporter(floor, self.mark)
+        self._reporter = Reporter(floor, self.mark, outside.clock)
         self._wake = wake
         self._poll = poll
         self._bell = Bell()

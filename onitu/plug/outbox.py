@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import attrs
+import msgspec
 import trio
 
 from onitu.model.events import Event
@@ -42,7 +43,9 @@ class _Sent:
 
 @attrs.frozen
 class _Mark:
-    """The end of a full scan, between events."""
+    """Between events: the end of a full scan, or (not 0) the generation that the marker is about to have."""
+
+    generation: int = 0
 
 
 class Outbox:
@@ -51,6 +54,7 @@ class Outbox:
     Attributes:
         position: how many events were ever put.
         committed: how many of them are known to be committed.
+        generation: the last generation of the replica's marker that was put here and is committed.
     """
 
     def __init__(self, folder: str, epoch: str, told: Told, wake: Callable[[], None]) -> None:
@@ -59,6 +63,7 @@ class Outbox:
         self.epoch = epoch
         self.position = 0
         self.committed = 0
+        self.generation = 0
         self._told = told
         self._wake = wake
         self._waiting: deque[Event | _Mark] = deque()
@@ -95,6 +100,11 @@ class Outbox:
         if events or scanned:
             self._wake()
 
+    def advance(self, generation: int) -> None:
+        """Have this generation committed, after all that was put before."""
+        self._waiting.append(_Mark(generation))
+        self._wake()
+
     def take(self) -> Batch | None:
         """The next batch to send; None: there is none, or the window is full."""
         if self._cursor == len(self._sent):
@@ -114,7 +124,8 @@ class Outbox:
         before = self.committed
         count = len(self._sent)
         while self._sent and self._sent[0].batch.number <= number:
-            self.committed = self._sent.popleft().position
+            sent = self._sent.popleft()
+            self.committed, self.generation = sent.position, sent.batch.generation or self.generation
             self._cursor = max(0, self._cursor - 1)
         if len(self._sent) < count:
             self._wake()
@@ -128,7 +139,7 @@ class Outbox:
         self.acknowledged(self.epoch, number)
         for place, sent in enumerate(self._sent, start=number + 1):
             if sent.batch.number != place:
-                sent.batch = _renumbered(sent.batch, place)
+                sent.batch = msgspec.structs.replace(sent.batch, number=place)
         self._number = number + len(self._sent)
         self._cursor = 0
         self._wake()
@@ -136,28 +147,23 @@ class Outbox:
     def forget_orders(self) -> None:
         """The orders' numbers mean nothing to a new run of the Referee; their events stay what they are."""
         for sent in self._sent:
-            batch = sent.batch
-            events = tuple(_unordered(event) for event in batch.events)
-            sent.batch = Batch(batch.folder, batch.epoch, batch.number, events, batch.scanned)
+            events = tuple(_unordered(event) for event in sent.batch.events)
+            sent.batch = msgspec.structs.replace(sent.batch, events=events)
         self._waiting = deque(e if isinstance(e, _Mark) else _unordered(e) for e in self._waiting)
 
     def _form(self) -> _Sent:
         events: list[Event] = []
-        size, scanned = 0, False
+        size, scanned, generation = 0, False, 0
         while self._waiting and len(events) < MOST_EVENTS and size < MOST_BYTES:
             item = self._waiting.popleft()
             if isinstance(item, _Mark):
-                scanned = True
+                scanned, generation = not item.generation, item.generation
                 break
             events.append(item)
             size += _EVENT_BYTES + len(item.path) + len(item.source) + len(item.token) + len(item.version.link)
         self._taken += len(events)
         self._number += 1
-        return _Sent(Batch(self.folder, self.epoch, self._number, tuple(events), scanned), self._taken)
-
-
-def _renumbered(batch: Batch, number: int) -> Batch:
-    return Batch(batch.folder, batch.epoch, number, batch.events, batch.scanned)
+        return _Sent(Batch(self.folder, self.epoch, self._number, tuple(events), scanned, generation), self._taken)
 
 
 def _unordered(event: Event) -> Event:

@@ -9,8 +9,8 @@ import attrs
 import logbook
 import trio
 
+from onitu.wire.channel import Channel
 from onitu.wire.messages import Chunk, Fetch
-from onitu.wire.sockets import Socket
 
 log = logbook.Logger("plug")
 
@@ -27,14 +27,14 @@ class _Asked:
 class _Peer:
     """A connection, and what was asked there."""
 
-    socket: Socket
+    socket: Channel
     asked: dict[int, _Asked] = attrs.field(factory=dict)
 
 
 class Peers:
     """Connections are made when they are needed first, and stay until `run` ends."""
 
-    def __init__(self, connect: Callable[[str], Socket]) -> None:
+    def __init__(self, connect: Callable[[str], Channel]) -> None:
         """`connect`: a DEALER to the chunks of a service."""
         self._connect = connect
         self._peers: dict[str, _Peer] = {}

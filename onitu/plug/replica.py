@@ -14,8 +14,7 @@ is done with it.
 from __future__ import annotations
 
 import os
-import secrets
-import uuid
+from collections.abc import Callable
 
 import attrs
 import logbook
@@ -24,6 +23,7 @@ from blake3 import blake3
 
 from onitu.model.errors import Unavailable
 from onitu.model.orders import Order
+from onitu.model.outside import Outside
 from onitu.model.settings import Settings
 from onitu.wire.messages import Command, Expected, ReplicaState
 
@@ -36,12 +36,16 @@ from .inbox import Inbox
 from .lookups import Lookups
 from .observer import Observer
 from .outbox import Outbox
+from .sheet import FileSheet, Sheet
 from .told import Told
 from .transfers import Transfers
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 30.0
 """Seconds between two looks for a root that is not there: at first, and at most."""
+ADVANCE = 10.0
+"""Seconds after which, where something was told, the marker gets another generation: by that a replica is known that
+was put back to what it was before (S6). What changes in this time after a backup is the window that remains."""
 POLL = 60.0
 """Seconds between two scans of a service that cannot be watched, where its options do not say."""
 
@@ -60,20 +64,22 @@ class Replica:
 
     def __init__(
         self, driver: Driver, settings: Settings, service: str, folder: str, epoch: str, wake: Bell,
-        lookups: Lookups, transfers: Transfers,
+        lookups: Lookups, transfers: Transfers, outside: Outside, sheet: Callable[[str], Sheet] = FileSheet,
     ) -> None:  # fmt: skip
         replica = settings.services[service].replicas[folder]
         self.folder = folder
         self.state: ReplicaState | None = None
         self.greet = False
         self._driver = driver
+        self._outside = outside
         self._wake = wake
         self._watch = settings.watch
         self._lookups = lookups
         self._told = Told()
         self.outbox = Outbox(folder, epoch, self._told, wake.ring)
         hiding = (settings.folders[folder].filter, replica.filter)
-        self._deeds = Deeds(_deeds_file(settings, service, folder))
+        path = _deeds_file(settings, service, folder)
+        self._deeds = Deeds(sheet(path) if path else None)
         self._floor = Floor(driver, folder, hiding, self.outbox, self._told, lookups, self._deeds)
         self._inbox = Inbox(self._floor, transfers, self._mark)
         self.auditor = Auditor(self._floor, "r" in replica.mode, lambda: self.looking, wake.ring)
@@ -83,6 +89,7 @@ class Replica:
         self._marking = trio.Lock()
         self._expected: Expected | None = None
         self._welcomed = Bell()
+        self._committed = Bell()
         self._failing = trio.CancelScope()
 
     @property
@@ -99,7 +106,7 @@ class Replica:
         try:
             async with self._marking:
                 was = self._identity
-                pending = was.pending if was.pending > was.generation else _after(was.generation)
+                pending = was.pending if was.pending > was.generation else self._after(was.generation)
                 self._deeds.carry((was.generation, was.pending), (was.generation, pending))
                 if pending != was.pending:
                     await self._mark_as(attrs.evolve(was, pending=pending))
@@ -127,6 +134,7 @@ class Replica:
             self._deeds.committed(self.outbox.committed)
             self._told.committed(self.outbox.committed, self._lookups.newest)
             self._told.purge(self._lookups.oldest_open)
+        self._committed.ring()
 
     def orders(self, orders: tuple[Order, ...]) -> None:
         """Orders came. While the replica cannot be used a new `Hello` is on its way, which makes the Referee forget
@@ -214,13 +222,30 @@ class Replica:
 
     async def _work(self, scan: bool) -> None:
         await self._floor.retell()
-        self._observer = observer = Observer(self._floor, self._wake, self._poll)
+        self._observer = observer = Observer(self._floor, self._wake, self._poll, self._outside)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._inbox.run)
             nursery.start_soon(self.auditor.run)
+            nursery.start_soon(self._advance)
             await observer.run(self._watch, scan)
 
     # --- the marker ---------------------------------------------------------------------------------------------
+
+    async def _advance(self) -> None:
+        """Have the generation move on while something happens, as a `Hello` does: first the marker says which is
+        pending, then the Referee commits it, then the marker has it. Until cancelled."""
+        told = self.outbox.position
+        while True:
+            await trio.sleep(ADVANCE)
+            if self.outbox.position == told:
+                continue
+            told = self.outbox.position
+            await self.prepare()
+            if pending := self._identity.pending:
+                self.outbox.advance(pending)
+                while self.outbox.generation != pending:
+                    await self._committed.wait()
+                await self._confirm(pending)
 
     async def _confirm(self, generation: int) -> None:
         """The Referee has committed this generation."""
@@ -228,9 +253,13 @@ class Replica:
             return
         async with self._marking:
             if not self._identity.marker:
-                await self._mark_as(Identity(uuid.uuid4().hex, generation, _after(generation)))
+                await self._mark_as(Identity(self._outside.name(128), generation, self._after(generation)))
             elif generation == self._identity.pending:
                 await self._mark_as(Identity(self._identity.marker, generation, 0))
+
+    def _after(self, generation: int) -> int:
+        """A later generation that nobody else comes to."""
+        return generation + 1 + self._outside.bits(40)
 
     async def _mark_as(self, identity: Identity) -> None:
         await self._driver.mark(self.folder, identity)
@@ -253,11 +282,6 @@ class Replica:
     def _mark(self, path: bytes) -> None:
         if self._observer is not None:
             self._observer.mark(path)
-
-
-def _after(generation: int) -> int:
-    """A later generation that nobody else comes to."""
-    return generation + 1 + secrets.randbelow(1 << 40)
 
 
 def _deeds_file(settings: Settings, service: str, folder: str) -> str:

@@ -7,7 +7,6 @@ directory's place after it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ import attrs
 import trio
 
 from onitu.model.events import Event, Seen, Trouble
+from onitu.model.outside import REAL
 from onitu.model.versions import Kind, Same, same_content
 from onitu.wire.messages import Known
 
@@ -73,7 +73,7 @@ class Findings:
 class Reporter:
     """Tells findings of one replica."""
 
-    def __init__(self, floor: Floor, doubt: Callable[[bytes], None], clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, floor: Floor, doubt: Callable[[bytes], None], clock: Callable[[], int] = REAL.clock) -> None:
         """`doubt` is called with each path that is not any more as it was seen; `clock` is the wall clock."""
         self._floor = floor
         self.doubt = doubt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import secrets
+from collections.abc import Callable
 from typing import Protocol
 
 import logbook
@@ -11,6 +11,8 @@ import trio
 import zmq
 
 from onitu.model.errors import OnituError
+from onitu.model.outside import REAL, Outside
+from onitu.wire.channel import Channel
 from onitu.wire.charter import Charter
 from onitu.wire.sockets import Kind, Options, Socket
 
@@ -21,6 +23,7 @@ from .peers import Peers
 from .replica import Replica
 from .serving import Serving, chunk_endpoint
 from .session import Session
+from .sheet import FileSheet, Sheet
 from .transfers import Transfers
 
 GROUP = "onitu.drivers"
@@ -41,13 +44,13 @@ log = logbook.Logger("plug")
 class Wire(Protocol):
     """Where sockets come from: ZeroMQ, or a simulation's memory."""
 
-    def events(self) -> Socket:
+    def events(self) -> Channel:
         """A DEALER to the Referee, named after the service."""
 
-    def chunks(self, service: str) -> Socket:
+    def chunks(self, service: str) -> Channel:
         """A DEALER to where a service serves its chunks."""
 
-    def serve(self) -> Socket:
+    def serve(self) -> Channel:
         """The ROUTER where this service does."""
 
 
@@ -106,13 +109,16 @@ async def main(charter: Charter) -> None:
             await run(charter, driver, ZmqWire(context, charter))
 
 
-async def run(charter: Charter, driver: Driver, wire: Wire) -> None:
+async def run(
+    charter: Charter, driver: Driver, wire: Wire, outside: Outside = REAL, sheet: Callable[[str], Sheet] = FileSheet
+) -> None:
     """Run an open driver until cancelled: then the batch of orders under way is finished, and its events are sent.
 
-    The replicas stop first; the session and the serving of chunks go on until the last events are committed.
+    The replicas stop first; the session and the serving of chunks go on until the last events are committed. `sheet`:
+    what the deeds at a path of the state directory are written on.
     """
     service = charter.settings.services[charter.service]
-    epoch = secrets.token_hex(8)
+    epoch = outside.name()
     counters: dict[str, int] = {}
     wake = Bell()
     lookups = Lookups(wake.ring)
@@ -121,9 +127,9 @@ async def run(charter: Charter, driver: Driver, wire: Wire) -> None:
     transfers = Transfers(charter.settings, service.name, peers, Throttle(rate), counters)
     serving = Serving(driver, service.replicas, Throttle(rate), counters)
     chunks = chunk_endpoint(charter.endpoints.runtime, service.name)
-    session = Session(service.name, epoch, wire.events, chunks, wake, lookups, counters)
+    session = Session(service.name, epoch, wire.events, chunks, wake, lookups, counters, outside.pid)
     session.replicas = {
-        folder: Replica(driver, charter.settings, service.name, folder, epoch, wake, lookups, transfers)
+        folder: Replica(driver, charter.settings, service.name, folder, epoch, wake, lookups, transfers, outside, sheet)
         for folder in service.replicas
     }
     connections = trio.CancelScope(shield=True)

@@ -12,8 +12,8 @@ from onitu.model import paths
 from onitu.model.errors import PeerGone, Unavailable
 from onitu.model.events import Trouble
 from onitu.model.settings import Replica
+from onitu.wire.channel import Channel
 from onitu.wire.messages import MAX_CHUNK, Chunk, Fetch
-from onitu.wire.sockets import Socket
 
 from .bell import Throttle
 from .driver import Driver, Refused
@@ -40,7 +40,7 @@ class Serving:
         self._throttle = throttle
         self._counters = counters
 
-    async def run(self, socket: Socket) -> None:
+    async def run(self, socket: Channel) -> None:
         """Serve on this ROUTER until cancelled."""
         limit = trio.CapacityLimiter(READS)
         async with trio.open_nursery() as nursery:
@@ -54,7 +54,7 @@ class Serving:
                 nursery.start_soon(self._answer, socket, identity, message, limit, place)
 
     async def _answer(
-        self, socket: Socket, identity: bytes, fetch: Fetch, limit: trio.CapacityLimiter, place: object
+        self, socket: Channel, identity: bytes, fetch: Fetch, limit: trio.CapacityLimiter, place: object
     ) -> None:
         try:
             chunk = await self.read(fetch)

@@ -6,12 +6,13 @@ the first word is `Hello`; batches, lookups and `Busy` follow only after the `We
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Callable, Mapping
 
 import logbook
 import trio
 
+from onitu.wire.channel import Channel
 from onitu.wire.messages import (
     DEAD_AFTER,
     Ack,
@@ -25,7 +26,6 @@ from onitu.wire.messages import (
     Orders,
     Welcome,
 )
-from onitu.wire.sockets import Socket
 
 from .bell import Bell
 from .inbox import CREDIT
@@ -49,8 +49,8 @@ class Session:
     """
 
     def __init__(
-        self, service: str, epoch: str, connect: Callable[[], Socket], chunks: str, wake: Bell,
-        lookups: Lookups, counters: dict[str, int],
+        self, service: str, epoch: str, connect: Callable[[], Channel], chunks: str, wake: Bell,
+        lookups: Lookups, counters: dict[str, int], pid: int = 0,
     ) -> None:  # fmt: skip
         """`connect`: a new DEALER to the Referee; `wake` rings when there may be something to send."""
         self.run_id = ""
@@ -63,6 +63,9 @@ class Session:
         self._wake = wake
         self._lookups = lookups
         self._counters = counters
+        self._pid = pid
+        self._sent = 0
+        self._received = 0
         self._said: dict[str, int] = {}
         self._counted: dict[str, int] = {}
         self._greet = True
@@ -94,7 +97,7 @@ class Session:
 
     # --- to the Referee -----------------------------------------------------------------------------------------
 
-    async def _send(self, socket: Socket) -> None:
+    async def _send(self, socket: Channel) -> None:
         while True:
             if self._due() and (self._all_looked_at() or trio.current_time() >= self._started + PATIENCE):
                 await self._hello(socket)
@@ -111,7 +114,7 @@ class Session:
         late = self._unanswered > 0 and trio.current_time() >= self._greeted + PATIENCE
         return self._greet or late or any(replica.greet for replica in self.replicas.values())
 
-    async def _hello(self, socket: Socket) -> None:
+    async def _hello(self, socket: Channel) -> None:
         late = trio.current_time() >= self._greeted + PATIENCE
         self._unanswered = 1 if late else self._unanswered + 1
         self._greet, self.welcomed = False, False
@@ -120,33 +123,41 @@ class Session:
             await replica.prepare()
         states = {name: replica.state for name, replica in self.replicas.items() if replica.state is not None}
         self._greeted = trio.current_time()
-        await socket.send(Hello(self._service, self._epoch, CREDIT, self._chunks, states, os.getpid()))
+        await self._put(socket, Hello(self._service, self._epoch, CREDIT, self._chunks, states, self._pid))
 
-    async def _say(self, socket: Socket) -> None:
+    async def _say(self, socket: Channel) -> None:
         """Everything that there is to say; `Busy` after the batches that it speaks of."""
         for name, replica in self.replicas.items():
             while self.welcomed and (batch := replica.outbox.take()) is not None:
-                await self._tell_counters(socket)
-                await socket.send(batch)
+                if self._counters != self._counted:
+                    self._say_alive(socket)
+                await self._put(socket, batch)
             while self.welcomed and (report := replica.auditor.take()) is not None:
-                await socket.send(report)
+                await self._put(socket, report)
             looking = replica.looking
             if self.welcomed and (name not in self._said or (looking > 0) != (self._said[name] > 0)):
                 self._said[name] = looking
-                await socket.send(Busy(name, looking))
+                await self._put(socket, Busy(name, looking))
         while self.welcomed and (lookup := self._lookups.take()) is not None:
-            await socket.send(lookup)
+            await self._put(socket, lookup)
 
-    async def _tell_counters(self, socket: Socket) -> None:
-        """Before the batch that tells of a transfer, so that whoever hears that all is done sees what it took."""
-        if self._counters != self._counted:
+    async def _put(self, socket: Channel, message: Message) -> None:
+        """Send, and count it: there is no checkpoint between the two."""
+        await socket.send(message)
+        self._sent = 0 if isinstance(message, Hello) else self._sent + 1
+
+    def _say_alive(self, socket: Channel) -> None:
+        """A beat, also before the batch that tells of a transfer, so that whoever hears that all is done sees what it
+        took. At once, so that what it says of the messages before it is true; not where that would mean to wait."""
+        with contextlib.suppress(trio.WouldBlock):
+            socket.send_nowait(Beat(self._epoch, dict(self._counters), self._sent))
+            self._sent += 1
             self._counted = dict(self._counters)
-            await socket.send(Beat(self._epoch, dict(self._counters)))
 
-    async def _beat(self, socket: Socket) -> None:
+    async def _beat(self, socket: Channel) -> None:
         while True:
             if self.welcomed:
-                await socket.send(Beat(self._epoch, dict(self._counters)))
+                self._say_alive(socket)
             await trio.sleep(BEAT)
 
     # --- from the Referee ---------------------------------------------------------------------------------------
@@ -156,18 +167,20 @@ class Session:
         with trio.CancelScope(deadline=trio.current_time() + DEAD_AFTER) as self._patience:
             await trio.sleep_forever()
 
-    async def _receive(self, socket: Socket) -> None:
+    async def _receive(self, socket: Channel) -> None:
         while True:
             _, message = await socket.receive()
             self._patience.deadline = trio.current_time() + DEAD_AFTER
             self._hear(message)
+            self._received = 0 if isinstance(message, Welcome) else self._received + 1
 
     def _hear(self, message: Message) -> None:
         match message:
             case Welcome():
                 self._welcome(message)
             case Beat():
-                if self.welcomed and message.epoch and message.epoch != self.run_id:
+                other = message.epoch and message.epoch != self.run_id
+                if self.welcomed and (other or message.sent not in (-1, self._received)):
                     self._again()
             case Index():
                 self._lookups.answered(message)
@@ -207,7 +220,8 @@ class Session:
         self._wake.ring()
 
     def _again(self) -> None:
-        """The Referee does not know us. (A Hello that is under way tells it; if that is lost, it is said again.)"""
+        """The Referee does not know us, or something that it said was lost. (A Hello that is under way tells it; if
+        that is lost, it is said again.)"""
         if self._unanswered:
             return
         self._greet, self.welcomed, self._unanswered = True, False, 0

@@ -8,7 +8,6 @@ time at what they found, once all that was under way is done. Nothing is changed
 from __future__ import annotations
 
 import functools
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +124,7 @@ class Audits:
         if not link.usable:
             run.end(link.trouble or "its driver is not there")
             return
-        number = secrets.randbits(60) | 1  # another run of the Referee must not take its reports for its own
+        number = referee.outside.bits(60) | 1  # another run of the Referee must not take its reports for its own
         self._open[number] = run
         try:
             if not await referee.send(run.service, Audit(run.folder, number)):

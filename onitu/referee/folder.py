@@ -7,8 +7,6 @@ derived from the store and can be lost at any instruction.
 from __future__ import annotations
 
 import functools
-import secrets
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
@@ -21,6 +19,7 @@ from onitu.model import paths
 from onitu.model.events import Event, Seen, Trouble
 from onitu.model.nodes import Node
 from onitu.model.orders import Do, Order
+from onitu.model.outside import REAL, Outside
 from onitu.model.settings import Settings
 from onitu.model.versions import Kind
 from onitu.store.interface import Change, Entry, FolderStore, Problem, ServiceRecord
@@ -59,10 +58,13 @@ Tell = Callable[[str, str, dict[str, Any]], None]
 class FolderReferee:
     """See the module. `open` it with `load`, then `run` it; `post` events and questions to it from other tasks."""
 
-    def __init__(self, settings: Settings, folder: str, store: FolderStore, send: Send, tell: Tell) -> None:
+    def __init__(
+        self, settings: Settings, folder: str, store: FolderStore, send: Send, tell: Tell, outside: Outside = REAL
+    ) -> None:
         self.settings = settings
         self.folder = folder
         self.store = store
+        self.outside = outside
         self.rules = Rules.of(settings, folder)
         self.links = {service: Link(service) for service in self.rules.replicas}
         self.view = View()
@@ -85,7 +87,7 @@ class FolderReferee:
     async def load(self) -> None:
         """Take up where the store says that the last Referee stopped."""
         meta = await self.store.meta()
-        self.seq = meta.seq or secrets.randbits(22) << machine.ERA_BITS
+        self.seq = meta.seq or self.outside.bits(22) << machine.ERA_BITS
         self.records = dict(meta.services)
         self.counts = dict(meta.counts)
         self.troubled = {(p.service, p.path): p.kind for p in await self.store.problems(None, 1_000_000)}
@@ -99,7 +101,7 @@ class FolderReferee:
                 link.guard.count, link.guard.files = len(held_back), self.counts.get("files", 0)
                 link.guard.quarantined = link.guard.suspicious()
                 link.guard.holding = not link.guard.quarantined
-                link.guard.last = time.monotonic()
+                link.guard.last = trio.current_time()
 
     async def _work_out_anew(self) -> None:
         """Other services, filters or rules than at the last run: what is left of every path may be another."""
@@ -155,7 +157,7 @@ class FolderReferee:
         """Have done what is due though nothing happens; asleep while nothing will be."""
         while True:
             self._earlier, self._alarm = trio.Event(), self._next()
-            with trio.move_on_after(max(0.0, self._alarm - time.monotonic()) + GRAIN):
+            with trio.move_on_after(max(0.0, self._alarm - trio.current_time()) + GRAIN):
                 await self._earlier.wait()
                 continue
             await self.ask(self._timers)
@@ -164,7 +166,7 @@ class FolderReferee:
         return min((link.next for link in self.links.values()), default=float("inf"))
 
     async def _timers(self) -> None:
-        now = time.monotonic()
+        now = trio.current_time()
         for link in self.links.values():
             link.due(now)
             if link.guard.over(now):
@@ -235,7 +237,7 @@ class FolderReferee:
         await self._load(_mentioned(batches))
         gone = Counter(s for s, b in batches for e in b.events if e.seen is Seen.GONE and self._destroys(s, e))
         for service, number in gone.items():
-            self.links[service].guard.announce(time.monotonic(), number, self.counts.get("files", 0))
+            self.links[service].guard.announce(trio.current_time(), number, self.counts.get("files", 0))
         acks: dict[str, Batch] = {}
         for service, batch in batches:
             link, record = self.links[service], self.record(service)
@@ -251,6 +253,7 @@ class FolderReferee:
             self.records[service] = attrs.evolve(
                 self.record(service),
                 number=batch.number,
+                generation=max(record.generation, batch.generation),
                 known=max(0, self.record(service).known + work.known.pop(service, 0)),
             )
             work.change.services[service] = self.records[service]
@@ -299,7 +302,7 @@ class FolderReferee:
 
     async def _feed(self, link: Link) -> None:
         orders: list[Order] = []
-        now, sources = time.monotonic(), self.sources()
+        now, sources = trio.current_time(), self.sources()
         while link.open:
             if not link.ready and not await self._read_on(link):
                 break
@@ -429,7 +432,7 @@ class Round:
         self.left: dict[bytes, list[str]] = {}
         self.known: dict[str, int] = {}
         self.news: list[tuple[str, dict[str, Any]]] = []
-        self.looks: set[tuple[str, bytes]] = set()
+        self.looks: dict[tuple[str, bytes], None] = {}
 
     async def event(self, link: Link, event: Event) -> None:
         """Decide one event of a service. One that names a path that no replica may hold is dropped, and told."""
@@ -474,7 +477,7 @@ class Round:
             return False
         if node.head.kind is Kind.DIRECTORY:
             return link.guard.holding or link.guard.quarantined
-        return link.guard.deletes(time.monotonic(), self.referee.counts.get("files", 0))
+        return link.guard.deletes(trio.current_time(), self.referee.counts.get("files", 0))
 
     def take(self, node: Node) -> None:
         """A node has changed."""
@@ -511,7 +514,7 @@ class Round:
 
     def _account(self, link: Link, event: Event, order: Order | None, decision: Decision) -> None:
         """What became of an order: the totals, the retries, the problems."""
-        path, now = paths.key(event.path), time.monotonic()
+        path, now = paths.key(event.path), trio.current_time()
         if event.seen is Seen.FAILED:
             self._failed(link, event, order, path, now)
         elif event.seen is Seen.DONE:
@@ -539,7 +542,7 @@ class Round:
             return
         if event.trouble is Trouble.SOURCE_LOST and order is not None:
             # What is known of the sources seems to be wrong, so somebody has to look there.
-            self.looks |= {(source.service, paths.parent(source.path)) for source in order.sources}
+            self.looks |= {(source.service, paths.parent(source.path)): None for source in order.sources}
         self._problem(link, path, "blocked", event.reason)
 
     def _waits_for_its_directory(self, link: Link, path: bytes) -> bool:
@@ -596,7 +599,14 @@ class Round:
             if event.source:
                 detail["source"] = paths.show(event.source)
             self.change.journal.append(
-                Entry(line.path, link.service, line.case.value, line.outcome, detail, time=time.time())
+                Entry(
+                    line.path,
+                    link.service,
+                    line.case.value,
+                    line.outcome,
+                    detail,
+                    time=self.referee.outside.clock() / 1e9,
+                )
             )
             self.news.append(
                 (

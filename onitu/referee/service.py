@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import secrets
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import logbook
@@ -18,8 +17,10 @@ import trio
 import zmq
 
 from onitu.model.errors import Fenced, OnituError, PeerGone, ProtocolError, StoreGone
+from onitu.model.outside import REAL, Outside
 from onitu.store.interface import Store
-from onitu.wire.charter import Charter
+from onitu.wire.channel import Channel
+from onitu.wire.charter import Charter, Endpoints
 from onitu.wire.messages import (
     DEAD_AFTER,
     Answer,
@@ -52,28 +53,73 @@ ASKING = 16
 """Questions that are answered at the same time."""
 
 
+class Wire(Protocol):
+    """Where sockets come from: ZeroMQ, or a simulation's memory."""
+
+    def news(self) -> Channel:
+        """The PUB for news."""
+
+    def events(self) -> Channel:
+        """The ROUTER that drivers connect to."""
+
+    def questions(self) -> Channel:
+        """The ROUTER for questions."""
+
+
+class ZmqWire:
+    """ZeroMQ, as the charter says."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoints: Endpoints) -> None:
+        self._context = context
+        self._endpoints = endpoints
+
+    def news(self) -> Socket:
+        return Socket.bind(self._context, Kind.PUB, self._endpoints.news)
+
+    def events(self) -> Socket:
+        return Socket.bind(self._context, Kind.ROUTER, self._endpoints.events)
+
+    def questions(self) -> Socket:
+        return Socket.bind(self._context, Kind.ROUTER, self._endpoints.referee)
+
+
 @attrs.define
 class Peer:
-    """A driver's process, as far as the sockets go."""
+    """A driver's process, as far as the sockets go.
+
+    Attributes:
+        service: its service.
+        heard: when something came from it last.
+        epoch: of its start.
+        lost: whether something that was to be sent to it could not be.
+        sent: how many messages were sent to it since its `Welcome`.
+        received: how many came since its `Hello`.
+    """
 
     service: str
     heard: float
     epoch: str = ""
+    lost: bool = False
+    sent: int = 0
+    received: int = 0
 
 
 class RefereeService:
     """See the module. `run` it inside the store's life."""
 
-    def __init__(self, charter: Charter, store: Store) -> None:
+    def __init__(self, charter: Charter, store: Store, wire: Wire | None = None, outside: Outside = REAL) -> None:
+        """`wire`: left out, ZeroMQ at the charter's endpoints."""
         self.settings = charter.settings
-        self.endpoints = charter.endpoints
         self.store = store
-        self.run_id = secrets.token_hex(8)
+        self.outside = outside
+        self.run_id = outside.name()
+        self._endpoints = charter.endpoints
+        self._wire = wire
         self.folders: dict[str, FolderReferee] = {}
         self.peers: dict[str, Peer] = {}
         self.audits = Audits()
-        self._news: Socket | None = None
-        self._events: Socket | None = None
+        self._news: Channel | None = None
+        self._events: Channel | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled.
@@ -82,15 +128,15 @@ class RefereeService:
             StateError: the store cannot be used, or another Referee took over.
         """
         async with contextlib.AsyncExitStack() as stack:
-            context = stack.enter_context(zmq.Context())
+            wire = self._wire or ZmqWire(stack.enter_context(zmq.Context()), self._endpoints)
             for name in self.settings.folders:
                 folder_store = await stack.enter_async_context(self.store.open_folder(name))
-                folder = FolderReferee(self.settings, name, folder_store, self.send, self.tell)
+                folder = FolderReferee(self.settings, name, folder_store, self.send, self.tell, self.outside)
                 await folder.load()
                 self.folders[name] = folder
-            self._news = await stack.enter_async_context(Socket.bind(context, Kind.PUB, self.endpoints.news))
-            self._events = await stack.enter_async_context(Socket.bind(context, Kind.ROUTER, self.endpoints.events))
-            control = await stack.enter_async_context(Socket.bind(context, Kind.ROUTER, self.endpoints.referee))
+            self._news = await stack.enter_async_context(wire.news())
+            self._events = await stack.enter_async_context(wire.events())
+            control = await stack.enter_async_context(wire.questions())
             async with trio.open_nursery() as nursery:
                 for folder in self.folders.values():
                     nursery.start_soon(folder.run)
@@ -102,12 +148,30 @@ class RefereeService:
     # --- to others ----------------------------------------------------------------------------------------------
 
     async def send(self, service: str, message: Message) -> bool:
-        """Send to a service's driver; False where it is gone."""
+        """Send to a service's driver; False where it is gone. Then it has to be greeted anew, even if it is connected
+        again in a moment: it lacks what could not be sent."""
         assert self._events is not None
         try:
             await self._events.send(message, to=service.encode())
         except PeerGone:
+            if service in self.peers:
+                self.peers[service].lost = True
             return False
+        if service in self.peers:
+            peer = self.peers[service]
+            peer.sent = 0 if isinstance(message, Welcome) else peer.sent + 1
+        return True
+
+    def _say_alive(self, peer: Peer) -> bool:
+        """A beat, at once, so that what it says of the messages before it is true; False where the driver is gone."""
+        assert self._events is not None
+        try:
+            self._events.send_nowait(Beat(self.run_id, sent=peer.sent), to=peer.service.encode())
+        except PeerGone:
+            return False
+        except trio.WouldBlock:
+            return True  # it takes nothing now; if that goes on, its own silence tells
+        peer.sent += 1
         return True
 
     def tell(self, topic: str, folder: str, data: dict[str, Any]) -> None:
@@ -143,6 +207,7 @@ class RefereeService:
             await self.send(service, Command("hello"))
             return
         peer.heard = trio.current_time()
+        before, peer.received = peer.received, peer.received + 1
         match message:
             case Batch():
                 folder = self._folder(service, message.folder)
@@ -156,10 +221,12 @@ class RefereeService:
             case Audited():
                 self._audited(service, message)
             case Beat():
-                counters = getattr(message, "counters", None)
-                if counters:
+                if message.counters:
                     for folder in self._of(service):
-                        folder.links[service].counters = dict(counters)
+                        folder.links[service].counters = dict(message.counters)
+                if message.sent not in (-1, before):
+                    log.warning("something that the driver of {} said was lost: it has to begin anew", service)
+                    await self.send(service, Command("hello"))
             case _:
                 raise ProtocolError(f"{type(message).__name__} is nothing that a driver says")
 
@@ -195,7 +262,7 @@ class RefereeService:
             now = trio.current_time()
             for service, peer in list(self.peers.items()):
                 silent = now - peer.heard > DEAD_AFTER
-                if silent or not await self.send(service, Beat(self.run_id)):
+                if silent or peer.lost or not self._say_alive(peer):
                     if silent:
                         log.warning("the driver of {} fell silent", service)
                     else:
@@ -207,7 +274,7 @@ class RefereeService:
 
     # --- questions ----------------------------------------------------------------------------------------------
 
-    async def _answer(self, control: Socket) -> None:
+    async def _answer(self, control: Channel) -> None:
         limit = trio.Semaphore(ASKING)
         async with trio.open_nursery() as nursery:
             while True:
@@ -217,7 +284,7 @@ class RefereeService:
                 await limit.acquire()
                 nursery.start_soon(self._one, control, identity, message, limit)
 
-    async def _one(self, control: Socket, identity: bytes, question: Ask, limit: trio.Semaphore) -> None:
+    async def _one(self, control: Channel, identity: bytes, question: Ask, limit: trio.Semaphore) -> None:
         try:
             known = QUESTIONS.get(question.what)
             if known is None:
@@ -249,9 +316,11 @@ async def _disconnected(folder: FolderReferee, service: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(charter: Charter, store: Store) -> AsyncIterator[RefereeService]:
+async def serving(
+    charter: Charter, store: Store, wire: Wire | None = None, outside: Outside = REAL
+) -> AsyncIterator[RefereeService]:
     """A Referee that serves while the block runs; for tests and for simulations."""
-    service = RefereeService(charter, store)
+    service = RefereeService(charter, store, wire, outside)
     async with trio.open_nursery() as nursery:
         await nursery.start(service.run)
         yield service

@@ -138,36 +138,36 @@ class Supervisor:
         socket: Socket,
         sink: LogSink,
         jobs: Sequence[Job],
-        signals: bool,
+        signals: AsyncIterator[int] | None,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """The run, with all that has to be there from before its first child until after its last one.
 
         Shielded: who is cancelled around us still gets an orderly end. Only `stop` ends this.
         """
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as nursery:
-                if signals:
-                    await nursery.start(self._take_signals)
-                nursery.start_soon(sink.run)
-                nursery.start_soon(self.control.serve, socket)
-                task_status.started()
-                await self._live(jobs)
-                nursery.cancel_scope.cancel()
+        try:
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as nursery:
+                    if signals is not None:
+                        nursery.start_soon(self._take_signals, signals)
+                    nursery.start_soon(sink.run)
+                    nursery.start_soon(self.control.serve, socket)
+                    task_status.started()
+                    await self._live(jobs)
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._finished.set()
 
     async def _live(self, jobs: Sequence[Job]) -> None:
         """Everything from the first child's start to the last one's end. Its owner shields it; `stop` ends it."""
-        try:
-            async with trio.open_nursery() as nursery:
-                with trio.CancelScope() as opening:
-                    nursery.start_soon(self._when_stopping, opening)
-                    await self._open(nursery, jobs)
-                    await self._stopping.wait()
-                self.control.phase = "stopping"
-                await self._close()
-                nursery.cancel_scope.cancel()
-        finally:
-            self._finished.set()
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as opening:
+                nursery.start_soon(self._when_stopping, opening)
+                await self._open(nursery, jobs)
+                await self._stopping.wait()
+            self.control.phase = "stopping"
+            await self._close()
+            nursery.cancel_scope.cancel()
 
     async def _when_stopping(self, opening: trio.CancelScope) -> None:
         await self._stopping.wait()
@@ -212,17 +212,15 @@ class Supervisor:
             self._failure = StateError(words.strip() or f"{name} cannot run, and did not say why")
         self.stop()
 
-    async def _take_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            task_status.started()
-            async for number in signals:
-                if self.interrupted is None:
-                    self.interrupted = signal.Signals(number)
-                    log.info("{}: ending", self.interrupted.name)
-                    self.stop()
-                elif number == signal.SIGINT:
-                    log.warning("interrupted again: everything is killed")
-                    self.kill()
+    async def _take_signals(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if self.interrupted is None:
+                self.interrupted = signal.Signals(number)
+                log.info("{}: ending", self.interrupted.name)
+                self.stop()
+            elif number == signal.SIGINT:
+                log.warning("interrupted again: everything is killed")
+                self.kill()
 
 
 @asynccontextmanager
@@ -255,6 +253,8 @@ async def running(
     plan = plan or Plan()
     places = places or Places(directory=Path(settings.state), level=log_level)
     async with AsyncExitStack() as stack:
+        # Before anything else: a SIGINT that comes now must end the run in order too.
+        arriving = stack.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)) if signals else None
         lock = stack.enter_context(statelock.held(settings.state))
         endpoints = stack.enter_context(runtime.prepared(settings.state))
         context: Context = zmq.Context()
@@ -273,7 +273,7 @@ async def running(
         socket = await stack.enter_async_context(Socket.bind(context, Kind.ROUTER, endpoints.control))
         error: BaseException | None = None
         async with trio.open_nursery() as nursery:
-            await nursery.start(supervisor._serve, socket, sink, jobs, signals)
+            await nursery.start(supervisor._serve, socket, sink, jobs, arriving)
             try:
                 with supervisor._block:
                     yield supervisor

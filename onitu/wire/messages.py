@@ -88,7 +88,8 @@ class Batch(Message, frozen=True):
     """Driver → Referee: events of one folder in the order in which they happened.
 
     Numbered from 1 within (driver epoch, folder), resent until acknowledged, applied once. `scanned` marks the end of a
-    full, error-free scan (`True` in its last batch); `errors` counts what such a scan could not read.
+    full, error-free scan (`True` in its last batch). `generation`: the one that the replica's marker is about to have;
+    it counts from the commit on. 0: it stays.
     """
 
     folder: str
@@ -96,6 +97,7 @@ class Batch(Message, frozen=True):
     number: int
     events: tuple[Event, ...]
     scanned: bool = False
+    generation: int = 0
 
 
 class Ack(Message, frozen=True):
@@ -197,10 +199,15 @@ class Beat(Message, frozen=True):
 
     `counters`, from a driver: what it moved since its start (`transferred_bytes` came over sockets, `cloned_bytes` by
     the kernel, `resumed_bytes` stood already, `served_bytes` went to other drivers, `files`).
+
+    `sent`: how many messages its sender has sent since its `Hello` (or `Welcome`), so that the other side sees whether
+    a connection that broke, and was back in a moment, took something with it: then a new `Hello` is due. -1: it does
+    not count.
     """
 
     epoch: str = ""
     counters: dict[str, int] = {}
+    sent: int = -1
 
 
 # --- chunks -----------------------------------------------------------------------------------------------------

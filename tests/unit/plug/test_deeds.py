@@ -17,6 +17,7 @@ from onitu.model.versions import NOTHING, Kind
 from onitu.plug import deeds
 from onitu.plug.deeds import Deed, Deeds
 from onitu.plug.driver import Identity
+from onitu.plug.sheet import FileSheet
 
 from .kit import FOLDER, MemoryDriver, Stage, file_of, mkdir, put, stage
 
@@ -26,7 +27,7 @@ ORDER = put(3, b"f", b"new", "p1")
 
 def life(path: Path, before: tuple[int, ...], now: tuple[int, ...]) -> Deeds:
     """A process that begins."""
-    found = Deeds(str(path))
+    found = Deeds(FileSheet(str(path)))
     found.carry(before, now)
     return found
 
@@ -107,7 +108,7 @@ async def second_life(runtime: str, tmp_path: Path, *left: Deed) -> AsyncIterato
         at.driver.write(b"f", b"old")
         at.driver.write(b"gone", b"gone")
         at.referee.rows = {path: at.driver.known(path) for path in (b"f", b"gone")}
-        first = Deeds(_file(at.driver, tmp_path))
+        first = Deeds(FileSheet(_file(at.driver, tmp_path)))
         first.carry((4,), (4,))
         for deed in left:
             first.begin(deed.orders)

@@ -7,6 +7,7 @@ import trio
 
 from onitu.model.events import Seen
 from onitu.model.settings import Filter
+from onitu.plug import replica
 from onitu.plug.driver import Hint, HintKind, Identity
 from onitu.wire.messages import Beat, Command, Expected, Welcome
 
@@ -65,6 +66,28 @@ async def test_a_late_welcome_does_not_undo_a_generation_that_is_pending(runtime
         at.referee.busy.clear()
         await at.referee.quiet()
         assert at.driver.marker == Identity("m", first, pending)
+
+
+async def test_where_something_happens_the_generation_moves_on_and_else_it_stays(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica, "ADVANCE", 0.01)
+    async with stage(runtime) as at:
+        at.driver.marker = Identity("m", 4, 0)
+        await at.started()
+        first = at.driver.marker
+        for name in (b"a", b"b"):
+            marks = len(at.driver.marks)
+            at.driver.write(name, b"news")
+            await at.hint(Hint(HintKind.CHANGED, name))
+            await at.referee.until(lambda marks=marks: len(at.driver.marks) >= marks + 2)
+            pending, last = at.driver.marks[marks : marks + 2]
+            assert pending == Identity("m", first.generation, pending.pending)
+            assert last == Identity("m", pending.pending, 0)
+            told = [batch.generation for batch in at.referee.batches if batch.generation]
+            assert told[-1] == pending.pending > first.generation
+            first = last
+        assert len(at.driver.marks) == 6
 
 
 async def test_a_pending_generation_that_was_not_confirmed_is_said_again(runtime: str) -> None:

@@ -307,6 +307,23 @@ async def test_nobody_waits_for_a_head_that_went_with_the_time_that_was_forgotte
         assert not any(node.head.exists for node in page)
 
 
+async def test_a_replica_that_is_put_back_to_an_earlier_generation_of_the_same_life_deletes_nothing() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(b"x", "v1"))
+        (order,) = d.orders("b")
+        done = Event(Seen.DONE, b"x", order.version, b"tb", order=order.number)
+        number = d.numbers["b"] = d.numbers["b"] + 1
+        await d.folder.post(lambda: d.folder.batch("b", Batch("f", "e", number, (done,), generation=7)))
+        await d.settle()
+        assert d.folder.record("b").generation == 7
+        assert (await d.folder.store.meta()).services["b"].generation == 7
+        answer = await d.meet("b", ReplicaState("marker b", 1, 0), epoch="f", scanned=False)
+        assert (answer.accepted, answer.known) == (True, 0)
+        await d.say("b", scanned=True, epoch="f")
+        assert [(order.do, order.path) for order in d.orders("b")] == [(Do.PUT, b"x")]
+        assert not d.orders("a")
+
+
 async def test_a_path_that_leads_out_of_its_root_is_refused() -> None:
     async with desk() as d:
         await d.say("a", stands(b"../x", "v1"), stands(b"y", "v2"))
