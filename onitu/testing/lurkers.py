@@ -32,11 +32,13 @@ class Lurker(User):
         signs: what appears in a directory, read by a function.
         patience: seconds without an arrival after which it does something else.
         met: arrivals and signs that it acted on.
+        lurks: it watches by now.
     """
 
     signs: Mapping[Path, Sign] = attrs.field(factory=dict)
     patience: float = 0.005
     met: int = 0
+    lurks: bool = False
 
     def run(self) -> None:
         """Lurk until it is enough; then let go of all files."""
@@ -44,11 +46,12 @@ class Lurker(User):
             with inotify_simple.INotify() as eyes:
                 signs: dict[int, Sign] = {eyes.add_watch(self.hands.root, _ARRIVAL): lambda name: name}
                 signs.update({eyes.add_watch(place, _ARRIVAL): sign for place, sign in self.signs.items()})
+                self.lurks = True
                 while self._goes_on():
                     path = next(self._arrivals(eyes, signs), None)
-                    self.met += path is not None
                     self.act(path)
                     eyes.read(timeout=0)  # what it did itself
+                    self.met += path is not None
         except BaseException as error:
             self.error = error
         finally:
