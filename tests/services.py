@@ -183,9 +183,10 @@ class Services:
         inside = target == path or paths.within(target, path)
         if thing is None or thing.version.kind is not Kind.DIRECTORY or target in place.tree or inside or not fits:
             return
-        self.history.rename(service, path.decode(), target.decode(), None)
         for p in [path, *place.children(path)]:
             new = target + p.removeprefix(path)
+            carried = value_of(place.tree[p].version).decode() if place.tree[p].version.carries_value else None
+            self.history.rename(service, p.decode(), new.decode(), carried)
             place.tree[new] = place.tree.pop(p)
             place.dirty[new] = place.dirty[p] = None
 

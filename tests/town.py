@@ -45,6 +45,7 @@ class Driver:
     outbox: Outbox
     welcomed: bool = False
     accepted: bool = False
+    asked: bool = False
     acknowledged: int = 0
     deeds: list[Event] = attrs.field(factory=list)
     sent: list[Batch] = attrs.field(factory=list)
@@ -219,8 +220,8 @@ class Town(World):
                 driver.index.append(message)
             case Command(what="rescan"):
                 place = self.services[service]
-                below = message.directories or (paths.ROOT,)
-                place.dirty |= {p: None for p in place.tree if any(paths.within(p, d) for d in below)}
+                driver.asked = driver.asked or not message.directories
+                place.dirty |= {p: None for p in place.tree if any(paths.within(p, d) for d in message.directories)}
         return True
 
     # --- drivers ------------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class Town(World):
 
     def scan(self, service: str) -> None:
         """Everything that stands or is known is looked at, and the end of the scan told."""
-        place = self.services[service]
+        place, self.drivers[service].asked = self.services[service], False
         place.dirty |= dict.fromkeys([*place.tree, *self.known(service)])
         self.look_at_all(service)
         self.drivers[service].outbox.put((), scanned=True)
@@ -297,6 +298,8 @@ class Town(World):
         return found
 
     def look_at_all(self, service: str) -> None:
+        if self.drivers[service].asked:
+            self.scan(service)
         while self.services[service].dirty:
             self.look(service)
         self.tell(service)

@@ -22,10 +22,11 @@ from onitu.referee.planner import left, plan, tidy
 from onitu.referee.rules import Rules
 from onitu.referee.view import Need, View
 from onitu.testing import Verdict, judge
-from tests.services import Replicated, Services, Thing, folded, value_of
+from tests.services import Replicated, Services, Thing, value_of
 
 PATIENCE = 12
-"""Failures of one path, with nothing but failures there, after which it is left alone until something changes."""
+"""Failures of one path, with nothing but failures there, after which it is left alone until something changes: a driver
+would go on with longer and longer pauses, and rounds have no pauses. `check_ruled` asks for a reason."""
 
 
 class World(Services):
@@ -39,7 +40,7 @@ class World(Services):
         self.steps = 0
         self.ordered: Counter[tuple[Do, Kind]] = Counter()
         self.failures: Counter[tuple[str, bytes]] = Counter()
-        self.blocked: set[tuple[str, bytes]] = set()
+        self.blocked: dict[tuple[str, bytes], Trouble] = {}
 
     # --- accidents ----------------------------------------------------------------------------------------------
 
@@ -94,7 +95,7 @@ class World(Services):
             return
         self.failures[at] += 1
         if event.trouble is Trouble.NAME_CLASH or self.failures[at] >= PATIENCE:
-            self.blocked.add(at)
+            self.blocked[at] = event.trouble
 
     def _store(self, node: Node) -> None:
         if node.empty:
@@ -213,7 +214,13 @@ class World(Services):
         self.history.rest()
 
     def check_ruled(self) -> None:
-        """S1–S3 and S5 once all is quiet, where modes, rules, filters and names keep services apart."""
+        """S1–S3 and S5 once all is quiet, where modes, rules, filters and names keep services apart.
+
+        What may be different, or still be left, is a path at which a service is stuck (`_reason`) and what lies above
+        and below it: no promise says that an impossible name stands somewhere, and S1 forbids to make room by
+        destroying what nobody else has. A head may be waited for that was replaced where it came from, and that only
+        services hold which are no source (S5). Everything beside such a path has to be right.
+        """
         present = self.values(self.services)
         assert self.alive <= present, f"lost: {self.alive - present}"
         assert present <= self.written.keys(), f"S3: nobody wrote {present - self.written.keys()}"
@@ -221,46 +228,74 @@ class World(Services):
             if not self.rules.readable(service):
                 others = [name for name in self.services if name != service]
                 assert value not in self.values(others), f"S5: {value!r} of {service} was taken for a source"
+        for (service, path), trouble in self.blocked.items():
+            assert self._reason(service, path, trouble), f"{service} is stuck at {path!r}: {trouble.name}"
         for a, b in itertools.permutations(self.services, 2):
             if self.rules.readable(a) and self.rules.writable(b):
                 self._check_pair(a, b)
         for path in self.nodes:
-            waiting = left(self.view(), self.rules, path)
-            assert all(self._stuck(service) for service in waiting), f"left for ever at {path!r}: {waiting}"
+            waiting = [s for s in left(self.view(), self.rules, path) if not self._stuck(s, path)]
+            assert not waiting or self._out_of_reach(path), f"left for ever at {path!r}: {waiting}"
 
     def _check_pair(self, a: str, b: str) -> None:
         """What is seen on `a` stands on `b`: all of it where `a` is written too, else what nobody replaced."""
         ours, theirs, there = self.managed(a), self.managed(b), self.values([b])
-        apart = self._apart(a, b)
-        if not self.rules.readable(b):
-            # Something of its own stands in the way there, which nobody may take for a source nor destroy.
-            apart |= {path for service, path in self.blocked if service == b}
         for path in ours.keys() | (theirs.keys() if self.rules.readable(b) and self.rules.writable(a) else set()):
             mine, yours = ours.get(path), theirs.get(path)
-            if any(paths.within(path, p) or path == p for p in apart) or self._kept_apart(a, b, path, mine, yours):
+            if self._kept_apart(a, b, path, mine, yours):
                 continue
             if self.rules.writable(a):
-                assert _same(mine, yours), f"S2: {a} and {b} differ at {path!r}: {mine} and {yours}"
-            elif mine is not None and value_of(mine.version) in self.alive and not self._stuck(b):
-                assert value_of(mine.version) in there, f"S1: {mine} of {a} did not come to {b}"
+                apart = self._stuck(a, path) or self._stuck(b, path)
+                assert apart or _same(mine, yours), f"S2: {a} and {b} differ at {path!r}: {mine} and {yours}"
+            elif mine is not None and value_of(mine.version) in self.alive:
+                value = value_of(mine.version)
+                names = {p: node.head for p, node in self.nodes.items() if value_of(node.head) == value}
+                hidden = any(self.rules.hides(b, name, head) for name, head in names.items()) or self._hidden(value)
+                apart = hidden or any(self._stuck(b, name) for name in names)
+                assert apart or value in there, f"S1: {mine} of {a} did not come to {b}"
 
     def _kept_apart(self, a: str, b: str, path: bytes, *things: Thing | None) -> bool:
+        """Whether one of the two may not hold what stands there, or shall stand there: it keeps what it had."""
         versions = [thing.version for thing in things if thing is not None] or [NOTHING]
+        versions += [self.nodes[path].head] if path in self.nodes else []
         hidden = any(self.rules.hides(service, path, version) for service in (a, b) for version in versions)
         return hidden or self.banned(a, path) or self.banned(b, path)
 
-    def _apart(self, a: str, b: str) -> set[bytes]:
-        """Paths of which one of the two can only hold one, because of another in another case."""
-        if not (self.services[a].folds or self.services[b].folds):
-            return set()
-        everywhere = {p for name in self.services for p in self.managed(name)} | self.nodes.keys()
-        groups = Counter(folded(p) for p in everywhere)
-        return {p for p in everywhere if groups[folded(p)] > 1}
+    def _hidden(self, value: bytes) -> bool:
+        """Whether a user gave the value a name that is not managed there, which is like a deletion for all others: the
+        rules hide it, or another entry has that name in another Unicode form."""
+        for service, place in self.services.items():
+            managed = self.managed(service)
+            for path, thing in place.tree.items():
+                key = paths.key(path)
+                apart = managed[key] is not thing or self.rules.hides(service, key, thing.version) is not None
+                if apart and value_of(thing.version) == value:
+                    return True
+        return False
 
-    def _stuck(self, service: str) -> bool:
-        """Whether something of a service's own can stand in the way for ever."""
+    def _reason(self, service: str, path: bytes, trouble: Trouble) -> bool:
+        """Whether an order may fail for ever: for a name that differs from another in case only, where the service
+        cannot hold both; or for something above or below that nobody may take away, because the rules hide it or
+        because the service is no source."""
         place = self.services[service]
-        return place.folds or not self.rules.readable(service) or any(s == service for s, _ in self.blocked)
+        if trouble is Trouble.NAME_CLASH:
+            return place.folds
+        things = [(paths.key(p), thing.version) for p, thing in place.tree.items()]
+        near = [(p, v) for p, v in things if paths.within(p, path) or paths.within(path, p)]
+        hidden = any(self.rules.hides(service, p, version) for p, version in near)
+        return trouble in (Trouble.NOT_EMPTY, Trouble.IO) and (hidden or not self.rules.readable(service))
+
+    def _out_of_reach(self, path: bytes) -> bool:
+        """Whether a value is to stand there that its user replaced, and that only services have which are no source."""
+        head = self.nodes[path].head
+        has = [s for s in self.services if value_of(head) in self.values([s])]
+        return head.carries_value and value_of(head) not in self.alive and not any(map(self.rules.readable, has))
+
+    def _stuck(self, service: str, path: bytes) -> bool:
+        """Whether the service is stuck at the path, above or below it, or where its content is to be renamed from."""
+        names = {path, self.nodes[path].origin} if path in self.nodes else {path}
+        stuck = [p for s, p in self.blocked if s == service]
+        return any(p == name or paths.within(name, p) or paths.within(p, name) for p in stuck for name in names if name)
 
     def managed(self, service: str) -> dict[bytes, Thing]:
         """A service's tree by key; of two entries of one name, the one that the node names."""

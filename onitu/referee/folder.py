@@ -396,7 +396,7 @@ class FolderReferee:
             self.view.load((node.path for node in page), {node.path: node for node in page})
             for node in page:
                 if service in node.held:
-                    await work.hide(service, node.path)
+                    await work.hide(service, node.held[service].name or node.path)
                     now = await self.at_hand(lambda path=node.path: self.view[path])  # type: ignore[misc]
                     work.take(attrs.evolve(now, held={s: h for s, h in now.held.items() if s != service}))
                     work.change.quarantine[service, node.path] = False
@@ -460,7 +460,7 @@ class Round:
         self.touched[path] = None
 
     async def hide(self, service: str, path: bytes) -> None:
-        """A path is not known of a service any more, whatever stands there."""
+        """A path, as the service spells it, is not known of it any more, whatever stands there."""
         referee, event = self.referee, Event(Seen.HIDDEN, path)
         decision = await referee.at_hand(
             lambda: observe(referee.view, referee.rules, service, event, referee.seq, False)
@@ -601,7 +601,7 @@ class Round:
             self.change.journal.append(
                 Entry(
                     line.path,
-                    link.service,
+                    line.service,
                     line.case.value,
                     line.outcome,
                     detail,
@@ -611,7 +611,7 @@ class Round:
             self.news.append(
                 (
                     "decision",
-                    {"path": paths.show(line.path), "service": link.service, "case": line.case.value},
+                    {"path": paths.show(line.path), "service": line.service, "case": line.case.value},
                 )
             )
 

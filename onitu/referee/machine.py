@@ -13,6 +13,7 @@ questions: is what stands there now the head's content, and was the base the hea
     ≠ head     = head     fast-forward: the user saw the head and replaced it; a new head
     ≠ head     = now      nothing new: it was touched, or seen again; the head is on its way there
     ≠ head     else       concurrent: both are kept; the policy only chooses which keeps the name
+    unknown    ≠ head     no digest in common: it waits undecided until one of the two is read
     gone       = head     deleted: a tombstone
     gone       else       an edit beats a delete: the head comes back
     file against directory: the directory keeps the name, the file becomes a conflict copy
@@ -30,7 +31,7 @@ from onitu.model import paths
 from onitu.model.conflicts import conflict_name
 from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
-from onitu.model.versions import NOTHING, Kind, Same, Version, same_content
+from onitu.model.versions import BLAKE3, NOTHING, Kind, Same, Version, same_content
 
 from .rules import Rules
 from .view import View
@@ -79,11 +80,12 @@ QUIET = frozenset({Case.UNCHANGED, Case.WRITTEN, Case.ALREADY_DELETED})
 
 @attrs.frozen
 class Line:
-    """One decision, for the journal."""
+    """One decision, for the journal: of a path, about what a service has there."""
 
     path: bytes
     case: Case
     outcome: str
+    service: str
 
 
 @attrs.frozen
@@ -148,10 +150,11 @@ class _Deciding:
             case Seen.DONE:
                 self._done(path, event)
             case Seen.HIDDEN:
-                self._hidden(path, event.reason)
+                self._hidden(path, event.reason, event)
             case Seen.FAILED:
                 self._failed(path, event)
         self._rescue()
+        self._catch_up()
         return Decision(self.changed, tuple(self.lines), self.seq, self.copies)
 
     # --- small things -------------------------------------------------------------------------------------------
@@ -163,7 +166,7 @@ class _Deciding:
         self.changed[node.path] = node
 
     def say(self, path: bytes, case: Case, outcome: str = "") -> None:
-        self.lines.append(Line(path, case, outcome))
+        self.lines.append(Line(path, case, outcome, self.service))
 
     def next(self) -> int:
         self.seq += 1
@@ -210,7 +213,7 @@ class _Deciding:
             self.say(path, Case.CLASH, "this service has another entry of that name in another Unicode form")
             return
         if (reason := self.rules.hides(self.service, path, version)) is not None:
-            self._hidden(path, reason)
+            self._hidden(path, reason, event)
             return
         if not self.rules.readable(self.service):
             self._foreign(node, version, event)
@@ -269,7 +272,7 @@ class _Deciding:
             self._value_over_value(node, held, version, event)
 
     def _value_over_nothing(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
-        if held is not None and not held.hidden and same_content(held.version, version) is Same.YES:
+        if held is not None and not held.hidden and _touched(held, version):
             # The head was deleted elsewhere and the order is on its way; a touched file is not an edit (S4).
             # What was hidden is met like something new: while it was forgotten here, its head may have been withdrawn
             # because a rule hid it from everybody, and that a filter changed is no reason to delete anything (S1).
@@ -281,6 +284,11 @@ class _Deciding:
         self.say(node.path, Case.CREATED if held is None or held.hidden else Case.EDIT_WINS)
 
     def _value_over_directory(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
+        if held is not None and not held.hidden and _touched(held, version):
+            # Replaced by the directory, which is on its way; a touched file is not an edit (S4).
+            self.put(self.hold(node, version.given(held.version.service, held.version.seq), event))
+            self.say(node.path, Case.UNCHANGED)
+            return
         knew = held is not None and held.version.kind is Kind.DIRECTORY
         if knew and not self._lives_below(node.path):
             self.put(self.crown(node, version, event))
@@ -295,22 +303,20 @@ class _Deciding:
         head = node.head
         now = same_content(version, head)
         base = held.version if held is not None else None
-        if now is Same.UNKNOWN and base is not None and same_content(base, head) is Same.YES:
-            # Whatever it is, who made it saw the head; that it may be the same content again costs a read at most.
+        if now is Same.YES:
+            self._value_equals_head(node, base, version, event)
+        elif base is not None and same_content(base, head) is Same.YES:
+            # Even if it was not read: who made it saw the head; that it may be the same again costs a read at most.
             self.put(self.crown(node, version, event))
             self.say(node.path, Case.FAST_FORWARD)
+        elif held is not None and _touched(held, version):
+            # Replaced by the head already, so it is no edit, whether it can be compared with the head or not (S4).
+            self.put(self.hold(node, version.given(held.version.service, held.version.seq), event))
+            self.say(node.path, Case.UNCHANGED, "the head is on its way here")
         elif now is Same.UNKNOWN:
             # No digest in common: somebody has to read before anything is concluded.
             self.put(self.hold(node, version, event))
             self.say(node.path, Case.UNREAD)
-        elif now is Same.YES:
-            self._value_equals_head(node, base, version, event)
-        elif base is not None and same_content(base, head) is Same.YES:
-            self.put(self.crown(node, version, event))
-            self.say(node.path, Case.FAST_FORWARD)
-        elif base is not None and base.seq and same_content(base, version) is Same.YES:
-            self.put(self.hold(node, version.given(base.service, base.seq), event))
-            self.say(node.path, Case.UNCHANGED, "the head is on its way here")
         else:
             self._concurrent(node, version, event)
 
@@ -479,7 +485,7 @@ class _Deciding:
         if managed and made_head and not left.head.exists and path in self.changed and not arrived.origin:
             self.put(attrs.evolve(arrived, origin=came_from))
             self._leave_to(came_from, path)
-            self.lines.insert(0, Line(path, Case.MOVED, f"from {paths.show(came_from)}"))
+            self.lines.insert(0, Line(path, Case.MOVED, f"from {paths.show(came_from)}", self.service))
 
     def _leave_to(self, source: bytes, heir: bytes) -> None:
         """Make the path an heir of the source, and of where the source itself came from (a chain of moves)."""
@@ -520,10 +526,14 @@ class _Deciding:
         held = node.held.get(self.service)
         return held is not None and era(held.version.seq) == era(version.seq) and held.version.seq >= version.seq
 
-    def _hidden(self, path: bytes, reason: str) -> None:
+    def _hidden(self, path: bytes, reason: str, event: Event) -> None:
         node = self.node(path)
+        if node.head.exists and self.service not in node.held and event.version.exists:
+            # It is in the way of the head, which would be asked for again and again if it were not remembered (S2).
+            node = self.hold(node, event.version.given("", 0), event)
         held = node.held.get(self.service)
-        if held is not None and not held.hidden:
+        # An entry of that name in another Unicode form may be hidden where this one is not.
+        if held is not None and not held.hidden and _spelling(held, path) == event.path:
             self.put(attrs.evolve(node, held={**node.held, self.service: attrs.evolve(held, hidden=True, gone=False)}))
         self.say(path, Case.HIDDEN, reason)
 
@@ -561,6 +571,28 @@ class _Deciding:
         self.put(self.crown(self.node(node.path), Version(Kind.DIRECTORY, mode=mode)))
         self.say(node.path, Case.REVIVED, "it holds something that is to stay")
 
+    # --- what waits to be compared ----------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Decide what waited to be read, once it can be compared with the head or the head is no file any more (S1).
+
+        What a service that is no source has of its own never becomes a version, so it stays undecided.
+        """
+        observer = self.service
+        while (waiting := self._comparable()) is not None:
+            path, self.service, held = waiting
+            self._stands(path, Event(Seen.STANDS, _spelling(held, path), held.version, held.token))
+        self.service = observer
+
+    def _comparable(self) -> tuple[bytes, str, Holding] | None:
+        for path, node in self.changed.items():
+            for service, held in node.held.items():
+                undecided = held.version.carries_value and not (held.version.seq or held.hidden or held.gone)
+                known = undecided and same_content(held.version, node.head) is not Same.UNKNOWN
+                if known and self.rules.readable(service):
+                    return path, service, held
+        return None
+
     # --- heads that nobody holds ------------------------------------------------------------------------------------
 
     def _rescue(self) -> None:
@@ -586,7 +618,7 @@ class _Deciding:
         seen: set[bytes] = set()
         while place is not None and place.path not in seen:
             seen.add(place.path)
-            if any(not h.hidden and same_content(h.version, node.head) is not Same.NO for h in place.held.values()):
+            if any(not h.hidden and _may_be(h.version, node.head) for h in place.held.values()):
                 return True
             place = self.node(place.origin) if place.origin else None
         return False
@@ -594,11 +626,23 @@ class _Deciding:
 
 def _same_again(held: Holding, version: Version, token: bytes) -> bool:
     """Whether the service was seen to hold just what it is known to hold."""
-    if held.gone or held.hidden or not token or held.token != token:
+    if held.gone or held.hidden or not token or held.token != token or not held.version.seq:
         return False
     if not version.digests.keys() <= held.version.digests.keys():
         return False
     return same_content(held.version, version) is Same.YES and not held.version.meta_differs(version)
+
+
+def _may_be(version: Version, head: Version) -> bool:
+    """Whether this is the head's content, or a reading of it can still tell."""
+    same = same_content(version, head)
+    readable = BLAKE3 in head.digests and BLAKE3 not in version.digests
+    return same is Same.YES or (same is Same.UNKNOWN and readable)
+
+
+def _touched(held: Holding, version: Version) -> bool:
+    """Whether what stands there now is the version that was decided about, with another mode or time at most."""
+    return held.version.seq > 0 and same_content(held.version, version) is Same.YES
 
 
 def _spelling(held: Holding, path: bytes) -> bytes:

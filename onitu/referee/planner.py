@@ -127,7 +127,7 @@ def _clear(view: View, rules: Rules, service: str, node: Node, held: Holding | N
         order = Order(0, Do.MOVE, here, heir.head, expect=held.token, held=held.version, target=target)
     elif any(_gives_way(view, rules, service, view[path], held) for path in node.heirs):
         return Plan(left=True, why="what stands where it is to be renamed to moves on first")
-    elif _stands_nowhere_else(view, node, held):
+    elif _stands_nowhere_else(view, rules, node, held):
         return Plan(left=True, why="its content has to arrive under its new name first")
     else:
         order = Order(0, Do.DELETE, here, node.head, expect=held.token, held=held.version)
@@ -162,7 +162,7 @@ def _update(view: View, rules: Rules, service: str, node: Node, held: Holding, s
             return Plan(Order(0, Do.MOVE, here, heir.head, held.token, held.version, target), left=True)
         if heir is not None:
             keep = _spelled(view, service, heir)
-        elif _stands_nowhere_else(view, node, held):
+        elif _stands_nowhere_else(view, rules, node, held):
             return Plan(left=True, why="its content has to arrive under its conflict name first")
         elif held.version.seq == 0:
             # A value that nobody decided about (a service that is no source): it stays, beside the head (S1).
@@ -204,15 +204,16 @@ def _heir(view: View, rules: Rules, service: str, node: Node, held: Holding) -> 
     return None
 
 
-def _stands_nowhere_else(view: View, node: Node, held: Holding) -> bool:
-    """Whether what is held here belongs to an heir that nobody holds yet: then it may not be displaced (S1).
+def _stands_nowhere_else(view: View, rules: Rules, node: Node, held: Holding) -> bool:
+    """Whether what is held here belongs to an heir that nobody can be asked for yet: then it may not be displaced (S1).
 
     It happens where the service has something else under the heir's name, so that it cannot be renamed to it.
     """
     for path in node.heirs:
         heir = view[path]
         if same_content(heir.head, held.version) is Same.YES:
-            return not any(same_content(h.version, heir.head) is Same.YES for h in heir.held.values())
+            there = [heir.held[service] for service in holders(heir) if rules.readable(service)]
+            return not any(same_content(h.version, heir.head) is Same.YES for h in there)
     return False
 
 

@@ -91,7 +91,7 @@ class Setting:
 
     def world(self) -> World:
         names = [f"s{n}" for n in range(len(self.modes))]
-        bak = Filter(blacklist=("*.bak",), size_max=3)
+        bak = Filter(blacklist=("*.bak",), size_max=2)
         replicas = {
             name: Replica("f", "/" + name, filter=bak if n in self.filtered else Filter(), mode=mode)
             for n, (name, mode) in enumerate(zip(names, self.modes, strict=True))

@@ -357,3 +357,17 @@ async def test_a_directory_that_an_order_needed_is_nobodys_and_goes_with_what_wa
         assert {order.path: order.do for order in d.orders("b")}[b"d/x"] is Do.DELETE
         nodes = await d.folder.store.nodes([b"d", b"d/x"])
         assert not any(node.head.exists for node in nodes.values())
+
+
+async def test_what_waits_for_a_name_to_be_free_is_renamed_once_it_is() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(b"x", "v1", mtime=9))
+        (order,) = d.orders("b")
+        await d.say("b", Event(Seen.DONE, b"x", order.version, b"tx", order=order.number))
+        await d.say("b", stands(b"y", "v2", b"ty"))
+        await d.say("a", Event(Seen.MOVED, b"y", file("v1", 9), b"t", source=b"x"))
+        (away,) = d.orders("b")
+        assert (away.do, away.path) == (Do.MOVE, b"y")
+        await d.say("b", Event(Seen.DONE, away.target, away.version, b"tz", source=b"y", order=away.number))
+        (order,) = d.orders("b")
+        assert (order.do, order.path, order.target) == (Do.MOVE, b"x", b"y")

@@ -48,8 +48,8 @@ def content(world: World, service: str) -> dict[bytes, bytes]:
     return {p: t.version.digests.get("blake3", b"/") for p, t in sorted(tree.items())}
 
 
-def value(world: World, service: str, path: bytes) -> bytes:
-    return world.services[service].tree[path].version.digests["blake3"]
+def value(world: World, service: str, path: bytes, digest: str = "blake3") -> bytes:
+    return world.services[service].tree[path].version.digests[digest]
 
 
 def copies(tree: dict[bytes, bytes]) -> list[bytes]:
@@ -241,6 +241,51 @@ def test_an_edit_that_is_known_by_another_digest_only_beats_a_deletion(seed: int
     world.look("s0")
     world.decide("s0")
     assert set(end(world)) == {b"a"}
+
+
+def test_an_edit_that_waits_to_be_read_beats_a_deletion(seed: int) -> None:
+    world = begin(seed, b"a")
+    world.services["s2"].digest = "md5"
+    world.write("s1", b"a")
+    world.look("s1")
+    world.decide("s1")
+    world.write("s2", b"a")
+    world.look("s2")
+    world.decide("s2")
+    edited = value(world, "s2", b"a", "md5")
+    world.delete("s1", b"a")
+    world.look("s1")
+    world.decide("s1")
+    assert edited in end(world).values()
+
+
+def test_two_edits_with_no_digest_in_common_are_decided_by_the_policy(seed: int) -> None:
+    world = World(2, seed)
+    world.services["s0"].digest = "md5"
+    world.write("s0", b"a")
+    world.clock += 10
+    world.write("s1", b"a")
+    newest = value(world, "s1", b"a")
+    assert end(world)[b"a"] == newest
+
+
+def test_what_was_touched_does_not_stand_again_where_another_digest_replaced_it(seed: int) -> None:
+    world = World(3, seed)
+    world.services["s0"].digest = "md5"
+    world.write("s0", b"a")
+    world.settle()
+    world.write("s1", b"a")
+    edited = value(world, "s1", b"a")
+    world.touch("s2", b"a")
+    assert end(world) == {b"a": edited}
+
+
+def test_what_was_touched_does_not_stand_again_where_a_directory_replaced_it(seed: int) -> None:
+    world = begin(seed, b"a")
+    world.delete("s0", b"a")
+    world.write("s0", b"a/x")
+    world.touch("s1", b"a")
+    assert set(end(world)) == {b"a", b"a/x"}
 
 
 def test_a_file_beside_a_directory_of_its_name_in_another_unicode_form_is_not_replaced_by_it(seed: int) -> None:
@@ -509,6 +554,32 @@ def test_a_service_that_is_only_read_is_never_written(seed: int) -> None:
     assert set(content(world, "s1")) == {b"theirs"}
 
 
+@pytest.mark.parametrize("digest", ["blake3", "md5"])
+def test_an_edit_on_a_service_that_is_only_read_comes_to_all_whatever_digest_it_has(seed: int, digest: str) -> None:
+    world = World(3, seed, with_modes(s0="rw", s1="rw", s2="r"))
+    world.services["s0"].digest = "md5" if digest == "blake3" else "blake3"
+    world.services["s2"].digest = digest
+    world.write("s0", b"a")
+    world.write("s2", b"a")
+    theirs = value(world, "s2", b"a", digest)
+    world.settle()
+    assert theirs in world.values(["s0"])
+    assert theirs in world.values(["s1"])
+
+
+def test_what_a_service_kept_to_itself_is_shared_once_it_may_be_read(seed: int) -> None:
+    world = World(2, seed, with_modes(s0="rw", s1="w"))
+    for service in ("s0", "s1"):
+        world.write(service, b"a")
+        world.look(service)
+        world.decide(service)
+    theirs = value(world, "s1", b"a")
+    world.rules = with_modes(s0="rw", s1="r")
+    world.services["s1"].dirty[b"a"] = None
+    world.settle()
+    assert theirs in content(world, "s0").values()
+
+
 def test_a_service_that_is_only_written_is_no_source_and_loses_nothing(seed: int) -> None:  # [59]
     world = World(2, seed, with_modes(s0="rw", s1="w"))
     world.write("s0", b"a")
@@ -523,6 +594,30 @@ def test_a_service_that_is_only_written_is_no_source_and_loses_nothing(seed: int
     assert there[b"a"] == ours
     assert theirs in there.values()
     assert b"extra" in there
+
+
+def test_a_copy_on_a_service_that_is_no_source_is_not_enough_to_make_room(seed: int) -> None:
+    world = World(3, seed, with_modes(s0="rw", s1="rw", s2="w"))
+    world.write("s0", b"a")
+    world.settle()
+    world.write("s0", b"a")
+    loser = value(world, "s0", b"a")
+    world.look("s0")
+    world.decide("s0")
+    world.clock += 10
+    world.write("s1", b"a")
+    world.look("s1")
+    world.decide("s1")
+    (copy,) = (path for path in world.nodes if is_conflict_name(path))
+    world.order("s2", copy)
+    world.perform("s2")
+    world.decide("s2")
+    world.services["s0"].tree[copy] = Thing(attrs.evolve(world.value("s0"), mtime=-5), world.token())
+    world.history.write("s0", copy.decode(), "v4")
+    world.services["s0"].dirty[copy] = None
+    world.settle()
+    for service in world.services:
+        assert loser in world.values([service])
 
 
 def test_what_replaced_a_deleted_file_on_a_service_that_is_only_written_stays_there(seed: int) -> None:
@@ -559,6 +654,22 @@ def test_what_a_filter_hides_is_never_deleted_elsewhere(seed: int) -> None:  # [
     world.services["s1"].events.append(Event(Seen.GONE, b"a.bak"))
     world.settle()
     assert set(content(world, "s0")) == {b"a.bak"}
+
+
+def test_nobody_waits_for_ever_to_be_compared_with_what_is_hidden_where_it_stood(seed: int) -> None:
+    world = World(3, seed)
+    world.services["s0"].digest = "md5"
+    for service in ("s0", "s1"):
+        world.write(service, b"a.bak")
+        world.look(service)
+        world.decide(service)
+    theirs = value(world, "s1", b"a.bak")
+    replicas = {"s0": Replica("f", "/s0", filter=Filter(blacklist=("*.bak",)))}
+    world.rules = Rules(Folder("f"), {**world.rules.replicas, **replicas})
+    world.services["s0"].events.append(Event(Seen.HIDDEN, b"a.bak", reason="a filter"))
+    world.decide("s0")
+    world.settle()
+    assert content(world, "s1") == content(world, "s2") == {b"a.bak": theirs}
 
 
 def test_what_is_not_hidden_any_more_comes_back_where_it_is_absent(seed: int) -> None:  # [19]
@@ -600,6 +711,40 @@ def test_a_file_that_grows_past_a_limit_stays_and_others_keep_theirs(seed: int) 
     assert world.services["s0"].tree[b"a"].version.size == 1000
     world.write("s0", b"a")
     assert set(end(world)) == {b"a"}
+
+
+def test_what_is_hidden_does_not_hide_the_entry_of_its_name_in_another_unicode_form(seed: int) -> None:
+    world = begin(seed, "e\u0301".encode(), services=2)
+    small = {"s0": Replica("f", "/s0", filter=Filter(size_max=2))}
+    world.rules = Rules(Folder("f"), {**world.rules.replicas, **small})
+    world.write("s0", "\u00e9".encode())
+    thing = world.services["s0"].tree["\u00e9".encode()]
+    big = Thing(attrs.evolve(thing.version, size=1000), thing.token)
+    world.services["s0"].tree["\u00e9".encode()] = big
+    world.look("s0")
+    world.decide("s0")
+    world.write("s1", "e\u0301".encode())
+    edited = value(world, "s1", "e\u0301".encode())
+    world.settle()
+    assert value(world, "s0", "e\u0301".encode()) == edited
+    assert world.services["s0"].tree["\u00e9".encode()] == big
+
+
+@pytest.mark.parametrize("mode", ["rw", "w"])
+def test_what_is_hidden_by_its_size_is_not_replaced_and_not_asked_for_again_and_again(seed: int, mode: str) -> None:
+    small = Replica("f", "/s1", filter=Filter(size_max=2), mode=mode)
+    world = World(2, seed, Rules(Folder("f"), {"s0": Replica("f", "/s0"), "s1": small}))
+    world.write("s1", b"a")
+    thing = world.services["s1"].tree[b"a"]
+    world.services["s1"].tree[b"a"] = Thing(attrs.evolve(thing.version, size=1000), thing.token)
+    world.write("s0", b"a")
+    ours = value(world, "s0", b"a")
+    world.settle()
+    assert content(world, "s1") == {b"a": thing.version.digests["blake3"]}
+    assert content(world, "s0") == {b"a": ours}
+    world.delete("s1", b"a")
+    world.settle()
+    assert content(world, "s0") == content(world, "s1") == {b"a": ours}
 
 
 def test_rules_add_and_take_away_services_in_order(seed: int) -> None:
