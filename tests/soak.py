@@ -1,8 +1,9 @@
 """All attacks, for as long as asked: `nox -s soak -- --minutes 60`.
 
 Each attack is a command that is run again and again with another `ONITU_SEED`, and with `ONITU_FIGURES` naming a file
-to which it may append lines of JSON ({"histories", "values", "faults", "lost", …}). One that fails has found something:
-its seed, its command and the end of its output are printed, and the soak ends with 1 once its time is over.
+to which it may append lines of JSON ({"histories", "values", "faults", "lost", …}). One that fails has found something,
+and so has one that does not end within its own time: its seed, its command and the end of its output are printed, and
+the soak ends with 1. Once the time asked for is over no attack is begun, and the last one is let come to its end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,15 +33,19 @@ class Attack:
 
     Attributes:
         name: as it is printed.
-        command: run from the project's root; `{seed}` in it is replaced.
+        command: run from the project's root; `{seed}` in it is replaced, and `{seeds}` by a range of a hundred.
         environment: on top of ours.
         needs: a module or a path without which there is no such attack here.
+        longest: seconds after which it hangs.
+        histories: of an attack that writes no figures, how many it tries.
     """
 
     name: str
     command: tuple[str, ...]
     environment: dict[str, str] = attrs.field(factory=dict)
     needs: str = ""
+    longest: float = 1200.0
+    histories: int = 0
 
     def is_here(self) -> bool:
         """Whether what it needs is there."""
@@ -49,21 +55,25 @@ class Attack:
 
 
 ATTACKS = (
-    Attack("race", (*PYTEST, "tests/integration/test_race.py"), {"ONITU_RACE_WRITES": "100000"}),
-    Attack("faults", (*PYTEST, "tests/integration/test_faults.py"), {"ONITU_FAULTS": "24"}),
-    Attack("property", (*PYTEST, "tests/property", "--hypothesis-seed={seed}"), needs="tests/property"),
     Attack(
         "simulation",
-        (sys.executable, "-m", "onitu.testing", "simulate", "--seeds", "{seed}-{seed}99", "--services", "3"),
+        (sys.executable, "-m", "onitu.testing", "simulate", "--seeds", "{seeds}", "--services", "3"),
         needs="onitu.testing.simulate",
+        histories=100,
+    ),
+    Attack("race", (*PYTEST, "tests/integration/test_race.py")),
+    Attack("faults", (*PYTEST, "tests/integration/test_faults.py", "tests/integration/test_disks.py")),
+    Attack(
+        "property", (*PYTEST, "tests/property", "--hypothesis-seed={seed}"), {"ONITU_SOAK": "2"}, needs="tests/property"
     ),
 )
 
 
-def attack(what: Attack, seed: int, deadline: float) -> tuple[bool, list[dict[str, object]]]:
-    """Run it once with a seed; whether it found nothing, and its figures. One that is ended at the deadline has."""
+def attack(what: Attack, seed: int) -> tuple[bool, list[dict[str, object]]]:
+    """Run it once with a seed; whether it found nothing, and its figures."""
     with tempfile.NamedTemporaryFile(suffix=".figures") as figures:
-        command = [part.replace("{seed}", str(seed)) for part in what.command]
+        seeds = f"{seed * 100}-{seed * 100 + 99}"
+        command = [part.replace("{seeds}", seeds).replace("{seed}", str(seed)) for part in what.command]
         environment = {**what.environment, "ONITU_SEED": str(seed), "ONITU_FIGURES": figures.name}
         process = subprocess.Popen(
             command,
@@ -73,16 +83,28 @@ def attack(what: Attack, seed: int, deadline: float) -> tuple[bool, list[dict[st
             text=True,
             errors="replace",
         )
+        hangs = False
         try:
-            output, _ = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
+            output, _ = process.communicate(timeout=what.longest)
         except subprocess.TimeoutExpired:
-            process.send_signal(2)  # as Ctrl-C, so that it ends what it started
-            process.communicate()
-            return True, _figures(Path(figures.name))
-        if process.returncode != 0:
+            hangs = True
+            output = _interrupted(process)
+        found_nothing = process.returncode == 0 and not hangs
+        if not found_nothing:
             shown = " ".join([*(f"{name}={value}" for name, value in environment.items()), *command])
-            print(f"--- {what.name} found something, seed {seed}:\n{shown}\n{output[-6000:]}", flush=True)
-        return process.returncode == 0, _figures(Path(figures.name))
+            found = f"hung for {what.longest:g} s" if hangs else "found something"
+            print(f"--- {what.name} {found}, seed {seed}:\n{shown}\n{output[-6000:]}", flush=True)
+        return found_nothing, _figures(Path(figures.name)) or [{"histories": what.histories}]
+
+
+def _interrupted(process: subprocess.Popen[str]) -> str:
+    """End it as by Ctrl-C, so that it ends what it started and says where it was; its output."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.communicate(timeout=60.0)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()[0]
 
 
 def _figures(path: Path) -> list[dict[str, object]]:
@@ -99,15 +121,14 @@ def soak(minutes: float, seed: int, only: list[str]) -> int:
         if time.monotonic() >= deadline:
             break
         began = time.monotonic()
-        found_nothing, figures = attack(what, number, deadline)
+        found_nothing, figures = attack(what, number)
         totals["runs"] += 1
         for line in figures:
             totals.update({name: value for name, value in line.items() if isinstance(value, int) and name != "seed"})
         if not found_nothing:
             failed.append(f"{what.name} {number}")
-        print(
-            f"{what.name:12} seed {number:<8} {time.monotonic() - began:6.0f} s  {len(figures)} histories", flush=True
-        )
+        histories = sum(int(str(line["histories"])) for line in figures)
+        print(f"{what.name:12} seed {number:<8} {time.monotonic() - began:6.0f} s  {histories} histories", flush=True)
     wanted = ("runs", "histories", "faults", "values", "lost", "diverged", "ghosts")
     print(", ".join(f"{name} {totals[name]}" for name in wanted))
     if failed:

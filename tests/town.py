@@ -7,10 +7,9 @@ batches, a Hello is greeted by the Referee's own code, a scan asks with `Lookup`
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import attrs
 import redis
@@ -19,6 +18,7 @@ import trio
 from onitu.model import paths
 from onitu.model.errors import StateError
 from onitu.model.events import AGAIN, Event, Seen
+from onitu.model.outside import Outside
 from onitu.model.settings import Service, Settings
 from onitu.plug.outbox import Outbox
 from onitu.plug.told import Told
@@ -72,7 +72,7 @@ class Host:
                     self.store.countdown, self.store.after = self.town.early
                     self.town.early = (0, False)
                     town = self.town
-                    referee = FolderReferee(town.settings(), FOLDER, self.store, town.hear, lambda *_: None)
+                    referee = FolderReferee(town.settings(), FOLDER, self.store, town.hear, _unheard, town.outside)
                     referee._order = town.numbers
                     await referee.load()
                     self.referee = referee
@@ -83,6 +83,10 @@ class Host:
         finally:
             self.begun.set()
             self.dead.set()
+
+
+def _unheard(*_news: object) -> None:
+    """Nobody listens to news here."""
 
 
 class Town(World):
@@ -101,20 +105,18 @@ class Town(World):
         self.generations = dict.fromkeys(self.services, (1, 0))
         self.epochs = 0
         self.guest = Guest()
-        self.clock_patch = mock.patch("onitu.referee.folder.time", SimpleNamespace(monotonic=self._now, time=self._now))
-        self.clock_patch.start()
+        self.outside = Outside(self._clock, random.Random(1).getrandbits)
         for name in self.services:
             self.start_driver(name)
         self.host: Host = self.start()
 
-    def _now(self) -> float:
-        return self.guest.clock.current_time()
+    def _clock(self) -> int:
+        return int(self.guest.clock.current_time() * 1e9)
 
     def close(self) -> None:
         try:
             self.guest.close()
         finally:
-            self.clock_patch.stop()
             self.client.close()
 
     def settings(self) -> Settings:

@@ -210,7 +210,8 @@ class Driver(abc.ABC):
 
     def identity_of(self, token: bytes) -> bytes | None:
         """What of a token stays the same when the thing is renamed (inode, size and mtime, say), so that a name that
-        vanished and one that appeared are known for a move without a read. None: it cannot be told."""
+        vanished and one that appeared may be a move: they are, where the whole token is the same, and else where the
+        content is, when read. None: it cannot be told."""
         return None
 
     @abc.abstractmethod

@@ -34,10 +34,12 @@ _NO_FILTER = Filter()
 
 @attrs.frozen
 class Move:
-    """A thing that seems to have been renamed: the row of its old path, and what stands at the new one."""
+    """A thing that was renamed: the row of its old path, what stands at the new one, and the token by which that is to
+    be known from now on."""
 
     row: Known
     entry: Entry
+    token: bytes
 
 
 class Floor:
@@ -158,16 +160,16 @@ class Floor:
             now = await self.stat([*(m.row.path for m in moves), *(m.entry.path for m in moves)])
             events, doubtful = [], []
             for move, old, new in zip(moves, now[: len(moves)], now[len(moves) :], strict=True):
-                if old is not None or new is None or new.trouble or not self.same_thing(move.row, new):
+                if old is not None or new is None or new.trouble or new.token != move.entry.token:
                     doubtful.append(move)
                     continue
                 version = attrs.evolve(new.version, digests=move.row.version.digests)
-                events.append(Event(Seen.MOVED, new.path, version, new.token, source=move.row.path))
+                events.append(Event(Seen.MOVED, new.path, version, move.token, source=move.row.path))
             self.outbox.put(events)
         return doubtful
 
     def same_thing(self, row: Known, entry: Entry) -> bool:
-        """Whether the entry is the file of the row under another name, with the same content.
+        """Whether the entry seems to be the file of the row under another name, with the same content.
 
         Never an empty file (they are all alike), and never what was not read yet: a move carries its digests on.
         """

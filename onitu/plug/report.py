@@ -15,7 +15,7 @@ import trio
 
 from onitu.model.events import Event, Seen, Trouble
 from onitu.model.outside import REAL
-from onitu.model.versions import Kind
+from onitu.model.versions import Kind, Same, same_content
 from onitu.wire.messages import Known
 
 from .driver import Entry
@@ -82,7 +82,11 @@ class Reporter:
 
     async def report(self, findings: Findings) -> None:
         """Tell everything in the findings that is still true. Raises `Unavailable`."""
-        moves, stands, missing = self._pair(findings)
+        moves, stands = self._pair(findings)
+        moves, edited = await self._proven(moves)
+        stands += edited
+        moved = {move.row.path for move in moves}
+        missing = [path for path in findings.missing if path not in moved]
         directories = [entry for entry in stands if entry.kind is Kind.DIRECTORY]
         await self._stand(sorted(directories, key=lambda entry: entry.path), findings.since)
         for portion in _split(moves):
@@ -96,8 +100,8 @@ class Reporter:
                 self.doubt(path)
         await self._read_and_stand(findings.replacing, findings.since)
 
-    def _pair(self, findings: Findings) -> tuple[list[Move], list[Entry], list[bytes]]:
-        """Moves, what stands besides, and what is missing besides."""
+    def _pair(self, findings: Findings) -> tuple[list[Move], list[Entry]]:
+        """What seems to have moved, and what stands besides."""
         floor = self._floor
         lost: dict[bytes, Known] = {}
         for row in (*findings.missing.values(), *findings.vanished):
@@ -112,11 +116,32 @@ class Reporter:
             row = lost.get(token) if token is not None else None
             if row is not None and token is not None and floor.same_thing(row, entry):
                 del lost[token]
-                moves.append(Move(row, entry))
+                moves.append(Move(row, entry, entry.token))
             else:
                 rest.append(entry)
-        moved = {move.row.path for move in moves}
-        return moves, rest, [path for path in findings.missing if path not in moved]
+        return moves, rest
+
+    async def _proven(self, moves: Sequence[Move]) -> tuple[list[Move], list[Entry]]:
+        """The moves of what has the content that it had; and what was edited too, which is no move.
+
+        What is below a renamed directory has its whole token still. Of a file that was renamed itself, what its token
+        kept (inode, size and mtime) is as it was even where a program wrote it before and gave the old time back: so it
+        is read, though not sent. Where it cannot be read, that has to do.
+        """
+        proven = [move for move in moves if move.entry.token == move.row.token]
+        edited: list[Entry] = []
+        renamed = {move.entry.path: move for move in moves if move.entry.token != move.row.token}
+        for portion in portions([move.entry for move in renamed.values()]):
+            read = await self._floor.driver.fingerprint(self._floor.folder, portion)
+            for entry, seen in zip(portion, read, strict=True):
+                move = renamed[entry.path]
+                if seen is None or seen.trouble:
+                    proven.append(move)  # it changes just now, which shows once more before it is told
+                elif same_content(seen.version, move.row.version) is Same.NO:
+                    edited.append(entry)
+                else:
+                    proven.append(attrs.evolve(move, token=seen.token))
+        return proven, edited
 
     async def _stand(self, entries: Sequence[Entry], since: int) -> None:
         for portion in _split(entries):

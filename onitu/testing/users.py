@@ -18,6 +18,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import attrs
 
@@ -209,7 +210,7 @@ class User:
         pace: float = 0.0,
         limit: int | None = None,
         usual: frozenset[int] = USUAL,
-    ) -> User:
+    ) -> Self:
         """A user of the replica at `root`. Its scratch directory, if none is given: `.NAME-scratch` beside the root."""
         scratch = scratch or root.parent / f".{name}-scratch"
         scratch.mkdir(exist_ok=True)
@@ -227,12 +228,12 @@ class User:
         """How many values it has begun to write."""
         return self.hands.values.made
 
-    def act(self) -> None:
-        """Do one thing. Raises `OSError` other than the usual ones."""
-        if self.own and self.random.random() < self.own_share:
+    def act(self, path: str | None = None) -> None:
+        """Do one thing, to one of its files (`path`) or to any. Raises `OSError` other than the usual ones."""
+        habits = self.habits
+        if path is None and self.own and self.random.random() < self.own_share:
             path, habits = self.random.choice(self.own), OWN
-        else:
-            path, habits = self.random.choice(self.files), self.habits
+        path = path or self.random.choice(self.files)
         habit = self.random.choices(list(habits), list(habits.values()))[0]
         try:
             habit(self.hands, path, self.random)
@@ -244,7 +245,7 @@ class User:
     def run(self) -> None:
         """Act until it is enough; then let go of all files."""
         try:
-            while not self._enough.is_set() and (self.limit is None or self.written < self.limit):
+            while self._goes_on():
                 self.act()
                 if self.pace:
                     self._enough.wait(self.pace)
@@ -252,6 +253,9 @@ class User:
             self.error = error
         finally:
             self.hands.close()
+
+    def _goes_on(self) -> bool:
+        return not self._enough.is_set() and (self.limit is None or self.written < self.limit)
 
     def start(self) -> None:
         """Begin, in a thread of its own."""

@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,13 +201,15 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(*arguments: str | Path, state: Path, cwd: Path | None = None) -> Iterator[Daemon]:
-    """A run that goes on for the block, and is in sync at its beginning."""
+def running(
+    *arguments: str | Path, state: Path, cwd: Path | None = None, prefix: Sequence[str] = ()
+) -> Iterator[Daemon]:
+    """A run that goes on for the block. `prefix`: a command that starts it."""
     state.parent.mkdir(parents=True, exist_ok=True)
     log = state.parent / f"{state.name}.out"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "onitu", *map(str, arguments)], stdout=output, stderr=output, cwd=cwd
+            [*prefix, sys.executable, "-m", "onitu", *map(str, arguments)], stdout=output, stderr=output, cwd=cwd
         )
     daemon = Daemon(process, state, log)
     try:
@@ -222,9 +224,9 @@ def running(*arguments: str | Path, state: Path, cwd: Path | None = None) -> Ite
 
 
 @contextlib.contextmanager
-def watching(*roots: Path, state: Path, settled: bool = True) -> Iterator[Daemon]:
+def watching(*roots: Path, state: Path, settled: bool = True, prefix: Sequence[str] = ()) -> Iterator[Daemon]:
     """`onitu sync --watch` on these roots."""
-    with running("sync", *roots, "--watch", "--state", state, state=state) as daemon:
+    with running("sync", *roots, "--watch", "--state", state, state=state, prefix=prefix) as daemon:
         if settled:
             daemon.in_sync()
         yield daemon

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,19 +31,24 @@ FILES = [f"f{n}" for n in range(20)]
 LONG = 120.0
 
 
-def storm(roots: list[Path], seed: str, habits: dict[Habit, float] | None = None, **more: object) -> list[User]:
+def storm(
+    roots: list[Path],
+    seed: str,
+    habits: dict[Habit, float] | None = None,
+    files: list[str] = FILES,
+    largest: int = 300_000,
+) -> list[User]:
     """Users at a brisk pace, one at each replica."""
     return [
         User.at(
             root,
             root.name,
-            FILES,
+            files,
             seed=f"{seed} {SEED}",
             habits=habits or dict(users.EVERYTHING),
             own=[f"{root.name}'s"],
-            largest=300_000,
+            largest=largest,
             pace=0.004,
-            **more,  # type: ignore[arg-type]
         )
         for root in roots
     ]
@@ -166,71 +170,6 @@ def test_a_flipped_byte_in_the_stores_log_is_told_or_heals_and_loses_nothing(roo
             shutil.rmtree(state)
             sync(*roots, state=state, timeout=LONG)
     held_against(crowd, roots, "store flipped", CUTS)
-
-
-# --- disks ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two megabytes."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=755", "onitu-test", str(place)], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_a_disk_that_is_full_in_a_storm_loses_nothing(roots: list[Path], state: Path, small_disk: Path) -> None:
-    chance = random.Random(f"full {SEED}")
-    full, ballast = small_disk / "C", small_disk / "ballast"
-    full.mkdir()
-    here = [roots[0], roots[1], full]
-    with watching(*here, state=state) as daemon:
-        with at_work(storm(here, "full")) as crowd:
-            for _ in range(max(2, FAULTS // 2)):
-                go_on(list(crowd[:2]), chance.randrange(10, 80))
-                with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-                    while file.write(bytes(1 << 16)):  # until there is no space
-                        pass
-                go_on(list(crowd[:2]), chance.randrange(10, 80))
-                ballast.unlink(missing_ok=True)
-        for path in full.iterdir():  # what its own user and the others wrote may be more than it holds
-            print(path, path.stat().st_size) if path.is_file() else None
-        subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-        daemon.in_sync(LONG)
-        held_against(crowd, here, "disk full", max(2, FAULTS // 2))
-
-
-def test_a_replica_that_is_read_only_for_a_while_loses_nothing(roots: list[Path], state: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting needs root")
-    chance = random.Random(f"read only {SEED}")
-    disk = roots[2]
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=755", "onitu-test", str(disk)], check=True)
-    try:
-        root = disk / "D"
-        root.mkdir()
-        here = [roots[0], roots[1], root]
-        with watching(*here, state=state) as daemon:
-            crowd = storm(here[:2], "read only")
-            with at_work(crowd):
-                for _ in range(max(2, FAULTS // 2)):
-                    go_on(crowd, chance.randrange(10, 80))
-                    remounted = subprocess.run(
-                        ["mount", "-o", "remount,ro", str(disk)], capture_output=True, check=False
-                    )
-                    go_on(crowd, chance.randrange(10, 80))
-                    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-                    print("read-only" if remounted.returncode == 0 else "busy")
-            daemon.in_sync(LONG)
-            held_against(crowd, here, "read-only", max(2, FAULTS // 2))
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 # --- time and readers -----------------------------------------------------------------------------------------------

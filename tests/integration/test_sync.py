@@ -234,3 +234,23 @@ def test_a_second_run_on_the_same_state_is_refused_with_the_first_ones_pid(roots
         assert result.code == 2 or result.code == 3
         assert str(daemon.process.pid) in result.err
         assert "Traceback" not in result.err
+
+
+def test_an_edit_that_keeps_size_and_time_arrives_although_the_file_was_renamed_too(
+    roots: list[Path], state: Path
+) -> None:
+    a, b, _ = roots
+    (a / "container").write_bytes(b"1" * 300_000)
+    (a / "photo").write_bytes(b"2" * 300_000)
+    sync(a, b, state=state)
+    st = (a / "container").stat()
+    with (a / "container").open("r+b") as file:
+        file.write(b"edited")
+    os.utime(a / "container", ns=(st.st_atime_ns, st.st_mtime_ns))
+    (a / "container").rename(a / "renamed")
+    (a / "photo").rename(a / "moved")
+    result = sync(a, b, state=state)
+    assert_same(a, b)
+    assert (b / "renamed").read_bytes().startswith(b"edited")
+    assert result.summary["moves"] == 1
+    assert result.summary["puts"] == 1

@@ -23,7 +23,6 @@ from onitu.plug.driver import Refused
 from . import reading, tokens
 from .answers import done, failed, gone, stands
 from .content import Contents
-from .holding import Held
 from .limbo import Found
 from .meta import Given, give_meta, has_meta
 from .putting import Putting
@@ -123,25 +122,23 @@ class Performer(Putting):
 
     def _take_away(self, order: Order, place: Place) -> list[Event]:
         """A deletion is a rename into the limbo, with a look at what came out."""
-        with self.held(order, place) as still:
-            return self._take_held(order, place, still)
-
-    def _take_held(self, order: Order, place: Place, still: Held) -> list[Event]:
-        record = self.limbo.journal.begin(self.record(order, NOTHING, still))
+        record = self.limbo.journal.begin(self.record(order, NOTHING))
         slot = self.limbo.slot(record)
-        try:
-            self.limbo.daring([place], lambda: self.limbo.rename_new(place, slot))
-        except OSError:
-            self.limbo.forget(record)
-            raise
-        out = os.stat(slot.name, dir_fd=slot.fd, follow_symlinks=False)
+        with self.held(order, place) as still:
+            try:
+                self.limbo.daring([place], lambda: self.limbo.rename_new(place, slot))
+            except OSError:
+                self.limbo.forget(record)
+                raise
+            out = os.stat(slot.name, dir_fd=slot.fd, follow_symlinks=False)
+            still.look(out)
         expected = False
         if tokens.kind_of(out) is not Kind.DIRECTORY:
             record, expected = self.came_out(record, out, still)
         if expected:
             if order.keep:
                 return [done(order, b""), *self.bring_back(order, record, out)]
-            self.limbo.later(record, out)
+            self.limbo.later(record, out if still.still else None)
             return [done(order, b"")]
         extra = self.bring_back(order, attrs.evolve(record, keep=b""), out)
         return [*[event for event in extra if event.path != order.path], self.found(order, place)]
@@ -163,26 +160,19 @@ class Performer(Putting):
             return self.gone_or(order, error)
 
     def _rename(self, order: Order, old: Place, new: Place, st: os.stat_result) -> list[Event]:
+        out: os.stat_result | None = None
         with self.held(order, old) as still:
-            return self._rename_held(order, old, new, st, still)
-
-    def _rename_held(self, order: Order, old: Place, new: Place, st: os.stat_result, still: Held) -> list[Event]:
-        try:
-            with contextlib.ExitStack() as stack:
-                places = [old, new]
-                if tokens.kind_of(st) is Kind.DIRECTORY:  # its entry `..` changes, so it has to be writable itself
-                    itself = stack.enter_context(self.replica.tree.directory(order.path))
-                    places.append(Place(itself, b".", paths.join(order.path, b".")))
-                self.limbo.daring(places, lambda: self._rename_new(old, new, st))
-        except FileExistsError:
+            stood = self._renamed(order, old, new, st)
+            if stood and (out := new.lstat()) is not None:
+                still.look(out)
+        if not stood:
             return [*self.also(new), self.found(order, old)]
         if tokens.kind_of(st) is Kind.DIRECTORY:
             with contextlib.suppress(OSError):  # a mode that cannot be given is no reason to call the move failed
                 give_meta(new, order.version)
             return [done(order, tokens.DIRECTORY)]
-        out = new.lstat()
         expected = out is not None and tokens.Identity.of(out) == tokens.Identity.of(st)
-        doubtful = out is not None and (tokens.is_dirty(order.expect) or still.is_doubtful(out))
+        doubtful = tokens.is_dirty(order.expect) or still.is_doubtful
         if out is not None and expected and doubtful and order.held is not None:
             moved = self.limbo.found(new)
             expected = moved is not None and same_content(moved.version, order.held) is Same.YES
@@ -191,6 +181,19 @@ class Performer(Putting):
         with contextlib.suppress(OSError):  # where it cannot go back, what stands at both names is told all the same
             self.limbo.daring([old, new], lambda: self.limbo.rename_new(new, old))
         return [*self.also(new), self.found(order, old)]
+
+    def _renamed(self, order: Order, old: Place, new: Place, st: os.stat_result) -> bool:
+        """Rename it; False: something stands at the new name."""
+        with contextlib.ExitStack() as stack:
+            places = [old, new]
+            if tokens.kind_of(st) is Kind.DIRECTORY:  # its entry `..` changes, so it has to be writable itself
+                itself = stack.enter_context(self.replica.tree.directory(order.path))
+                places.append(Place(itself, b".", paths.join(order.path, b".")))
+            try:
+                self.limbo.daring(places, lambda: self._rename_new(old, new, st))
+            except FileExistsError:
+                return False
+        return True
 
     def _rename_new(self, old: Place, new: Place, st: os.stat_result) -> None:
         there = new.lstat() if not self.replica.tree.case_sensitive else None

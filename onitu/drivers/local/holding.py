@@ -4,6 +4,10 @@ A file's size and mtime are no proof that nobody wrote it in between: programs w
 back (container files, `rsync --times`), and its ctime is changed by the rename itself. So writers are kept out with a
 read lease for these microseconds, where one can be had: nobody has the file open for writing, and whoever opens it now
 waits. Where somebody has it open already, the content has to be compared after the rename.
+
+A program that opens the file meanwhile stands still, so the block has the rename in it and the look at what came out,
+and nothing else: no content is read in it. Were this process stopped just then, the program would be let in by this
+process's end, or by the kernel after `/proc/sys/fs/lease-break-time` (45 s).
 """
 
 from __future__ import annotations
@@ -18,34 +22,30 @@ from . import syscalls, tokens
 from .tree import Place
 
 
-@attrs.frozen
+@attrs.define
 class Held:
     """A file that was looked at, and is perhaps held still.
 
     Attributes:
-        fd: a descriptor of it, while the block lasts; -1: there is none (no leases here, a link, an unreadable file),
-            and its stamps have to do.
-        sure: it is what the token named, and nobody can write it.
+        opened: it could be opened. Where not (no leases here, a link, an unreadable file), its stamps have to do.
+        still: what came out of the rename is this file, and nobody had written, or waited to write, by then.
     """
 
-    fd: int = -1
-    sure: bool = False
+    opened: bool = False
+    still: bool = False
+    _fd: int = -1
+    _sure: bool = False
 
     @property
-    def is_written(self) -> bool:
-        """Whether somebody can write it, so that only its content will tell."""
-        return self.fd >= 0 and not self.sure
-
-    def is_doubtful(self, out: os.stat_result) -> bool:
+    def is_doubtful(self) -> bool:
         """Whether only the content can tell what came out."""
-        return self.fd >= 0 and not self.is_still(out)
+        return self.opened and not self.still
 
-    def is_still(self, out: os.stat_result) -> bool:
-        """Whether what came out of the rename is this file, and nobody has written, or waits to write, by now."""
-        if not self.sure:
-            return False
-        here = os.fstat(self.fd)
-        return (out.st_dev, out.st_ino) == (here.st_dev, here.st_ino) and syscalls.holds_writers(self.fd)
+    def look(self, out: os.stat_result) -> None:
+        """See what came out of the rename, while the file is held."""
+        if self._sure:
+            here = os.fstat(self._fd)
+            self.still = (out.st_dev, out.st_ino) == (here.st_dev, here.st_ino) and syscalls.holds_writers(self._fd)
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def held(place: Place, token: bytes, leases: bool) -> Iterator[Held]:
         return
     kept = syscalls.hold_writers(fd)
     try:
-        yield Held(fd, kept and tokens.matches(token, os.fstat(fd)))
+        yield Held(opened=True, fd=fd, sure=kept and tokens.matches(token, os.fstat(fd)))
     finally:
         if kept:
             syscalls.release(fd)

@@ -43,7 +43,7 @@ T = TypeVar("T")
 class _Waiting:
     record: Record
     due: float
-    token: bytes = b""  # of what is in the slot, as it was when it was found to be what was expected
+    token: bytes = b""  # of what is in the slot, as it was when it was held still, and what was expected
     delay: float = _POLL_FIRST
 
 
@@ -112,9 +112,10 @@ class Limbo:
         name = record.slot.encode()
         return Place(self.private.limbo, name, b".onitu/limbo/" + name)
 
-    def later(self, record: Record, expected: os.stat_result | None = None) -> None:
-        """Settle the slot after `AGE` seconds. `expected`: what is in it is what was expected, as this look found."""
-        token = tokens.token_of(expected) if expected is not None else b""
+    def later(self, record: Record, still: os.stat_result | None = None) -> None:
+        """Settle the slot after `AGE` seconds. `still`: what is in it is what was expected, as this look found, and
+        nobody had it open for writing: so whoever writes it from then on gives it another stamp."""
+        token = tokens.token_of(still) if still is not None else b""
         self._waiting[record.slot] = _Waiting(record, time.monotonic() + AGE, token)
 
     def due(self) -> float | None:
@@ -140,6 +141,7 @@ class Limbo:
                 self.forget(record)
                 return
             if tokens.kind_of(st) is not Kind.FILE or not self.written(record):
+                st = self.slot(record).lstat() or st  # once more: somebody may have been quick before that question
                 if self._untouched(waiting, st) or self._superfluous(record, st):
                     self.drop(record)
                 else:

@@ -119,30 +119,33 @@ class Putting(Looking):
 
     def _replace(self, order: Order, place: Place, source: Place, mine: os.stat_result) -> list[Event]:
         """Let the prepared thing change places with what stands there, and look at what came out."""
-        with self.held(order, place) as still:
-            return self._exchange_held(order, place, source, mine, still)
-
-    def _exchange_held(
-        self, order: Order, place: Place, source: Place, mine: os.stat_result, still: Held
-    ) -> list[Event]:
-        record = self.limbo.journal.begin(self.record(order, order.version, still))
+        record = self.limbo.journal.begin(self.record(order, order.version))
         slot = self.limbo.slot(record)
         os.rename(source.name, slot.name, src_dir_fd=source.fd, dst_dir_fd=slot.fd)
-        try:
-            self.limbo.daring([place], lambda: self._exchange(record, slot, place))
-        except OSError as error:
+        failure: OSError | None = None
+        with self.held(order, place) as still:
+            try:
+                self.limbo.daring([place], lambda: self._exchange(record, slot, place))
+            except OSError as error:
+                failure = error
+            else:
+                self.contents.taken(order)
+                out = os.stat(slot.name, dir_fd=slot.fd, follow_symlinks=False)
+                still.look(out)
+        if failure is not None:
             os.rename(slot.name, source.name, src_dir_fd=slot.fd, dst_dir_fd=source.fd)
             self.limbo.forget(record)
-            if isinstance(error, FileNotFoundError):
-                return [gone(order)]
-            if isinstance(error, FileExistsError):
-                return [self.found(order, place)]
-            raise
-        self.contents.taken(order)
-        out = os.stat(slot.name, dir_fd=slot.fd, follow_symlinks=False)
+            return self._not_exchanged(order, place, failure)
         if tokens.kind_of(out) is Kind.DIRECTORY:
             return self._undo(order, record, place)
         return [done(order, self._token(place, mine)), *self._displaced(order, record, out, still)]
+
+    def _not_exchanged(self, order: Order, place: Place, error: OSError) -> list[Event]:
+        if isinstance(error, FileNotFoundError):
+            return [gone(order)]
+        if isinstance(error, FileExistsError):
+            return [self.found(order, place)]
+        raise error
 
     def _exchange(self, record: Record, slot: Place, place: Place) -> None:
         if self.replica.abilities.exchange:
@@ -176,7 +179,7 @@ class Putting(Looking):
         seen: a conflict copy (later, where somebody is still writing it)."""
         record, expected = self.came_out(record, out, still)
         if not order.keep and (expected or self.limbo.written(record)):
-            self.limbo.later(record, out if expected else None)
+            self.limbo.later(record, out if still.still else None)
             return []
         return self.bring_back(order, record, out)
 
@@ -184,17 +187,17 @@ class Putting(Looking):
         """What the order found right, held still until the block's end, as far as it can be."""
         return held(place, order.expect, self.replica.abilities.leases)
 
-    def record(self, order: Order, version: Version, still: Held) -> Record:
-        """What is to be known of what the order displaces. Where it could be written meanwhile, only its content tells
-        what came out."""
-        dirty = tokens.is_dirty(order.expect) or still.is_written
-        return Record("", order.path, tokens.Identity.named(order.expect), order.held, version, order.keep, dirty)
+    def record(self, order: Order, version: Version) -> Record:
+        """What is to be known of what the order displaces."""
+        expected = tokens.Identity.named(order.expect)
+        return Record("", order.path, expected, order.held, version, order.keep, tokens.is_dirty(order.expect))
 
     def came_out(self, record: Record, out: os.stat_result, still: Held) -> tuple[Record, bool]:
-        """Whether what came out is what was expected; the record as it is after that look."""
-        if still.is_still(out):
+        """Whether what came out is what was expected; the record as it is after that look. Where the file could be
+        written meanwhile, only its content tells."""
+        if still.still:
             return record, True
-        if still.is_doubtful(out):
+        if still.is_doubtful:
             record = attrs.evolve(record, dirty=True)
         return record, self.limbo.expected(record, out)
 

@@ -31,13 +31,12 @@ def never() -> None:
 
 def digest(fd: int, size: int, check: Check = never) -> tuple[bytes, int]:
     """The BLAKE3 of what a descriptor reads from its start, and the number of bytes read. `size` is a hint."""
-    os.lseek(fd, 0, os.SEEK_SET)
-    hasher = blake3(max_threads=blake3.AUTO if size > _LARGE else 1)
     if size < _BUFFER:
-        data = os.read(fd, size + 1)
+        data = os.pread(fd, size + 1, 0)
         if len(data) == size:  # the usual case: the whole in one call (a regular file is read short only at its end)
             return blake3(data).digest(), size
-        os.lseek(fd, 0, os.SEEK_SET)
+    hasher = blake3(max_threads=blake3.AUTO if size > _LARGE else 1)
+    os.lseek(fd, 0, os.SEEK_SET)
     buffer = memoryview(bytearray(_LARGE_BUFFER if size > _LARGE else _BUFFER))
     total = 0
     while count := os.readv(fd, [buffer]):
@@ -67,10 +66,11 @@ def read_settled(place: Place, check: Check = never, fine: bool = False) -> tupl
         after = os.fstat(fd)
     finally:
         os.close(fd)
-    if total != before.st_size or tokens.token_of(before) != tokens.token_of(after):
+    token = tokens.token_of(after)
+    if total != before.st_size or tokens.token_of(before) != token:
         return None
     dirty = written or (not fine and tokens.racy(after, now))
-    return after, value, tokens.dirty_token_of(after) if dirty else tokens.token_of(after)
+    return after, value, tokens.dirty_token_of(after) if dirty else token
 
 
 def fingerprint(tree: Tree, entry: Entry, check: Check, fine: bool) -> Entry | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import threading
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from onitu.drivers.local import syscalls
-from onitu.model.events import Event
+from onitu.drivers.local import reading, syscalls
+from onitu.model.events import Event, Seen
 from onitu.model.orders import Do
 from onitu.model.versions import BLAKE3
 
@@ -68,12 +69,45 @@ async def test_what_was_read_while_it_was_written_is_not_replaced_unread(local: 
     assert LATE in contents(local.root), [event.seen for event in events]
 
 
+@pytest.mark.parametrize("do", [Do.PUT, Do.DELETE])
+async def test_what_is_stored_through_a_mapping_after_it_was_displaced_is_kept(local: Local, do: Do) -> None:
+    write(local.root / "f", OLD)
+    program = Mapped(local.root / "f")
+    program.store(0, LATE[:100_000] + OLD[100_000:])  # every page is written once
+    torn = await local.hashed(b"f")
+    if do is Do.PUT:
+        (event,) = await local.put(b"f", NEW, expect=torn.token, held=torn.version)
+    else:
+        (event,) = await local.order(do, b"f", expect=torn.token, held=torn.version)
+    assert event.seen is Seen.DONE
+    program.store(100_000, LATE[100_000:])
+    program.close()
+    await local.settled()
+    assert LATE in contents(local.root)
+
+
 async def test_what_was_read_while_it_was_written_is_not_known_again_after_a_rename(local: Local) -> None:
     write(local.root / "f", OLD)
     assert local.driver.identity_of((await local.hashed(b"f")).token) is not None
     program = Mapped(local.root / "f")
     assert local.driver.identity_of((await local.hashed(b"f")).token) is None
     program.close()
+
+
+def test_a_mapped_file_counts_as_open_for_writing_also_when_it_was_closed(tmp_path: Path) -> None:
+    write(tmp_path / "f", OLD)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    fd = os.open(tmp_path / "f", os.O_RDWR)  # not by the module `mmap`, which keeps a descriptor
+    at = libc.mmap(None, ctypes.c_size_t(len(OLD)), mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0)
+    os.close(fd)
+    reader = os.open(tmp_path / "f", os.O_RDONLY)
+    try:
+        assert syscalls.open_for_writing(reader) is True
+        assert libc.munmap(ctypes.c_void_p(at), ctypes.c_size_t(len(OLD))) == 0
+        assert syscalls.open_for_writing(reader) is False
+    finally:
+        os.close(reader)
 
 
 def keeping_the_time(path: Path, data: bytes) -> Callable[[], None]:
@@ -136,3 +170,38 @@ async def test_an_edit_that_keeps_size_and_time_is_seen_when_it_is_displaced(
         now = await local.entry(b"g") or await local.entry(b"f")
         assert now is not None
         assert told(events, LATE) or all(event.token != now.token for event in events), "it will never be read again"
+
+
+@pytest.mark.parametrize(("do", "call"), [(Do.PUT, "exchange"), (Do.DELETE, "rename_new"), (Do.MOVE, "rename_new")])
+async def test_who_opens_a_file_while_it_is_displaced_does_not_wait_until_it_is_compared(
+    local: Local,
+    just_before: Callable[[str, Callable[[], None]], threading.Thread],
+    monkeypatch: pytest.MonkeyPatch,
+    do: Do,
+    call: str,
+) -> None:
+    write(local.root / "f", OLD)
+    seen = await local.hashed(b"f")
+    came_in, compared = threading.Event(), list[bool]()
+
+    def user() -> None:
+        with (local.root / "f").open("r+b"):
+            came_in.set()
+
+    real = reading.digest
+
+    def digest(fd: int, size: int, check: Callable[[], None] = reading.never) -> tuple[bytes, int]:
+        if just_begun.ident is not None and size == len(OLD):
+            compared.append(came_in.wait(10.0))
+        return real(fd, size, check)
+
+    just_begun = just_before(call, user)
+    monkeypatch.setattr(reading, "digest", digest)
+    if do is Do.PUT:
+        await local.put(b"f", NEW[:100], expect=seen.token, held=seen.version)
+    else:
+        target = b"g" if do is Do.MOVE else b""
+        await local.order(do, b"f", seen.version, expect=seen.token, held=seen.version, target=target)
+    await trio.to_thread.run_sync(just_begun.join)
+    assert compared
+    assert all(compared), "who had opened it waited until it was read"

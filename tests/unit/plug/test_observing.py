@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.lowlevel
+from blake3 import blake3
 
 from onitu.model.events import Seen, Trouble
 from onitu.model.settings import Filter
@@ -66,7 +67,7 @@ async def test_a_vanished_directory_goes_with_all_that_was_known_in_it_the_inner
         assert at.referee.seen(Seen.GONE) == [b"d/e/f", b"d/e", b"d"]
 
 
-async def test_a_renamed_file_is_told_as_a_move_and_not_read(runtime: str) -> None:
+async def test_a_renamed_file_is_told_as_a_move_once_it_was_read(runtime: str) -> None:
     async with stage(runtime) as at:
         at.driver.write(b"a", b"content")
         at.referee.rows = {b"a": at.driver.known(b"a")}
@@ -75,7 +76,28 @@ async def test_a_renamed_file_is_told_as_a_move_and_not_read(runtime: str) -> No
         (event,) = at.referee.events
         assert (event.seen, event.path, event.source) == (Seen.MOVED, b"z", b"a")
         assert event.version.digests
-        assert "read" not in at.driver.counts
+        assert at.driver.counts["read"] == 1
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_file_that_was_edited_and_renamed_is_no_move_whatever_its_size_and_time(
+    runtime: str, watched: bool
+) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"a", b"before")
+        at.referee.rows = {b"a": at.driver.known(b"a")}
+        if watched:
+            await at.started()
+        at.driver.sneak(b"a", b"behind")
+        at.driver.rename(b"a", b"z")
+        if watched:
+            await at.hint(Hint(HintKind.MOVED, b"z", b"a"))
+        else:
+            await at.started()
+        await at.referee.until(lambda: b"a" in at.referee.seen(Seen.GONE))
+        told = {event.path: event for event in at.referee.events}
+        assert at.referee.seen(Seen.STANDS) == [b"z"]
+        assert told[b"z"].version.digests["blake3"] == blake3(b"behind").digest()
 
 
 async def test_an_empty_file_is_never_taken_for_a_move(runtime: str) -> None:

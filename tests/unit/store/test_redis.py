@@ -97,9 +97,9 @@ async def test_a_fenced_referee_that_does_nothing_is_ended_by_its_renewal(valkey
 
 
 async def test_renewal_keeps_the_lease_longer_than_its_ttl(valkey: str, client: redis.Redis) -> None:
-    async with RedisStore(valkey, ttl=0.3).open_folder("home") as folder:
+    async with RedisStore(valkey, ttl=1.0).open_folder("home") as folder:
         with pytest.raises(StateError, match="is held by another Onitu"):
-            async with RedisStore(valkey, wait=1.0).open_folder("home"):
+            async with RedisStore(valkey, wait=2.5).open_folder("home"):
                 pass
         await folder.commit(Change(seq=1))
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from onitu.testing import judge, users
 from onitu.testing.hands import Hands
+from onitu.testing.lurkers import Lurker
 from onitu.testing.users import User, at_work, contents, history, tree
 from onitu.testing.values import EMPTY, Values, is_whole, name_of
 
@@ -23,6 +26,13 @@ def root(tmp_path: Path) -> Path:
 def hands(root: Path, tmp_path: Path) -> Hands:
     (tmp_path / "scratch").mkdir()
     return Hands("A", root, tmp_path / "scratch", random.Random(1))
+
+
+def wait_for(what: Callable[[], object], why: str) -> None:
+    end = time.monotonic() + 30.0
+    while not what():
+        assert time.monotonic() < end, f"not in time: {why}"
+        time.sleep(0.002)  # between two looks at a condition
 
 
 def standing(root: Path) -> list[str]:
@@ -154,3 +164,24 @@ def test_the_account_is_a_history_that_the_specification_judges(root: Path) -> N
     (root / gone).unlink()
     verdict = judge(told, {"root": tree(root)}, directories=False)
     assert len(verdict.lost) == len(verdict.ghosts) == 1
+
+
+def test_a_lurker_acts_on_what_arrives_at_once_and_on_what_a_sign_tells(root: Path, tmp_path: Path) -> None:
+    signs = tmp_path / "signs"
+    signs.mkdir()
+    names = ["arrives", "told", "another"]
+    lurker = Lurker.at(root, "B", names, seed=1, habits=users.SAVING)
+    lurker.signs, lurker.patience = {signs: lambda name: name.removeprefix("about ")}, 60.0
+    other = Hands("A", root, lurker.hands.scratch, random.Random(1))
+    with at_work([lurker]):
+        wait_for(lambda: lurker.lurks, why="it lurks")
+        other.create("arrives")
+        wait_for(lambda: lurker.met == 1, why="it met what arrived")
+        (signs / "about told").touch()
+        wait_for(lambda: lurker.met == 2, why="it met what the sign told")
+        lurker.stop()
+        other.create("another")
+    assert [(deed.did, deed.path, deed.replaced) for deed in lurker.deeds[:2]] == [
+        ("exchange", "arrives", ("A.000001",)),
+        ("create", "told", ()),
+    ]
