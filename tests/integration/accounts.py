@@ -14,6 +14,8 @@ from pathlib import Path
 from onitu.testing import Verdict, judge
 from onitu.testing.users import User, history, tree
 
+from .harness import wait_for
+
 SEED = int(os.environ.get("ONITU_SEED", "0"))
 
 
@@ -43,8 +45,7 @@ def held_against(users: Sequence[User], roots: Sequence[Path], attack: str, faul
             file.write(json.dumps(figures) + "\n")
     broken = *verdict.lost, *verdict.diverged, *verdict.ghosts
     assert not broken, f"ONITU_SEED={SEED}\n{verdict.explain()}"
-    left = leftovers(roots)
-    assert not left
+    wait_for(lambda: not leftovers(roots), why="nothing is left in Onitu's own directories")
     return verdict
 
 

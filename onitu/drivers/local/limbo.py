@@ -31,8 +31,12 @@ from .journal import JOURNAL, JOURNAL_NEW, Journal, Record
 from .private import Private
 from .tree import ABSENT, Place, Tree
 
-AGE = 0.02
-"""Seconds between the two looks: an `open` that had begun has ended by then."""
+AGE = 0.5
+"""Seconds between the two looks: an `open` that had begun has ended by then, also that of a program that a busy machine
+put to sleep in the middle of it."""
+
+LAST_AGE = 0.1
+"""The same at the end of a run, for which somebody waits."""
 
 _POLL_FIRST, _POLL_LAST = 0.05, 1.0
 
@@ -99,9 +103,10 @@ class Limbo:
         return True
 
     def close(self) -> None:
-        """Settle what can be settled within `AGE`; what is open for writing stays for the next life."""
+        """Settle what can be settled within `LAST_AGE`; what is open for writing stays for the next life."""
         for waiting in list(self._waiting.values()):
-            time.sleep(max(0.0, min(AGE, waiting.due - time.monotonic())))
+            displaced = waiting.due - AGE
+            time.sleep(max(0.0, min(LAST_AGE, displaced + LAST_AGE - time.monotonic())))
             self._settle(waiting)
         self.journal.close()
 
