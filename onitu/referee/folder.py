@@ -98,8 +98,9 @@ class FolderReferee:
             held_back = await self.store.quarantined(service, 1_000_000)
             if held_back:
                 # A burst that the last Referee did not see the end of: judged anew, with what is known of it.
-                link.guard.count, link.guard.files = len(held_back), self.counts.get("files", 0)
-                link.guard.quarantined = link.guard.suspicious()
+                link.guard.count = link.guard.held = len(held_back)
+                link.guard.files = self.counts.get("files", 0)
+                link.guard.quarantined = link.guard.suspicious(link.guard.files)
                 link.guard.holding = not link.guard.quarantined
                 link.guard.last = trio.current_time()
 
@@ -355,7 +356,7 @@ class FolderReferee:
 
     async def _judge(self, link: Link) -> None:
         """A burst of deletions is over: believe it, or ask."""
-        if link.guard.suspicious():
+        if link.guard.suspicious(self.counts.get("files", 0)):
             link.guard.quarantined = True
             log.warning(
                 "{} would delete {} of {} files of {}: held back until you say `onitu approve {}`",

@@ -25,6 +25,7 @@ class Guard:
     Attributes:
         quarantined: deletions wait for a yes.
         count: files deleted in this burst.
+        held: how many of them are held back.
         files: the most files that the folder had since the burst began.
         last: when the burst's last deletion was seen.
         holding: the rest of this burst is held back until it is over.
@@ -32,6 +33,7 @@ class Guard:
 
     quarantined: bool = False
     count: int = 0
+    held: int = 0
     files: int = 0
     last: float = float("-inf")
     holding: bool = False
@@ -48,11 +50,13 @@ class Guard:
         self._begin(now, files)
         self.count += 1
         self.holding = self.holding or self._too_many(self.count)
-        return self.holding or self.quarantined
+        hold = self.holding or self.quarantined
+        self.held += hold
+        return hold
 
     def _begin(self, now: float, files: int) -> None:
         if not self.holding and now - self.last > QUIET:
-            self.count, self.files = 0, files
+            self.count, self.held, self.files = 0, 0, files
         # What was made since can be deleted too: a program that makes and deletes many files has emptied no folder.
         self.files = max(self.files, files)
         self.last = now
@@ -65,13 +69,15 @@ class Guard:
         """Whether a burst that is held back has ended."""
         return self.holding and now - self.last > QUIET
 
-    def suspicious(self) -> bool:
-        """Whether the burst that ended would delete too much to be believed."""
-        everything = self.count >= 2 and self.count >= self.files
-        return everything or (self.count > FREE and self.count * 2 > self.files)
+    def suspicious(self, files: int) -> bool:
+        """Whether the burst that ended would delete too much to be believed, where the folder has `files` now, those
+        that are held back among them. What counts is what would be left: files that were made and deleted again in
+        the burst are no loss."""
+        left = files - self.held
+        return (self.count >= 2 and left <= 0) or (self.count > FREE and left * 2 < self.files)
 
     def end(self) -> None:
         """The burst was judged; the next deletion begins another."""
         self.holding = False
-        self.count = 0
+        self.count = self.held = 0
         self.last = float("-inf")
