@@ -16,6 +16,7 @@ import click
 from onitu.cli import registry
 from onitu.cli.main import cli
 from onitu.plug.driver import Driver
+from onitu.plug.options import declared
 
 _PLACE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
@@ -61,7 +62,7 @@ def drivers() -> str:
 def _driver(driver: type[Driver], names: list[str]) -> Iterator[str]:
     yield from ("## " + ", ".join(names), "", inspect.cleandoc(driver.__doc__ or "").split("\n\n")[0], "")
     yield from ("| option | type | default | |", "| --- | --- | --- | --- |")
-    for option in driver.options:
+    for option in declared(driver.Options):
         default = "needed" if option.default is None else _code(_yaml(option.default))
         yield f"| {_code(option.name)} | {option.type.__name__} | {default} | {_cell(option.help)} |"
     yield ""

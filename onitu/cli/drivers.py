@@ -33,6 +33,8 @@ def drivers(name: str | None, json: bool) -> None:
 
 
 def _described(name: str, target: str) -> dict[str, Any]:
+    from onitu.plug.options import declared
+
     try:
         driver = registry.load(name)
     except ConfigurationError as error:
@@ -49,7 +51,7 @@ def _described(name: str, target: str) -> dict[str, Any]:
                 "help": option.help,
                 "secret": option.secret,
             }
-            for option in driver.options
+            for option in declared(driver.Options)
         ],
     }
 

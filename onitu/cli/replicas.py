@@ -22,7 +22,7 @@ from .roots import Overlap, Root
 from .values import FOLDER_KEYS, OLD_KEYS, check_name, read_conflict, read_filter, read_mode
 
 if TYPE_CHECKING:
-    from onitu.plug.driver import Option
+    from onitu.plug.options import Option
 
 SERVICE_KEYS = ("driver", "options", "velocity", "folders")
 Value = str | int | float | bool
@@ -118,25 +118,27 @@ def _velocity(keys: Mapping[str, Place]) -> float:
 
 def _options(driver: str, given: Mapping[str, Place], keys: Mapping[str, Place], place: Place) -> dict[str, Value]:
     """The options, checked against what the driver declares; those that are not given have its defaults."""
+    from onitu.plug.options import declared
+
     if not driver:
         return {}
     try:
-        declared = {option.name: option for option in registry.load(driver).options}
+        declares = {option.name: option for option in declared(registry.load(driver).Options)}
     except ConfigurationError as error:
         keys["driver"].problem(error.problems[0])
         return {}
     options: dict[str, Value] = {
-        name: option.default for name, option in declared.items() if option.default is not None
+        name: option.default for name, option in declares.items() if option.default is not None
     }
     for name, entry in given.items():
-        if name not in declared:
-            near = document.nearest(name, declared)
-            entry.problem(f"unknown option; those of {driver} are {document.listed(declared)}{near}")
+        if name not in declares:
+            near = document.nearest(name, declares)
+            entry.problem(f"unknown option; those of {driver} are {document.listed(declares)}{near}")
             continue
-        value = _option(declared[name], entry)
+        value = _option(declares[name], entry)
         if value is not None:
             options[name] = value
-    for name, option in declared.items():
+    for name, option in declares.items():
         if option.default is None and name not in given:
             keys.get("options", place).problem(f"the option `{name}` of {driver} is missing: {option.help}")
     return options

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from typing import Protocol
 
 import logbook
 import trio
 import zmq
+from blake3 import blake3
 
 from onitu.model.errors import OnituError
 from onitu.model.outside import REAL, Outside
@@ -104,6 +106,9 @@ async def main(charter: Charter) -> None:
     roots = {folder: replica.path for folder, replica in service.replicas.items()}
     driver = load_driver(service.driver)(service.name, service.options, roots)
     driver.look_only = charter.settings.dry_run
+    if charter.settings.state:
+        name = blake3(service.name.encode(errors="surrogateescape")).hexdigest()[:16]
+        driver.workspace = os.path.join(charter.settings.state, "drivers", name)
     with zmq.Context() as context:
         async with driver.open():
             await run(charter, driver, ZmqWire(context, charter))
@@ -124,7 +129,7 @@ async def run(
     lookups = Lookups(wake.ring)
     peers = Peers(wire.chunks)
     rate = float(service.options.get("bandwidth", 0) or 0)
-    transfers = Transfers(charter.settings, service.name, peers, Throttle(rate), counters)
+    transfers = Transfers(charter.settings, service.name, peers, Throttle(rate), counters, driver.takes_local)
     serving = Serving(driver, service.replicas, Throttle(rate), counters)
     chunks = chunk_endpoint(charter.endpoints.runtime, service.name)
     session = Session(service.name, epoch, wire.events, chunks, wake, lookups, counters, outside.pid)

@@ -64,10 +64,12 @@ class Transfers:
     """What all transfers of a driver share."""
 
     def __init__(
-        self, settings: Settings, service: str, peers: Peers, throttle: Throttle, counters: dict[str, int]
-    ) -> None:
+        self, settings: Settings, service: str, peers: Peers, throttle: Throttle, counters: dict[str, int],
+        takes_local: bool = False,
+    ) -> None:  # fmt: skip
+        """`takes_local`: whether the service's driver reads files on this host itself, whatever it is."""
         self._settings = settings
-        self._clones = _clones(settings, service)
+        self._clones = takes_local or _clones(settings, service)
         self._peers = peers
         self._throttle = throttle
         self._counters = counters
