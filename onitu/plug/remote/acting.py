@@ -45,8 +45,8 @@ _UNDO = 20.0
 class _InTheWay(Exception):
     """What stands above a path and is no directory."""
 
-    def __init__(self, path: bytes) -> None:
-        self.path = path
+    def __init__(self, entry: Entry | None) -> None:
+        self.entry = entry
 
 
 @attrs.define
@@ -63,6 +63,7 @@ class Acting:
     """Of a small PUT without content: files of this host, (root, path), that have it, best first."""
     used: bool = False
     """Whether what was brought ahead is used up."""
+    _own: bytes = b""
     _made: dict[bytes, Thing] = attrs.field(factory=dict)
 
     async def carry_out(self) -> list[Event]:
@@ -71,15 +72,14 @@ class Acting:
             events = await self._act()
         except _InTheWay as way:
             reason = f"{self.service}: a parent of {paths.show(self.order.path)} is no directory"
-            events = [*await self._also(way.path), self._failed(Trouble.NAME_CLASH, reason)]
+            events = [*([_stands(way.entry)] if way.entry else []), self._failed(Trouble.NAME_CLASH, reason)]
         except Refused as refusal:
             events = [self._failed(refusal.trouble, refusal.reason)]
         except Unavailable as error:
             events = [self._failed(Trouble.UNAVAILABLE, str(error))]
         except (Missing, Changed):
-            events = [
-                self._failed(Trouble.IO, f"{paths.show(self.order.path)} changes faster than it can be looked at")
-            ]
+            reason = f"{self.service}: {paths.show(self.order.path)} changes faster than it can be looked at"
+            events = [self._failed(Trouble.IO, reason)]
         made = (Version(Kind.DIRECTORY, mode=thing.mode) for thing in self._made.values())
         beside = [
             Event(Seen.STANDS, path, version, DIRECTORY, order=BESIDE)
@@ -89,6 +89,8 @@ class Acting:
 
     async def _act(self) -> list[Event]:
         order = self.order
+        if self._swaps_at_once():
+            return await self._swap()
         thing = await self.replica.stat(order.path)
         refused = await self._refused(thing)
         if order.do is Do.PUT and order.version.kind is Kind.DIRECTORY and not order.expect:
@@ -106,6 +108,29 @@ class Acting:
                 return [self._gone()] if thing is None else [await self._give_meta(order.path, thing)]
             case Do.FINGERPRINT:
                 return [await self._found(read=True)]
+
+    def _swaps_at_once(self) -> bool:
+        """Whether the service itself compares all that is to be compared, so that no look is needed before."""
+        order = self.order
+        files = order.version.kind is Kind.FILE and order.do is Do.PUT
+        deletes = order.do is Do.DELETE and order.expect and order.held is not None and order.held.kind is Kind.FILE
+        plain = not order.keep and order.expect != DIRECTORY and not is_dirty(order.expect)
+        return bool(self.replica.capabilities.compare_and_swap and plain and (files or deletes))
+
+    async def _swap(self) -> list[Event]:
+        order, remote = self.order, self.replica.remote
+        token = order.expect[1:] if order.expect else NOTHING_THERE
+        try:
+            if order.do is Do.PUT:
+                return [self._done(await self._with_parents(order.path, lambda: self._write(order.path, token)))]
+            await self.replica.calls.call("delete", order.path, lambda: remote.delete(order.path, token))
+        except Changed:
+            return [await self._found()]
+        except Missing:
+            if not order.expect:
+                raise
+            return [await self._found()]
+        return [self._done(None)]
 
     async def _refused(self, thing: Thing | None) -> list[Event] | None:
         """The answer where what stands is not what the order expects; None: it is."""
@@ -161,7 +186,9 @@ class Acting:
             if able.compare_and_swap or not able.moves:
                 return [*aside, *await self._put_in_place(thing)]
             return [*aside, *await self._put_by_rename(thing)]
-        except Changed:
+        except (Changed, Missing) as error:
+            if isinstance(error, Missing) and not order.expect:
+                raise
             return [*aside, await self._found()]
         except (Refused, Unavailable) as error:
             if not aside:
@@ -203,7 +230,7 @@ class Acting:
             except BaseException:
                 self.limbo.give_tmp(ready)
                 raise
-            self.prepared = ready
+            self.prepared = self._own = ready
         return self.prepared
 
     async def _put_by_rename(self, thing: Thing | None) -> list[Event]:
@@ -225,7 +252,7 @@ class Acting:
                     await self.limbo.drop(aside)
             raise
         finally:
-            self.limbo.give_tmp(ready)
+            self.limbo.give_tmp(self._own)
         self.used = True
         if aside:
             await self.limbo.drop(aside)
@@ -406,7 +433,7 @@ class Acting:
         for directory in reversed(paths.ancestors(path)):
             thing = await self.replica.stat(directory)
             if thing is not None and thing.kind is not Kind.DIRECTORY:
-                raise _InTheWay(directory)
+                raise _InTheWay(await self._look(directory, read=False))
             if thing is None:
                 await call("make", directory, partial(remote.make_directory, directory))
                 there = await self.replica.stat(directory) if self.replica.capabilities.modes else None

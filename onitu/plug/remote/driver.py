@@ -27,9 +27,9 @@ from onitu.plug.options import Options, option
 from .acting import Acting, conflicting
 from .calls import Calls
 from .content import Content
-from .interface import Changed, Missing, Remote
+from .interface import Changed, Missing, Remote, Thing
 from .limbo import Limbo
-from .replica import MANY, PROVEN, Replica, entry_of, matches
+from .replica import MANY, PROVEN, Replica, entry_of
 from .spool import Spool, Spooled
 
 T = TypeVar("T")
@@ -191,10 +191,13 @@ class RemoteDriver(Driver):
     async def _read_whole(self, replica: Replica, entry: Entry) -> Entry | None:
         if entry.trouble is not Trouble.NONE:
             return entry
-        thing = await replica.stat(entry.path)
-        if thing is None or thing.kind is not entry.kind or not matches(entry.token, thing):
-            return None
-        return await replica.settled(entry.path, thing) if thing.kind is Kind.FILE else entry
+        if entry.kind is not Kind.FILE:
+            return entry
+        version = entry.version
+        thing = Thing(
+            Kind.FILE, entry.token[1:], version.size, version.mtime, version.mode, digests=dict(version.digests)
+        )
+        return await replica.settled(entry.path, thing)
 
     async def watch(self, folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:
         """Polls, ever more seldom while nothing is found: from `poll` to `poll_most` seconds, and never for more than a
@@ -241,7 +244,11 @@ class RemoteDriver(Driver):
             order = Order(0, Do.PUT, path, version)
             return await Acting(replica, root.limbo, self.service, order, content).bring()
 
-        return Spooled(self._spooling(), version, self.small, bring)
+        def unused(prepared: object) -> None:
+            if isinstance(prepared, bytes):
+                root.limbo.give_tmp(prepared)
+
+        return Spooled(self._spooling(), version, self.small, bring, unused)
 
     async def perform(
         self,

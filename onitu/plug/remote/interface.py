@@ -137,10 +137,13 @@ class Remote(abc.ABC):
 
     @abc.abstractmethod
     async def put(self, path: bytes, content: Content, expect: bytes | None, prepared: object = None) -> Thing:
-        """Make a file stand there, with the mtime and the mode of `content.version` as far as the service keeps them
-        (0: whatever the service gives), and tell what stands there then. `expect`: the token of what it replaces,
-        `NOTHING_THERE`, or None: whatever stands there. Raises `Changed` where the service can compare and swap (or
-        create only), and something else stands there; a service that cannot ignores it: the caller has looked just before. `Missing` where the directory is.
+        """Make a file stand there, and tell what stands there then.
+
+        It gets the mtime and the mode of `content.version` as far as the service keeps them (0: whatever the service
+        gives). `expect`: the token of what it replaces, `NOTHING_THERE`, or None: whatever stands there. Raises
+        `Changed` where the service can compare and swap (or create only), and something else stands there, a directory
+        too; nobody may have looked before. A service that cannot ignores it: the caller has looked just before.
+        `Missing` where the directory is.
 
         A service without compare-and-swap that can rename is only asked for paths below `.onitu/tmp`: there a later
         try may go on with what an earlier one left, as the path has the digest of the content in it."""

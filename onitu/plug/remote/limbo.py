@@ -51,7 +51,8 @@ class Limbo:
     def take_tmp(self, version: Version) -> bytes:
         """A path in `.onitu/tmp` for this content, nobody else's until `give_tmp`."""
         value = version.digests.get(BLAKE3) or next(iter(version.digests.values()), b"unknown")
-        stem = f"{TMP.decode()}/{value.hex()}-{version.size}" if version.kind is Kind.FILE else f"{TMP.decode()}/link"
+        name = f"{value.hex()}-{version.size}" if version.kind is Kind.FILE else f"link-{secrets.token_hex(8)}"
+        stem = f"{TMP.decode()}/{name}"
         names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
         path = next(name.encode() for name in names if name.encode() not in self._taken)
         self._taken.add(path)

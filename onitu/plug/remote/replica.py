@@ -46,7 +46,7 @@ MANY = 16
 """Paths of one directory from which on they are looked at by listing it."""
 SKEW = 26 * 3600 * 1_000_000_000
 """Nanoseconds by which a service's clock may be off, time zones and all, as long as nothing is known of it."""
-CHUNK = 1 << 20
+CHUNK = 4 << 20
 """Bytes that are read at a time where a whole file is read for its digest."""
 
 log = logbook.Logger("remote")
@@ -258,8 +258,10 @@ class Replica:
         """The file with its BLAKE3, and a token that is dirty where it has to be; None where it changed meanwhile."""
         young = self.young(thing.mtime)
         value = await self.digest(path, thing)
-        after = await self.stat(path)
-        if value is None or after is None or after.token != thing.token or after.kind is not thing.kind:
+        if value is None:
+            return None
+        after = thing if self.capabilities.compare_and_swap else await self.stat(path)
+        if after is None or after.token != thing.token or after.kind is not thing.kind:
             return None
         entry = entry_of(path, after)
         version = attrs.evolve(entry.version, digests={**entry.version.digests, BLAKE3: value})

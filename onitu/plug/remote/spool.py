@@ -68,8 +68,14 @@ class Spooled:
     for what is not visible yet (`bring`); what came of that is `prepared`."""
 
     def __init__(
-        self, spool: Spool, version: Version, small: int, bring: Callable[[Content], Awaitable[object]]
+        self,
+        spool: Spool,
+        version: Version,
+        small: int,
+        bring: Callable[[Content], Awaitable[object]],
+        unused: Callable[[object], None],
     ) -> None:
+        """`unused` is called at the end with what `bring` made."""
         self.version = version
         self.offset = 0
         self.content: Content | None = None
@@ -77,6 +83,7 @@ class Spooled:
         self.used = False
         self._spool = spool
         self._bring = bring
+        self._unused = unused
         self._memory: bytearray | None = bytearray() if version.size <= small else None
         self._path = ""
         self._fd = -1
@@ -95,6 +102,8 @@ class Spooled:
             if fd >= 0:
                 os.close(fd)
         self._fd = self._source = -1
+        if self.prepared is not None:
+            self._unused(self.prepared)
         if self._path:
             self._spool.give(self._path, drop=self.used or not self.offset)
 
