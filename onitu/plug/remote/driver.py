@@ -203,16 +203,14 @@ class RemoteDriver(Driver):
         """Polls, ever more seldom while nothing is found: from `poll` to `poll_most` seconds, and never for more than a
         tenth of the time."""
         ready.set()
-        replica = self._root(folder).replica
-        pause, seen = self.options.poll, replica.sights
+        replica, least = self._root(folder).replica, self.options.poll
+        pause, seen = least, replica.sights
+        replica.looked = trio.current_time()
         while True:
-            await trio.sleep_until(replica.looked + max(pause, replica.took / EAGER))
-            if trio.current_time() < replica.looked + pause:
-                continue  # it is being scanned just now, or was meanwhile
-            if replica.sights == seen:
-                pause = min(pause * SLOWER, max(self.options.poll_most, self.options.poll))
-            else:
-                pause, seen = self.options.poll, replica.sights
+            await replica.rested(least)  # by then a scan that was under way is over
+            pause = min(pause * SLOWER, max(self.options.poll_most, least)) if replica.sights == seen else least
+            seen = replica.sights
+            await replica.rested(max(pause, replica.took / EAGER))
             looked = replica.looked
             await hints.send(Hint(HintKind.POLL))
             while replica.looked == looked:

@@ -170,6 +170,11 @@ class Replica:
         self.scanned.set()
         self.scanned = trio.Event()
 
+    async def rested(self, seconds: float) -> None:
+        """Wait until nothing was listed for so long."""
+        while trio.current_time() < self.looked + seconds:  # noqa: ASYNC110  # it moves on while we sleep
+            await trio.sleep_until(self.looked + seconds)
+
     @property
     def listed_at_once(self) -> bool:
         """Whether a listing of the whole tree stands in for those of its directories."""
