@@ -15,6 +15,7 @@ import click
 
 from onitu.cli import registry
 from onitu.cli.main import cli
+from onitu.model.errors import ConfigurationError
 from onitu.plug.driver import Driver
 from onitu.plug.options import declared
 
@@ -53,7 +54,10 @@ def drivers() -> str:
     """Every driver that is installed with Onitu: what it is for, and a table of its options."""
     names: dict[type[Driver], list[str]] = {}
     for name in registry.installed():
-        driver = registry.load(name)
+        try:
+            driver = registry.load(name)
+        except ConfigurationError:  # a driver whose library is not installed here
+            continue
         if driver.__module__.startswith("onitu."):
             names.setdefault(driver, []).append(name)
     return "\n".join(line for driver, known in names.items() for line in _driver(driver, known))

@@ -20,11 +20,13 @@ from typing import ClassVar, Protocol
 import attrs
 import trio
 
+from onitu.model.errors import ConfigurationError
 from onitu.model.events import Event, Trouble
 from onitu.model.orders import Order
 from onitu.model.versions import Kind, Version
 
 from . import options as declaring
+from .urls import Address, hide
 
 
 @attrs.frozen
@@ -182,6 +184,15 @@ class Driver(abc.ABC):
     options: declaring.Options
     """What stands there. A driver with options of its own annotates it with its own class."""
 
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """Schemes of URLs that `onitu sync` takes for it, where it is not Onitu's own."""
+
+    @classmethod
+    def from_url(cls, url: str) -> Address:
+        """What a URL of one of its schemes means (`onitu.plug.urls.Url` takes it apart). Raises `ConfigurationError`
+        with a sentence that says what is wrong, without the password."""
+        raise ConfigurationError([f"{hide(url)}: this driver has no URLs; use a configuration, and `onitu start`"])
+
     small: ClassVar[int] = 128 * 1024
     """Files up to this many bytes may be put by `perform` itself from a `local` source, many to a batch."""
 
@@ -192,6 +203,9 @@ class Driver(abc.ABC):
     """Set before `open`: a directory of this host that is this service's own, for what is on its way; not made yet.
     Empty: there is none."""
 
+    counters: dict[str, int]
+    """What it did since its start, by name, for `onitu status`: a driver adds to it (`requests`, `polls`)."""
+
     look_only: bool = False
     """Set before `open` for a dry run: nothing may be written to the service, not even where Onitu keeps its own
     things. `identify` makes nothing and settles nothing there, and what it cannot find out so is taken for usual.
@@ -200,6 +214,7 @@ class Driver(abc.ABC):
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         """`options`: as checked against `Options`; `roots`: by folder, the replica's root as configured."""
         self.service = service
+        self.counters: dict[str, int] = {}
         self.roots = dict(roots)
         self.options = declaring.given(self.Options, options)
 

@@ -41,6 +41,13 @@ def given(options: type[T], values: Mapping[str, Value]) -> T:
     return options(**chosen)
 
 
+def filled(options: type[Options], values: Mapping[str, Value]) -> tuple[dict[str, Value], list[str]]:
+    """The values with the defaults of what is not among them, and the names of what has none and is needed."""
+    defaults = {option.name: option.default for option in declared(options)}
+    whole = {name: default for name, default in defaults.items() if default is not None} | dict(values)
+    return whole, [name for name in defaults if name not in whole]
+
+
 @attrs.frozen
 class Option:
     """One option, as declared. `default`: None where there is none, so that it has to be given."""

@@ -22,6 +22,7 @@ from onitu.model.versions import Kind, Version
 from onitu.wire.messages import MAX_CHUNK
 
 from .bell import Throttle
+from .catalogue import LOCAL
 from .driver import Refused, Staged
 from .peers import Peers
 
@@ -33,8 +34,6 @@ STALLED = 30.0
 LARGE_AT_ONCE = 4
 SMALL_AT_ONCE = 32
 """Transfers at the same time: of files above the driver's `small`, and of others."""
-
-_LOCAL = frozenset({"local", "local_storage"})
 
 Local = tuple[str, bytes, bytes]
 """A file on this host: its replica's root, its path, its token."""
@@ -181,4 +180,4 @@ class Transfers:
 def _clones(settings: Settings, service: str) -> bool:
     """Whether the service keeps its files where this host's kernel can copy them."""
     given = settings.services[service]
-    return given.driver in _LOCAL and bool(given.options.get("kernel_copy", True))
+    return given.driver in LOCAL and bool(given.options.get("kernel_copy", True))

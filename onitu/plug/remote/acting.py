@@ -273,6 +273,7 @@ class Acting:
         put = await call(
             "write", self.order.path, lambda: remote.put(path, content, expect, prepared), quiet=float("inf")
         )
+        self.replica.calls.count("written_bytes", content.size)
         self.used = self.used or prepared is not None or path == self.order.path
         return put
 

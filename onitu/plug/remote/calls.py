@@ -28,16 +28,12 @@ log = logbook.Logger("remote")
 
 
 class Calls:
-    """What all calls to one replica share.
+    """What all calls to one replica share. Each try of one counts as one of `requests` in the counters."""
 
-    Attributes:
-        requests: how many calls were made; tries count.
-    """
-
-    def __init__(self, remote: Remote, service: str, limiter: trio.CapacityLimiter) -> None:
+    def __init__(self, remote: Remote, service: str, limiter: trio.CapacityLimiter, counters: dict[str, int]) -> None:
         self.remote = remote
         self.service = service
-        self.requests = 0
+        self.counters = counters
         self._limiter = limiter
 
     async def call(
@@ -66,8 +62,11 @@ class Calls:
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("the last try returns or raises")
 
+    def count(self, name: str, amount: int) -> None:
+        self.counters[name] = self.counters.get(name, 0) + amount
+
     async def _once(self, act: Callable[[], Awaitable[T]], quiet: float) -> T:
-        self.requests += 1
+        self.count("requests", 1)
         with self.translated():
             async with self._limiter:
                 with trio.move_on_after(quiet):

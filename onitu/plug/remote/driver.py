@@ -104,7 +104,9 @@ class RemoteDriver(Driver):
         remote = self.remote(folder)
         if self._limiter is None:
             self._limiter = trio.CapacityLimiter(self.options.connections or remote.concurrency)
-        replica = Replica(Calls(remote, self.service, self._limiter), f"{self.service}:{self.roots[folder]}")
+        replica = Replica(
+            Calls(remote, self.service, self._limiter, self.counters), f"{self.service}:{self.roots[folder]}"
+        )
         try:
             # One try only: whoever calls this does it again, and says meanwhile what is wrong.
             probed = await replica.calls.call("use", paths.ROOT, remote.probe, tries=1)
@@ -130,6 +132,7 @@ class RemoteDriver(Driver):
         replica = self._root(folder).replica
         whole = paths.ROOT in directories
         if whole:
+            replica.calls.count("scans", 1)
             replica.begin_scan()
             await replica.list_tree()
         listings: dict[bytes, Listing] = {}
@@ -223,9 +226,11 @@ class RemoteDriver(Driver):
         try:
             if not token[1:]:
                 raise lost
-            return await replica.calls.call("read", path, lambda: remote.read(path, token[1:], offset, length))
+            data = await replica.calls.call("read", path, lambda: remote.read(path, token[1:], offset, length))
         except (Missing, Changed):
             raise lost from None
+        replica.calls.count("read_bytes", len(data))
+        return data
 
     def stage(self, folder: str, version: Version, path: bytes = b"") -> Staged:
         root = self._root(folder)

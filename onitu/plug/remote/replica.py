@@ -249,6 +249,7 @@ class Replica:
             if not data:
                 return None
             hasher.update(data)
+            self.calls.count("read_bytes", len(data))
             offset += len(data)
         return hasher.digest()
 

@@ -18,6 +18,7 @@ from onitu.model.events import Trouble
 from onitu.model.versions import Kind, Version
 from onitu.plug import Capabilities, Refused, option
 from onitu.plug.remote import Changed, Content, Missing, Remote, RemoteDriver, RemoteOptions, Thing
+from onitu.plug.urls import Address, Url
 
 
 @attrs.define
@@ -57,6 +58,17 @@ class CupboardDriver(RemoteDriver):
 
     Options = CupboardOptions
     options: CupboardOptions
+
+    schemes = ("cupboard",)
+
+    @classmethod
+    def from_url(cls, url: str) -> Address:
+        parts = Url.parse(url)
+        parts.no_query("swaps")
+        options: dict[str, str | int | float | bool] = {"swaps": parts.query.get("swaps", "true") == "true"}
+        if parts.password:
+            options["key"] = parts.password
+        return Address(options, f"{parts.host}{parts.path}", parts.host, () if parts.password else ("key",))
 
     def remote(self, folder: str) -> Remote:
         return CupboardRemote(CUPBOARDS[self.roots[folder]], self.options)
