@@ -23,6 +23,7 @@ from onitu.plug import option
 from onitu.plug.remote import RemoteDriver, RemoteOptions
 from onitu.plug.urls import Address, Url
 
+from .bucket import Bucket
 from .client import Client, Keys
 from .remote import S3Remote
 from .uploads import AT_ONCE, Uploads
@@ -39,6 +40,7 @@ class S3Options(RemoteOptions):
     access_key: str = option("", help="access key; left out: AWS_ACCESS_KEY_ID, the profile, or the machine's role")
     secret_key: str = option("", help="secret key that belongs to access_key", secret=True)
     session_token: str = option("", help="session token of temporary keys", secret=True)
+    timeout: float = option(30.0, help="seconds after which a connection on which nothing moves is given up")
     md5: bool = option(True, help="whether ETags are MD5s where they look so; not with SSE-KMS or SSE-C of others")
 
 
@@ -99,16 +101,19 @@ class S3Driver(RemoteDriver):
         configured = self._configured()
         connections = self.options.connections or S3Remote.concurrency
         client = Client(
+            self.service,
             bucket,
             self.options.endpoint or configured["endpoint"],
             self.options.region or configured["region"] or "us-east-1",
             self._keys,
             connections + AT_ONCE,
+            self.options.timeout,
             configured["ca"],
         )
         notes = os.path.join(os.path.dirname(self._spooling().directory), "uploads")
         uploads = Uploads(client, notes)
-        return S3Remote(client, uploads, f"{prefix}/" if prefix else "", self.options.md5, self.look_only)
+        objects = Bucket(client, f"{prefix}/" if prefix else "")
+        return S3Remote(objects, uploads, self.options.md5, self.look_only)
 
     def _configured(self) -> dict[str, str]:
         try:

@@ -13,7 +13,6 @@ import email.utils
 import hashlib
 import hmac
 import http.client
-import os
 import socket
 import ssl
 import time
@@ -28,15 +27,17 @@ import trio
 
 from onitu.model.errors import Unavailable
 from onitu.plug.remote import in_thread
+from onitu.plug.urls import hide
 
 CONNECT = 10.0
 """Seconds that a connection may take to come about."""
-STALLED = 30.0
-"""Seconds after which a connection on which nothing moves is given up."""
 PIECE = 256 * 1024
-"""Bytes that are handed to a connection at a time: one piece has to be gone within `STALLED`."""
+"""Bytes that are handed to a connection at a time: one piece has to be gone within the time-out."""
 SKEW = 120.0
 """Seconds by which the server's clock may differ before signatures follow it (S3 refuses more than 900)."""
+
+now = time.time
+"""The clock of this host, in seconds since 1970."""
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 _SAFE = "-_.~"
@@ -107,11 +108,11 @@ def sign(
     headers: Mapping[str, str],
     keys: Keys,
     region: str,
-    now: datetime.datetime,
+    when: datetime.datetime,
 ) -> dict[str, str]:
     """The headers with a signature of all of them (version 4). They have `host` and `x-amz-content-sha256` already;
     `path` and `query` are encoded, the latter sorted."""
-    stamp = now.strftime("%Y%m%dT%H%M%SZ")
+    stamp = when.strftime("%Y%m%dT%H%M%SZ")
     signed = {**headers, "x-amz-date": stamp}
     if keys.token:
         signed["x-amz-security-token"] = keys.token
@@ -148,17 +149,29 @@ class Client:
     """One bucket. `keys` may block, and raises `Unavailable`. `region` is corrected by what the server tells."""
 
     def __init__(
-        self, bucket: str, endpoint: str, region: str, keys: Callable[[], Keys], slots: int, ca: str = ""
+        self,
+        service: str,
+        bucket: str,
+        endpoint: str,
+        region: str,
+        keys: Callable[[], Keys],
+        slots: int = 20,
+        stalled: float = 30.0,
+        ca: str = "",
     ) -> None:
-        """`endpoint`: empty for Amazon's own. Raises `Unavailable` where it is no URL of a server."""
+        """`service`: its name, for sentences; `endpoint`: empty for Amazon's own; `stalled`: seconds after which a connection on which nothing moves is
+        given up. Raises `Unavailable` where it is no URL of a server."""
+        self.service = service
         self.bucket = bucket
         self.region = region
         self.slots = trio.CapacityLimiter(slots)
         self.ahead = 0.0
         """Seconds by which the server's clock is ahead of ours, as far as it matters."""
         self._keys = keys
+        self._stalled = stalled
+        self._connect = min(CONNECT, stalled)
         self._given = endpoint
-        self._ca = ca or os.environ.get("AWS_CA_BUNDLE", "")
+        self._ca = ca
         self._idle: list[http.client.HTTPConnection] = []
         self._aim()
 
@@ -169,7 +182,7 @@ class Client:
         url = self._given or f"https://{f'{self.bucket}.' if named else ''}s3.{self.region}.amazonaws.com"
         parts = urlsplit(url if "://" in url else f"https://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Unavailable(f"{self._given} is no URL of an S3 service")
+            raise Unavailable(f"{self.service}: {hide(self._given)} is no URL of an S3 service")
         self._tls = parts.scheme == "https"
         self._host, self._port = parts.hostname, parts.port or (443 if self._tls else 80)
         self._named = parts.netloc.rpartition("@")[2]
@@ -214,8 +227,8 @@ class Client:
         digest = hashlib.sha256(body).hexdigest() if body else EMPTY
         plain = {"host": self._named, "x-amz-content-sha256": digest, **headers}
         for again in (False, True):
-            now = datetime.datetime.fromtimestamp(time.time() + self.ahead, datetime.UTC)
-            signed = sign(method, path, query, plain, self._keys(), self.region, now)
+            when = datetime.datetime.fromtimestamp(now() + self.ahead, datetime.UTC)
+            signed = sign(method, path, query, plain, self._keys(), self.region, when)
             answer = self._exchange(exchange, method, f"{path}?{query}" if query else path, signed, body)
             if answer.status < 300:
                 return answer
@@ -226,9 +239,9 @@ class Client:
     def _follow_clock(self, answer: Answer) -> bool:
         """Whether the server's clock is so far from what was signed with that this may be the trouble."""
         theirs = date_of(answer.headers.get("date", ""))
-        if theirs is None or abs(theirs - (time.time() + self.ahead)) < SKEW:
+        if theirs is None or abs(theirs - (now() + self.ahead)) < SKEW:
             return False
-        self.ahead = theirs - time.time()
+        self.ahead = theirs - now()
         return True
 
     def _exchange(
@@ -241,7 +254,7 @@ class Client:
             try:
                 if exchange.cut:
                     raise ConnectionAbortedError("cut")
-                answer, keep = _over(connection, method, target, headers, body)
+                answer, keep = _over(connection, method, target, headers, body, self._stalled)
             except (ConnectionError, http.client.RemoteDisconnected):
                 connection.close()
                 if kept and not exchange.cut:
@@ -260,14 +273,14 @@ class Client:
         with contextlib.suppress(IndexError):
             return self._idle.pop()
         if not self._tls:
-            return http.client.HTTPConnection(self._host, self._port, timeout=CONNECT)
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._connect)
         context = ssl.create_default_context(cafile=self._ca or None)
         proxy = urllib.request.getproxies().get("https", "")
         if not proxy or urllib.request.proxy_bypass(self._host):
-            return http.client.HTTPSConnection(self._host, self._port, timeout=CONNECT, context=context)
+            return http.client.HTTPSConnection(self._host, self._port, timeout=self._connect, context=context)
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port or 3128, timeout=CONNECT, context=context
+            parts.hostname or "", parts.port or 3128, timeout=self._connect, context=context
         )
         connection.set_tunnel(self._host, self._port, _proxy_login(parts.username, parts.password))
         return connection
@@ -283,13 +296,18 @@ def _proxy_login(user: str | None, password: str | None) -> dict[str, str]:
 
 
 def _over(
-    connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: bytes
+    connection: http.client.HTTPConnection,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    stalled: float,
 ) -> tuple[Answer, bool]:
     """The answer over one connection, and whether that can be used again."""
     if connection.sock is None:
         connection.connect()  # with TCP_NODELAY
         sock: Any = connection.sock
-        sock.settimeout(STALLED)
+        sock.settimeout(stalled)
     connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
     for name, value in headers.items():
         connection.putheader(name, value)

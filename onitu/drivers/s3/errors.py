@@ -37,7 +37,9 @@ def meaning(error: Exception, client: Client) -> Exception | None:
         case Broken():
             return Busy(str(error))
         case ssl.SSLCertVerificationError():
-            return Unavailable(f"the certificate of {client.shown} is not trusted: {error.verify_message}")
+            return Unavailable(
+                f"{client.service}: the certificate of {client.shown} is not trusted: {error.verify_message}"
+            )
         case ssl.SSLError():
             return Lost(f"{client.shown} does not speak TLS as it should: {error.reason}")
         case TimeoutError():
@@ -56,11 +58,11 @@ def meaning(error: Exception, client: Client) -> Exception | None:
 
 def _refusal(error: Failed, client: Client) -> Exception:
     code, status = error.code, error.status
-    bucket = f"the bucket {client.bucket} on {client.shown}"
+    bucket = f"{client.service}: the bucket {client.bucket} on {client.shown}"
     if code in LOGIN:
         return Unavailable(f"{bucket} cannot be used: {LOGIN[code]}")
     if code == "NoSuchBucket":
-        return Unavailable(f"there is no bucket {client.bucket} on {client.shown}")
+        return Unavailable(f"{client.service}: there is no bucket {client.bucket} on {client.shown}")
     if status in (301, 307) or code == "AuthorizationHeaderMalformed":
         region = error.answer.headers.get("x-amz-bucket-region", "another one")
         return Unavailable(f"{bucket} is not in the region {client.region}, but in {region}")

@@ -70,7 +70,7 @@ def page(body: bytes) -> Page:
 
 def _nanoseconds(text: str) -> int:
     try:
-        return int(datetime.datetime.fromisoformat(text).timestamp() * 1000) * 1_000_000
+        return int(datetime.datetime.fromisoformat(text).timestamp()) * 1_000_000_000  # a look tells no fractions
     except ValueError:
         return 0
 

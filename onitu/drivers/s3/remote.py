@@ -15,58 +15,56 @@ from urllib.parse import quote
 
 import attrs
 import logbook
-import trio
 
 from onitu.model import paths
 from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Refused
-from onitu.plug.remote import NOTHING_THERE, Busy, Changed, Content, Missing, Remote, Thing, text
+from onitu.plug.remote import NOTHING_THERE, Busy, Changed, Content, Missing, Remote, Thing
 
-from .client import Answer, Client, Failed, conditions, date_of
+from .bucket import PLACEHOLDER, Bucket
+from .client import Answer, Failed, conditions, date_of
 from .errors import meaning
-from .listing import Page, headers_of, is_md5, md5, md5_of, page, thing_of
+from .listing import headers_of, is_md5, md5, md5_of, thing_of
 from .probe import Able, probed
 from .uploads import PART, Upload, Uploads
 
-LONGEST = 1024
-"""Bytes of the longest key."""
 COPIED = 5 << 30
 """Bytes of the largest object that the service copies in one request."""
-PLACEHOLDER = ".onitu-directory"
-"""The name of an object that marks a directory where the service takes no keys that end in `/`."""
 DIRECTORY = Thing(Kind.DIRECTORY)
 
 log = logbook.Logger("s3")
 
 
 class S3Remote(Remote):
-    """See the module. `prefix`: empty, or ends in `/`. `md5s`: whether ETags may be taken for MD5s."""
+    """See the module. `md5s`: whether ETags may be taken for MD5s; `look_only`: nothing may be written."""
 
     concurrency = 16
     rich_stat = True
 
-    def __init__(self, client: Client, uploads: Uploads, prefix: str, md5s: bool, look_only: bool) -> None:
-        self.client = client
+    def __init__(self, bucket: Bucket, uploads: Uploads, md5s: bool, look_only: bool) -> None:
+        self.client = bucket.client
+        self._bucket = bucket
         self._uploads = uploads
-        self._prefix = prefix
         self._look_only = look_only
         self._md5s = md5s
-        self._able: Able | None = None
+        self._probed = False
         self._marked: set[bytes] = set()
         self._directories: set[bytes] = set()
 
     @property
     def able(self) -> Able:
-        return self._able or Able()
+        return self._bucket.able
 
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def probe(self) -> Capabilities:
         await self._reach()
-        if self._able is None and not self._look_only:
-            self._able = await probed(self.client, f"{self._prefix}.onitu/probe-{secrets.token_hex(8)}")
-            self._md5s = self._md5s and self._able.md5s
+        if not (self._probed or self._look_only):
+            stem = f"{self._bucket.prefix}.onitu/probe-{secrets.token_hex(8)}"
+            self._bucket.able = able = await probed(self.client, stem)
+            self._md5s = self._md5s and able.md5s
+            self._probed = True
             await self._uploads.sweep()
         swaps = self.able.swaps and self.able.creates
         return Capabilities(
@@ -81,7 +79,7 @@ class S3Remote(Remote):
     async def _reach(self) -> None:
         for last in (False, True):
             try:
-                await self._page(self._prefix, most=1)
+                await self._bucket.page(self._bucket.prefix, most=1)
                 return
             except Failed as error:
                 region = error.answer.headers.get("x-amz-bucket-region", "")
@@ -90,10 +88,10 @@ class S3Remote(Remote):
                 self.client.move_to(region)
 
     async def list(self, directory: bytes) -> Mapping[bytes, Thing]:
-        prefix = self._below(directory)
+        prefix = self._bucket.below(directory)
         found: dict[bytes, Thing] = {}
         there = directory == paths.ROOT
-        async for listed in self._pages(prefix, "/"):
+        async for listed in self._bucket.pages(prefix, "/"):
             there = there or bool(listed.objects or listed.prefixes)
             for key, etag, size, mtime in listed.objects:
                 if name := self._name(directory, key.removeprefix(prefix)):
@@ -111,9 +109,9 @@ class S3Remote(Remote):
         files: set[bytes] = set()
         directories: set[bytes] = set()
         self._marked = set()
-        async for listed in self._pages(self._prefix):
+        async for listed in self._bucket.pages(self._bucket.prefix):
             for key, etag, size, mtime in listed.objects:
-                relative = key.removeprefix(self._prefix).encode()
+                relative = key.removeprefix(self._bucket.prefix).encode()
                 directory, _, last = relative.rpartition(b"/")
                 inner = directory
                 while inner and inner not in directories:
@@ -149,14 +147,14 @@ class S3Remote(Remote):
     async def stat(self, path: bytes) -> Thing | None:
         if path == paths.ROOT:
             return DIRECTORY
-        answer = await self._head(self._key(path))
+        answer = await self._bucket.head(self._bucket.key(path))
         if answer is not None:
             return thing_of(answer, self._md5s)
-        return DIRECTORY if (await self._page(self._below(path), most=1)).objects else None
+        return DIRECTORY if (await self._bucket.page(self._bucket.below(path), most=1)).objects else None
 
     async def read(self, path: bytes, token: bytes, offset: int, length: int) -> bytes:
         headers = {"range": f"bytes={offset}-{offset + length - 1}", **conditions([("if-match", token)])}
-        answer = await self.client.ask("GET", self._key(path), headers=headers)
+        answer = await self.client.ask("GET", self._bucket.key(path), headers=headers)
         if answer.etag != token:
             raise Changed
         return answer.body if answer.status == 206 else answer.body[offset : offset + length]
@@ -168,17 +166,17 @@ class S3Remote(Remote):
 
     async def _bring(self, path: bytes, content: Content) -> Upload:
         headers = {**_typed(path), **headers_of(content.version, "")}
-        return await self._uploads.bring(self._key(path), content, headers)
+        return await self._uploads.bring(self._bucket.key(path), content, headers)
 
     async def put(self, path: bytes, content: Content, expect: bytes | None, prepared: object = None) -> Thing:
-        if expect is not None and path in self._directories and await self._is_directory(path):
-            raise Changed
+        if expect is not None:
+            await self._check_way(path)
         if content.size > PART:
             return await self._put_parts(path, content, expect, prepared)
         data = await content.read()
         value = md5(data)
-        headers = {**_typed(path), **headers_of(content.version, value), **self._only_where(expect)}
-        answer = await self._changing("PUT", path, headers, data)
+        headers = {**_typed(path), **headers_of(content.version, value), **self._bucket.only_where(expect)}
+        answer = await self._bucket.changing("PUT", path, headers, data)
         digests = {BLAKE3: content.version.digests[BLAKE3]} if BLAKE3 in content.version.digests else {}
         if answer.etag == value.encode():
             digests |= md5_of(answer.etag)
@@ -186,12 +184,12 @@ class S3Remote(Remote):
         return Thing(Kind.FILE, answer.etag, content.size, mtime, content.version.mode, digests=digests)
 
     async def _put_parts(self, path: bytes, content: Content, expect: bytes | None, prepared: object) -> Thing:
-        key = self._key(path)
+        key = self._bucket.key(path)
         upload = prepared if isinstance(prepared, Upload) else await self._bring(path, content)
         for again in (False, True):
             # Not every server compares when an upload is completed: then the window is the time of one request.
             if expect is not None:
-                before = await self._head(key)
+                before = await self._bucket.head(key)
                 if (before.etag if before is not None else NOTHING_THERE) != expect:
                     raise Changed
             try:
@@ -217,7 +215,7 @@ class S3Remote(Remote):
 
     async def _put_by_us(self, key: str, content: Content, upload: Upload) -> Thing | None:
         """What stands there, where it is what was uploaded; it may be something else already."""
-        answer = await self._head(key)
+        answer = await self._bucket.head(key)
         if answer is None:
             return None
         thing = thing_of(answer, self._md5s)
@@ -227,14 +225,14 @@ class S3Remote(Remote):
 
     async def delete(self, path: bytes, expect: bytes | None) -> None:
         if expect is not None and not self.able.deletes:
-            before = await self._head(self._key(path))
+            before = await self._bucket.head(self._bucket.key(path))
             if before is None:
                 raise Missing
             if before.etag != expect:
                 raise Changed
         await self._keep_directory(paths.parent(path))
         when = conditions([("if-match", expect)]) if expect is not None and self.able.deletes else {}
-        await self.client.ask("DELETE", self._key(path), headers=when)
+        await self.client.ask("DELETE", self._bucket.key(path), headers=when)
 
     async def _keep_directory(self, directory: bytes) -> None:
         """Give a directory its mark, so that it does not go with the last thing in it."""
@@ -246,21 +244,22 @@ class S3Remote(Remote):
     async def make_directory(self, path: bytes) -> None:
         if _is_private(path):
             return  # no mark is needed for what is only ever asked for by its whole name
+        await self._check_way(path)
         if await self.stat(path) is not None:
             raise Changed
         await self._mark(path)
 
     async def _mark(self, path: bytes) -> None:
-        key = self._marks(path)[0 if self.able.marks else 1]
-        await self._changing("PUT", path, self._only_where(NOTHING_THERE), key=key)
+        key = self._bucket.marks(path)[0 if self.able.marks else 1]
+        await self._bucket.changing("PUT", path, self._bucket.only_where(NOTHING_THERE), key=key)
         self._marked.add(path)
         self._directories.add(path)
 
     async def remove_directory(self, path: bytes) -> None:
-        listed = await self._page(self._below(path), most=3)
+        listed = await self._bucket.page(self._bucket.below(path), most=3)
         if not listed.objects:
             raise Missing
-        marks = self._marks(path)
+        marks = self._bucket.marks(path)
         if any(key not in marks or size for key, _, size, _ in listed.objects):
             raise Refused(Trouble.NOT_EMPTY, "the directory is not empty")
         for key, _, _, _ in listed.objects:
@@ -269,7 +268,7 @@ class S3Remote(Remote):
         self._directories.discard(path)
 
     async def copy(self, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
-        before = await self._head(self._key(path))
+        before = await self._bucket.head(self._bucket.key(path))
         if before is None:
             raise Missing
         if expect is not None and before.etag != expect:
@@ -277,13 +276,14 @@ class S3Remote(Remote):
         thing = thing_of(before, self._md5s)
         if thing.size > COPIED:
             raise NotImplementedError
-        headers = {**self._from(path, before.etag), **self._only_where(NOTHING_THERE)}
-        return await self._copied(thing, await self._changing("PUT", target, headers), target)
+        await self._check_way(target)
+        headers = {**self._from(path, before.etag), **self._bucket.only_where(NOTHING_THERE)}
+        return await self._copied(thing, await self._bucket.changing("PUT", target, headers), target)
 
     async def set_meta(self, path: bytes, version: Version, expect: bytes | None) -> Thing | None:
         if version.kind is Kind.DIRECTORY:
             return None
-        before = await self._head(self._key(path))
+        before = await self._bucket.head(self._bucket.key(path))
         if before is None:
             raise Missing
         if expect is not None and before.etag != expect:
@@ -299,11 +299,11 @@ class S3Remote(Remote):
         value = before.etag.decode() if "md5" in thing.digests else ""
         headers = {**kept, **headers_of(own, value), **self._from(path, before.etag)}
         headers["x-amz-metadata-directive"] = "REPLACE"
-        answer = await self._changing("PUT", path, headers)
+        answer = await self._bucket.changing("PUT", path, headers)
         return await self._copied(attrs.evolve(thing, mtime=own.mtime, mode=own.mode), answer, path)
 
     def _from(self, path: bytes, etag: bytes) -> dict[str, str]:
-        source = f"/{self.client.bucket}/{quote(self._key(path), safe='-_.~/')}"
+        source = f"/{self.client.bucket}/{quote(self._bucket.key(path), safe='-_.~/')}"
         return {"x-amz-copy-source": source, **conditions([("x-amz-copy-source-if-match", etag)])}
 
     async def _copied(self, thing: Thing, answer: Answer, path: bytes) -> Thing | None:
@@ -313,85 +313,26 @@ class S3Remote(Remote):
             if etag != thing.token:
                 raise Changed
             return thing
-        after = await self._head(self._key(path))
+        after = await self._bucket.head(self._bucket.key(path))
         if after is None:
             raise Missing
         return thing_of(after, self._md5s)
 
+    async def _check_way(self, path: bytes) -> None:
+        """Keys are in nobody's way, but files are. Raises `Changed` where a directory stands at a path, and `Missing`
+        where a file stands above it. It asks only where that cannot be known from the last listing."""
+        if path in self._directories:
+            if (await self._bucket.page(self._bucket.below(path), most=1)).objects:
+                raise Changed
+            self._directories.discard(path)
+        for directory in paths.ancestors(path):
+            if directory not in self._directories:
+                if await self._bucket.head(self._bucket.key(directory)) is not None:
+                    raise Missing
+                self._directories.add(directory)
+
     def translate(self, error: Exception) -> Exception:
         return meaning(error, self.client) or super().translate(error)
-
-    # --- requests -----------------------------------------------------------------------------------------------
-
-    async def _head(self, key: str) -> Answer | None:
-        try:
-            return await self.client.ask("HEAD", key)
-        except Failed as error:
-            if error.status == 404:
-                return None
-            raise
-
-    async def _changing(
-        self, method: str, path: bytes, headers: Mapping[str, str], body: bytes = b"", key: str = ""
-    ) -> Answer:
-        """A request whose condition may not be met. Raises `Changed`."""
-        try:
-            answer = await self.client.ask(method, key or self._key(path), None, headers, body)
-        except Failed as error:
-            if error.status == 412 or (error.status == 404 and error.code == "NoSuchKey"):
-                raise Changed from error
-            raise
-        if answer.body[:512].find(b"<Error>") >= 0:  # the line was kept open with a 200 before it failed
-            raise Failed(attrs.evolve(answer, status=500))
-        return answer
-
-    def _only_where(self, expect: bytes | None) -> dict[str, str]:
-        if expect is None:
-            return {}
-        if expect == NOTHING_THERE:
-            return {"if-none-match": "*"} if self.able.creates else {}
-        return conditions([("if-match", expect)]) if self.able.swaps else {}
-
-    async def _is_directory(self, path: bytes) -> bool:
-        if (await self._page(self._below(path), most=1)).objects:
-            return True
-        self._directories.discard(path)
-        return False
-
-    async def _pages(self, prefix: str, delimiter: str = "") -> AsyncIterator[Page]:
-        following = ""
-        while True:
-            listed = await self._page(prefix, delimiter, following)
-            yield listed
-            if not listed.following:
-                return
-            following = listed.following
-
-    async def _page(self, prefix: str, delimiter: str = "", following: str = "", most: int = 0) -> Page:
-        query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
-        query |= {"delimiter": delimiter} if delimiter else {}
-        query |= {"continuation-token": following} if following else {}
-        query |= {"max-keys": str(most)} if most else {}
-        body = (await self.client.ask("GET", "", query)).body
-        return await trio.to_thread.run_sync(page, body) if len(body) > 65536 else page(body)
-
-    # --- names --------------------------------------------------------------------------------------------------
-
-    def _key(self, path: bytes) -> str:
-        key = self._prefix + text(path)
-        if "\\" in key and not self.able.backslashes:
-            raise Refused(Trouble.NAME_IMPOSSIBLE, "this service takes a backslash for a slash")
-        if len(key.encode()) > LONGEST:
-            raise Refused(Trouble.NAME_IMPOSSIBLE, f"its key is longer than {LONGEST} bytes")
-        return key
-
-    def _below(self, directory: bytes) -> str:
-        return f"{self._key(directory)}/" if directory else self._prefix
-
-    def _marks(self, directory: bytes) -> tuple[str, str]:
-        """The keys that mark a directory: what other tools use, and what stands in for it."""
-        below = self._below(directory)
-        return below, below + PLACEHOLDER
 
 
 _KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires")
