@@ -164,15 +164,19 @@ class Ill:
     Attributes:
         fault: what it has now; None: nothing.
         answers: given instead of the next answers of the server.
+        told: likewise, for requests that have this in their first line.
         requests: first lines of the requests that came in.
         cut: bytes after which `Fault.CUT` cuts a connection.
+        cuts: a request that has this in its first line is cut within its body; empty: none.
     """
 
     def __init__(self, server: S3Server) -> None:
         self.fault: Fault | None = None
         self.answers: list[bytes] = []
+        self.told: dict[str, list[bytes]] = {}
         self.requests: list[str] = []
         self.cut = 300_000
+        self.cuts = ""
         self._behind = server.port
         self._held: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -243,6 +247,8 @@ class Ill:
                 one.sendall(told)
                 continue
             other.sendall(head + b"\r\n")
+            if self.cuts and self.cuts in self.requests[-1]:
+                return
             while size:
                 data = incoming.read1(min(size, 65536))
                 passed, size = passed + len(data), size - len(data)
@@ -260,6 +266,9 @@ class Ill:
         method, target, _ = self.requests[-1].split()
         if self.answers:
             return self.answers.pop(0)
+        for what, answers in self.told.items():
+            if what in target and answers:
+                return answers.pop(0)
         if self.fault is Fault.DENIED and method in ("PUT", "POST") and "/denied/" in target:
             return answer("403 Forbidden", "AccessDenied")
         if self.fault is Fault.FULL and size > 100_000:

@@ -17,6 +17,8 @@ from .probe import Able
 
 LONGEST = 1024
 """Bytes of the longest key."""
+MOST = 1000
+"""Keys in one page of a listing."""
 PLACEHOLDER = ".onitu-directory"
 """The name of an object that marks a directory where the service takes no keys that end in `/`."""
 
@@ -73,7 +75,7 @@ class Bucket:
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         query |= {"delimiter": delimiter} if delimiter else {}
         query |= {"continuation-token": following} if following else {}
-        query |= {"max-keys": str(most)} if most else {}
+        query |= {"max-keys": str(most or MOST)}
         body = (await self.client.ask("GET", "", query)).body
         return await trio.to_thread.run_sync(page, body) if len(body) > 65536 else page(body)
 

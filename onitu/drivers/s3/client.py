@@ -1,12 +1,15 @@
 """Requests to S3: signed, sent over kept connections from worker threads, their answers and errors taken apart.
 
-Each request carries the SHA-256 of its body in its signature, so that a damaged one is refused by the server.
+Each body goes with its MD5 and, where the connection is not encrypted, with its SHA-256 in the signature, so that one
+that was damaged or cut does not become an object: of SeaweedFS, moto and `rclone serve s3` none looks at the SHA-256,
+and SeaweedFS makes an empty object of a request that ends before its body, unless there is an MD5.
 
 Source of the signature: "Signature Calculations for the Authorization Header" of the Amazon S3 API Reference.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import email.utils
@@ -159,8 +162,9 @@ class Client:
         stalled: float = 30.0,
         ca: str = "",
     ) -> None:
-        """`service`: its name, for sentences; `endpoint`: empty for Amazon's own; `stalled`: seconds after which a connection on which nothing moves is
-        given up. Raises `Unavailable` where it is no URL of a server."""
+        """`service`: its name, for sentences; `endpoint`: empty for Amazon's own; `stalled`: seconds after which a
+        connection on which nothing moves is given up. Raises `Unavailable` where the endpoint is no URL of a server.
+        """
         self.service = service
         self.bucket = bucket
         self.region = region
@@ -224,8 +228,10 @@ class Client:
     def _ask(
         self, exchange: _Exchange, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
     ) -> Answer:
-        digest = hashlib.sha256(body).hexdigest() if body else EMPTY
-        plain = {"host": self._named, "x-amz-content-sha256": digest, **headers}
+        digest = "UNSIGNED-PAYLOAD" if self._tls else hashlib.sha256(body).hexdigest()
+        plain = {"host": self._named, "x-amz-content-sha256": digest if body else EMPTY, **headers}
+        if body:
+            plain["content-md5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
         for again in (False, True):
             when = datetime.datetime.fromtimestamp(now() + self.ahead, datetime.UTC)
             signed = sign(method, path, query, plain, self._keys(), self.region, when)
@@ -289,8 +295,6 @@ class Client:
 def _proxy_login(user: str | None, password: str | None) -> dict[str, str]:
     if not user:
         return {}
-    import base64
-
     login = base64.b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
     return {"Proxy-Authorization": f"Basic {login}"}
 

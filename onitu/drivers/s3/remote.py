@@ -157,7 +157,8 @@ class S3Remote(Remote):
         answer = await self.client.ask("GET", self._bucket.key(path), headers=headers)
         if answer.etag != token:
             raise Changed
-        return answer.body if answer.status == 206 else answer.body[offset : offset + length]
+        ranged = answer.status == 206 or "content-range" in answer.headers  # `rclone serve s3` says 200 and sends it
+        return answer.body if ranged else answer.body[offset : offset + length]
 
     # --- acting -------------------------------------------------------------------------------------------------
 
@@ -251,7 +252,13 @@ class S3Remote(Remote):
 
     async def _mark(self, path: bytes) -> None:
         key = self._bucket.marks(path)[0 if self.able.marks else 1]
-        await self._bucket.changing("PUT", path, self._bucket.only_where(NOTHING_THERE), key=key)
+        try:
+            await self._bucket.changing("PUT", path, self._bucket.only_where(NOTHING_THERE), key=key)
+        except Changed:
+            listed = await self._bucket.page(key, most=1)
+            if any(found == key for found, _, _, _ in listed.objects):
+                raise
+            await self._bucket.changing("PUT", path, {}, key=key)  # SeaweedFS means what is below it
         self._marked.add(path)
         self._directories.add(path)
 
