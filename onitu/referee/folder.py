@@ -7,6 +7,7 @@ derived from the store and can be lost at any instruction.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
@@ -40,7 +41,7 @@ PAGE = 512
 """Paths that are read from the index of what is left at a time, and orders in one message."""
 
 AT_HAND = 20_000
-"""Nodes that are kept at hand between two rounds at most."""
+"""Nodes that are kept at hand at most, beside those of one round or page: they take about 1 kB each."""
 
 _PASSING = frozenset({Trouble.SOURCE_LOST, Trouble.NOT_EMPTY, Trouble.STOPPED, Trouble.UNAVAILABLE})
 """What may be over in a moment, by an event or an order that is on its way."""
@@ -182,8 +183,7 @@ class FolderReferee:
         self._look_settled()
         if self._next() < self._alarm:
             self._earlier.set()
-        if len(self.view) > AT_HAND:
-            self.view.forget()
+        self._make_room()
 
     # --- what drivers say ---------------------------------------------------------------------------------------
 
@@ -227,6 +227,17 @@ class FolderReferee:
                 for directory in need.children:
                     (found,) = await self.store.children((directory,))
                     self.view.load_children(directory, found)
+
+    async def fetch(self, wanted: Iterable[bytes]) -> None:
+        """Have these nodes at hand, for who holds none of the others: a hop into the store costs about as much for one
+        as for hundreds, and a whole folder may be read page by page in one round."""
+        self._make_room()
+        await self._load(wanted)
+
+    def _make_room(self) -> None:
+        """Drop what is at hand where it has become too much."""
+        if len(self.view) > AT_HAND:
+            self.view.forget()
 
     async def _load(self, wanted: Iterable[bytes]) -> None:
         missing = self.view.missing(dict.fromkeys(wanted))
@@ -284,6 +295,7 @@ class FolderReferee:
                 self.links[service].add(path)
         for topic, data in work.news:
             self._tell(topic, self.folder, data)
+        self._make_room()
         for service, directory in work.looks:
             await self.rescan(service, (directory,))
 
@@ -307,6 +319,8 @@ class FolderReferee:
         while link.open:
             if not link.ready and not await self._read_on(link):
                 break
+            if link.ready[0] not in self.view:
+                await self.fetch(itertools.islice(link.ready, PAGE))
             path = link.take()
             if path in link.busy or link.rests(path, now):
                 continue
@@ -333,7 +347,6 @@ class FolderReferee:
                 link.behind = False
                 break
             link.cursor = page[-1]
-            await self._load(path for _, path in page)
             for _, path in page:
                 link.add(path)
             if link.ready:

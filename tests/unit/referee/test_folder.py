@@ -15,8 +15,11 @@ from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.settings import Folder, Replica, Service, Settings
 from onitu.model.versions import Kind, Version
+from onitu.referee import folder as folder_module
+from onitu.referee import questions
 from onitu.referee.folder import FolderReferee
 from onitu.referee.greeting import greet
+from onitu.store import memory as memory_module
 from onitu.store.memory import MemoryStore
 from onitu.wire.messages import Ack, Batch, Command, Expected, Hello, Index, Lookup, Message, Orders, ReplicaState
 
@@ -371,3 +374,85 @@ async def test_what_waits_for_a_name_to_be_free_is_renamed_once_it_is() -> None:
         await d.say("b", Event(Seen.DONE, away.target, away.version, b"tz", source=b"y", order=away.number))
         (order,) = d.orders("b")
         assert (order.do, order.path, order.target) == (Do.MOVE, b"x", b"y")
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Little room in memory, and pages to match. How many nodes may be at hand."""
+    monkeypatch.setattr(folder_module, "AT_HAND", 16)
+    monkeypatch.setattr(folder_module, "PAGE", 8)
+    return 16 + 8
+
+
+def watch_the_view(store: MemoryStore, d: Desk) -> list[int]:
+    """From now on, how many nodes were at hand at each call of the store."""
+    seen: list[int] = []
+    store.hook = lambda call: seen.append(len(d.folder.view))
+    return seen
+
+
+async def fill(d: Desk, number: int) -> None:
+    for start in range(0, number, 8):
+        await d.say("a", *(stands(b"%03d" % n, f"v{n}") for n in range(start, start + 8)))
+
+
+async def test_a_service_with_nothing_to_do_reads_the_whole_index_and_keeps_little_of_it(small_pages: int) -> None:
+    store = MemoryStore()
+    async with desk(store, meet=False) as d:
+        await d.meet("a")
+        await fill(d, 160)
+        seen = watch_the_view(store, d)
+        d.folder.links["a"].restart()
+        await d.settle()
+        assert not d.folder.links["a"].behind
+        assert max(seen) <= small_pages
+
+
+async def test_what_was_dropped_is_fetched_a_page_at_a_time_for_planning(small_pages: int) -> None:
+    store = MemoryStore()
+    async with desk(store, meet=False) as d:
+        await d.meet("a")
+        await fill(d, 160)
+        calls: list[str] = []
+        store.hook = lambda call: calls.append(call.operation) if call.done else None
+        await d.meet("b")
+        assert len(d.orders("b")) == 100  # the credit
+        assert calls.count("nodes") <= 160 // 8
+
+
+async def test_a_replica_is_forgotten_without_having_the_folder_at_hand(
+    small_pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_module, "PAGE", 8)
+    store = MemoryStore()
+    async with desk(store, meet=False) as d:
+        await d.meet("a")
+        await fill(d, 160)
+        seen = watch_the_view(store, d)
+        await d.folder.ask(lambda: d.folder.forget("a"))
+        assert max(seen) <= small_pages
+        assert not [node async for page in d.folder.store.walk() for node in page if "a" in node.held]
+
+
+async def test_deletions_are_approved_without_having_the_folder_at_hand(small_pages: int) -> None:
+    store = MemoryStore()
+    async with desk(store, meet=False) as d:
+        await d.meet("a")
+        await fill(d, 160)
+        d.folder.links["a"].guard.quarantined = True
+        for start in range(0, 160, 8):
+            await d.say("a", *(Event(Seen.GONE, b"%03d" % n) for n in range(start, start + 8)))
+        seen = watch_the_view(store, d)
+        assert await d.folder.ask(lambda: d.folder.approve("a")) == 160
+        assert max(seen) <= small_pages
+
+
+async def test_a_rehearsal_is_planned_without_having_the_folder_at_hand(small_pages: int) -> None:
+    store = MemoryStore()
+    async with desk(store, meet=False, given=settings(dry_run=True)) as d:
+        await d.meet("a")
+        await fill(d, 1600)
+        seen = watch_the_view(store, d)
+        rows = await d.folder.ask(lambda: questions._planned(d.folder, 10_000))
+        assert len(rows) == 2 * 1600
+        assert max(seen) <= 16 + questions.PAGE
