@@ -96,6 +96,8 @@ class FolderReferee:
             await self._work_out_anew()
         for service, link in self.links.items():
             link.paused = self.record(service).paused
+            link.newest = self.score
+            link.restart()
             held_back = await self.store.quarantined(service, 1_000_000)
             if held_back:
                 # A burst that the last Referee did not see the end of: judged anew, with what is known of it.
@@ -212,6 +214,11 @@ class FolderReferee:
             if held is not None:
                 yield Known(held.name or node.path, held.token, held.version, held.hidden, held.gone)
 
+    @property
+    def score(self) -> int:
+        """Under which score what is left is written down now; it grows with every commit."""
+        return self.seq & (1 << machine.ERA_BITS) - 1
+
     def record(self, service: str) -> ServiceRecord:
         return self.records.get(service) or ServiceRecord()
 
@@ -290,6 +297,8 @@ class FolderReferee:
         work.change.seq = self.seq
         if work.change != Change(todo=work.change.todo, seq=self.seq) or any(work.change.todo.values()):
             await self.store.commit(work.change)
+        for link in self.links.values():
+            link.newest = self.score
         for path, services in work.left.items():
             for service in services:
                 self.links[service].add(path)
@@ -343,11 +352,12 @@ class FolderReferee:
         """Read the next page of what is left from the store; whether there is anything to plan now."""
         while link.behind:
             page = await self.store.todo(link.cursor, PAGE)
-            if not page:
+            found = [path for score, path in page if score <= link.until]
+            if len(found) < PAGE:
                 link.behind = False
-                break
-            link.cursor = page[-1]
-            for _, path in page:
+            else:
+                link.cursor = page[-1]
+            for path in found:
                 link.add(path)
             if link.ready:
                 return True
@@ -638,7 +648,7 @@ class Round:
             services = await referee.at_hand(functools.partial(left, referee.view, referee.rules, path))
             if services:
                 self.left[path] = services
-                self.change.todo[path] = referee.seq & (1 << machine.ERA_BITS) - 1
+                self.change.todo[path] = referee.score
                 continue
             self.change.todo[path] = None
             for link in referee.links.values():

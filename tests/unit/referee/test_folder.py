@@ -16,6 +16,7 @@ from onitu.model.orders import Do, Order
 from onitu.model.settings import Folder, Replica, Service, Settings
 from onitu.model.versions import Kind, Version
 from onitu.referee import folder as folder_module
+from onitu.referee import link as link_module
 from onitu.referee import questions
 from onitu.referee.folder import FolderReferee
 from onitu.referee.greeting import greet
@@ -456,3 +457,36 @@ async def test_a_rehearsal_is_planned_without_having_the_folder_at_hand(small_pa
         rows = await d.folder.ask(lambda: questions._planned(d.folder, 10_000))
         assert len(rows) == 2 * 1600
         assert max(seen) <= 16 + questions.PAGE
+
+
+async def test_what_is_committed_after_the_reading_of_the_index_began_is_not_read_from_it(small_pages: int) -> None:
+    store = MemoryStore()
+    async with desk(store, meet=False) as d:
+        await d.meet("a", scanned=False)
+        await fill(d, 160)
+        calls: list[str] = []
+        store.hook = lambda call: calls.append(call.operation) if call.done else None
+        await d.say("a", scanned=True)
+        assert calls.count("todo") == 1
+        assert not d.folder.links["a"].behind
+
+
+async def test_everything_comes_to_a_service_that_is_far_behind(
+    small_pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "READY", 12)
+    async with desk(given=settings(("a", "b")), meet=False) as d:
+        await d.meet("a")
+        await fill(d, 80)
+        await d.meet("b", scanned=False)
+        for start in range(80, 320, 8):
+            await d.say("a", *(stands(b"%03d" % n, f"v{n}") for n in range(start, start + 8)))
+        await d.say("b", scanned=True)
+        came: set[bytes] = set()
+        while orders := d.orders("b"):
+            came |= {order.path for order in orders}
+            await d.say("a", stands(b"%03d" % (len(came) % 320), f"again {len(came)}"))
+            await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in orders))
+        assert came == {b"%03d" % n for n in range(320)}
+        assert d.folder.links["b"].quiet
+        assert await d.folder.store.todo_count() == 0
