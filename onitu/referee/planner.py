@@ -57,7 +57,7 @@ def plan(view: View, rules: Rules, service: str, path: bytes, sources: frozenset
     """
     node = view[path]
     held = node.held.get(service)
-    if held is not None and held.hidden:
+    if held is not None and (held.hidden or _is_head(node, held)):
         return _NOTHING_LEFT
     if held is not None and _is_asked_for(node, held):
         return Plan(Order(0, Do.FINGERPRINT, held.name or path, held.version, expect=held.token), left=True)
@@ -172,6 +172,17 @@ def _update(view: View, rules: Rules, service: str, node: Node, held: Holding, s
         return Plan(left=True, why="no service that has it can be reached")
     order = Order(0, Do.PUT, here, node.head, expect=held.token, held=held.version, keep=keep, sources=where)
     return Plan(order, left=True)
+
+
+def _is_head(node: Node, held: Holding) -> bool:
+    """Whether what is held is the head itself, read and all: the commonest case, of which no rule is asked."""
+    version = held.version
+    return (
+        version is node.head
+        and version.exists
+        and not held.gone
+        and (version.kind is not Kind.FILE or BLAKE3 in version.digests)
+    )
 
 
 def _is_asked_for(node: Node, held: Holding) -> bool:
