@@ -23,7 +23,7 @@ from onitu.model.orders import Do, Order
 from onitu.model.outside import REAL, Outside
 from onitu.model.settings import Settings
 from onitu.model.versions import Kind
-from onitu.store.interface import Change, Entry, FolderStore, Problem, ServiceRecord
+from onitu.store.interface import Change, Entry, FolderStore, Meta, Problem, ServiceRecord
 from onitu.wire.messages import Ack, Batch, Command, Index, Known, Lookup, Message, Orders
 
 from . import machine
@@ -40,6 +40,8 @@ T = TypeVar("T")
 PAGE = 512
 """Paths that are read from the index of what is left at a time, and orders in one message."""
 
+GAPS = 1_000
+"""Gaps between sequence numbers that are remembered: one for each start."""
 AT_HAND = 20_000
 """Nodes that are kept at hand at most, beside those of one round or page: they take about 1 kB each."""
 
@@ -73,6 +75,7 @@ class FolderReferee:
         self.counts: dict[str, int] = {}
         self.totals: dict[str, int] = {}
         self.seq = 0
+        self.doubts = machine.NO_DOUBTS
         self.troubled: dict[tuple[str, bytes], str] = {}
         self.settled = trio.Event()
         self._send = send
@@ -88,7 +91,7 @@ class FolderReferee:
     async def load(self) -> None:
         """Take up where the store says that the last Referee stopped."""
         meta = await self.store.meta()
-        self.seq = meta.seq or self.outside.bits(22) << machine.ERA_BITS
+        await self._number(meta)
         self.records = dict(meta.services)
         self.counts = dict(meta.counts)
         self.troubled = {(p.service, p.path): p.kind for p in await self.store.problems(None, 1_000_000)}
@@ -106,6 +109,17 @@ class FolderReferee:
                 link.guard.quarantined = link.guard.suspicious(link.guard.files)
                 link.guard.holding = not link.guard.quarantined
                 link.guard.last = trio.current_time()
+
+    async def _number(self, meta: Meta) -> None:
+        """Go on with numbers that no earlier run has given, not even one whose last commits are lost: what was ordered
+        from such a commit is known by its number then (S6)."""
+        if not meta.seq:
+            self.seq = self.outside.bits(22) << machine.ERA_BITS
+            return
+        self.seq = meta.seq + machine.LEAP + self.outside.bits(24)
+        gaps = (*meta.gaps, (meta.seq, self.seq))[-GAPS:]
+        self.doubts = machine.Doubts(gaps, meta.forgotten)
+        await self.store.commit(Change(seq=self.seq, gaps=gaps))
 
     async def _work_out_anew(self) -> None:
         """Other services, filters or rules than at the last run: what is left of every path may be another."""
@@ -415,6 +429,8 @@ class FolderReferee:
         there no more, nobody would ever tell, and all would wait for it for ever (S2).
         """
         self.view.forget()
+        self.doubts = attrs.evolve(self.doubts, forgotten=self.seq)
+        await self.store.commit(Change(forgotten=self.seq))
         async for page in self.store.walk():
             work = Round(self)
             self.view.load((node.path for node in page), {node.path: node for node in page})
@@ -472,7 +488,7 @@ class Round:
         path = paths.key(event.path)
         hold_back = event.seen is Seen.GONE and await self._guarded(link, event, path)
         decision = await referee.at_hand(
-            lambda: observe(referee.view, referee.rules, link.service, event, referee.seq, hold_back)
+            lambda: observe(referee.view, referee.rules, link.service, event, referee.seq, hold_back, referee.doubts)
         )
         referee.seq = decision.seq
         for node in decision.nodes.values():

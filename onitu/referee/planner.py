@@ -154,14 +154,15 @@ def _update(view: View, rules: Rules, service: str, node: Node, held: Holding, s
             return Plan(Order(0, Do.META, here, node.head, expect=held.token, held=held.version), left=True)
         case Same.UNKNOWN:
             return Plan(left=True, why="nobody knows yet whether it is the head: one of the two has to be read first")
-    keep = b""
+    keep, old = b"", held.version
     if held.version.carries_value:
         heir = _heir(view, rules, service, node, held)
         if heir is not None and _moves_on(view, service, node):
             target = _spelled(view, service, heir)
             return Plan(Order(0, Do.MOVE, here, heir.head, held.token, held.version, target), left=True)
         if heir is not None:
-            keep = _spelled(view, service, heir)
+            # Told under the number of the copy: who does not know that one does not know the copy (S6).
+            keep, old = _spelled(view, service, heir), old.given(heir.head.service, heir.head.seq)
         elif _stands_nowhere_else(view, rules, node, held):
             return Plan(left=True, why="its content has to arrive under its conflict name first")
         elif held.version.seq == 0:
@@ -170,7 +171,7 @@ def _update(view: View, rules: Rules, service: str, node: Node, held: Holding, s
     where = _sources(view, rules, service, node, sources)
     if node.head.kind is Kind.FILE and not where:
         return Plan(left=True, why="no service that has it can be reached")
-    order = Order(0, Do.PUT, here, node.head, expect=held.token, held=held.version, keep=keep, sources=where)
+    order = Order(0, Do.PUT, here, node.head, expect=held.token, held=old, keep=keep, sources=where)
     return Plan(order, left=True)
 
 

@@ -13,7 +13,7 @@ from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
 from onitu.model.settings import Filter, Folder, Replica
 from onitu.model.versions import NOTHING, Kind, Version
-from onitu.referee.machine import ERA_BITS, Case, Decision, observe
+from onitu.referee.machine import ERA_BITS, NO_DOUBTS, Case, Decision, Doubts, observe
 from onitu.referee.rules import Rules
 from onitu.referee.view import View
 
@@ -44,8 +44,9 @@ PARENT = node(b"d", DIR, a=DIR, b=DIR, c=DIR)
 
 
 def decide(
-    service: str, event: Event, *nodes: Node, rules: Rules = RULES, hold_back: bool = False, parent: Node = PARENT
-) -> Decision:
+    service: str, event: Event, *nodes: Node, rules: Rules = RULES, hold_back: bool = False, parent: Node = PARENT,
+    doubts: Doubts = NO_DOUBTS,
+) -> Decision:  # fmt: skip
     """Decide one event where only these nodes are known; the view checks that nothing else is asked for by mistake."""
     known = {n.path: n for n in (parent, *nodes)}
 
@@ -56,7 +57,7 @@ def decide(
         def children(self, directory: bytes) -> list[Node]:
             return [n for path, n in sorted(known.items()) if paths.parent(path) == directory]
 
-    decision = observe(All(), rules, service, event, SEQ, hold_back)
+    decision = observe(All(), rules, service, event, SEQ, hold_back, doubts)
     assert all(path == n.path for path, n in decision.nodes.items())
     heads = [n.head.seq for n in decision.nodes.values()]
     assert max([SEQ, *heads]) == decision.seq, "a number is given once, and the highest is told"
@@ -626,6 +627,39 @@ def test_what_is_told_again_is_taken_only_where_nothing_newer_was_told() -> None
     assert held(decide("b", done(TWO, order=AGAIN), older), "b") == (TWO, b"new")
     another = attrs.evolve(TWO, seq=(4 << ERA_BITS) + 2)
     assert held(decide("b", done(TWO, order=AGAIN), node(PATH, TWO, b=another)), "b") == (TWO, b"new")
+
+
+@pytest.mark.parametrize("order", [0, 7, AGAIN])
+def test_what_was_ordered_from_a_commit_that_is_lost_is_a_value_like_any_other(order: int) -> None:
+    """Its number lies in a gap: this state never gave it. Believed, it would be old, and replaced or deleted (S6)."""
+    lost, doubts = file("lost", seq=50), Doubts(((ERA + 40, ERA + 60),))
+    for known in ((), (node(PATH, TWO, a=TWO, b=ONE),)):
+        decision = decide("b", done(lost, order=order), *known, doubts=doubts)
+        assert "lost" in {n.head.digests["blake3"].decode() for n in decision.nodes.values() if n.head.carries_value}
+    assert said(decide("b", done(lost, order=order), doubts=Doubts(((ERA + 50, ERA + 60),)))) == [(PATH, Case.WRITTEN)]
+
+
+@pytest.mark.parametrize(
+    ("number", "was"),
+    [(0, False), (1, True), (10, True), (11, False), (20, False), (21, True), (30, True), (31, False), (40, False),
+     (41, True), (99, True), (100, True), (101, False)],
+)  # fmt: skip
+def test_a_number_was_given_unless_it_lies_in_a_gap_or_ahead(number: int, was: bool) -> None:
+    doubts = Doubts(((ERA + 10, ERA + 20), (ERA + 30, ERA + 40)))
+    assert doubts.given(ERA + number if number else 0, SEQ) is was
+    assert not doubts.given(number, SEQ), "of another era"
+
+
+def test_what_was_ordered_before_a_replica_was_forgotten_may_be_withdrawn_since() -> None:
+    """A conflict copy that only that replica was to keep, say: told late, it is a value like any other (S6)."""
+    kept, doubts = file("kept", seq=50), Doubts(forgotten=ERA + 50)
+    for order in (0, 7, AGAIN):
+        assert said(decide("b", done(kept, order=order), doubts=doubts)) == [(PATH, Case.CREATED)]
+        assert said(decide("b", done(kept, order=order), doubts=Doubts(forgotten=ERA + 49))) == [(PATH, Case.WRITTEN)]
+    newer = node(PATH, file("newer", seq=60), a=file("newer", seq=60))
+    assert said(decide("b", done(kept, order=7), newer, doubts=doubts)) == [(PATH, Case.WRITTEN)], "it is under way"
+    for order in (0, AGAIN):
+        assert decide("b", done(kept, order=order), newer, doubts=doubts).case is Case.CONFLICT
 
 
 def test_a_directory_that_could_not_go_comes_back_with_what_lives_in_it() -> None:

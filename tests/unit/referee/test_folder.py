@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from onitu.model.errors import Fenced
-from onitu.model.events import BESIDE, Event, Seen, Trouble
+from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.settings import Folder, Replica, Service, Settings
 from onitu.model.versions import Kind, Version
@@ -218,6 +218,23 @@ async def test_a_mass_deletion_is_held_back_until_it_is_approved() -> None:
         assert await d.folder.ask(lambda: d.folder.approve("a")) == 120
         await d.settle()
         assert len(d.orders("b")) == 99  # what b takes at once, beside the new file
+
+
+async def test_what_was_ordered_by_a_run_whose_commits_are_lost_is_a_value_like_any_other() -> None:
+    """The store is put back by one commit; the next run comes to no number that the lost one has given (S6)."""
+    store = MemoryStore()
+    async with desk(store, settings(("a", "b"))) as d:
+        await d.say("a", stands(b"w", "v0"))
+        backup = store.backup()
+        await d.say("a", stands(b"x", "v1"))
+        (order,) = [order for order in d.orders("b") if order.path == b"x"]
+    store.restore(backup)
+    async with desk(store, settings(("a", "b"))) as d:
+        assert d.folder.seq > order.version.seq
+        await d.say("a", *(stands(b"y%d" % n, f"other {n}") for n in range(8)))
+        await d.say("b", Event(Seen.DONE, b"x", order.version, b"tb", order=AGAIN))
+        assert not [one for one in d.orders("b") if one.path == b"x"], "it is not taken for something old that is to go"
+        assert [(one.do, one.path) for one in d.orders("a")] == [(Do.PUT, b"x")]
 
 
 async def test_a_deletion_that_was_ordered_and_is_seen_again_is_no_part_of_a_burst() -> None:

@@ -260,6 +260,13 @@ def test_what_lost_its_name_is_kept_under_its_conflict_name() -> None:
     assert (order.do, order.keep) == (Do.PUT, copy)
 
 
+def test_what_is_kept_is_told_under_the_number_of_the_conflict_copy() -> None:
+    """So that a Referee whose state has lost the copy does not take it for something old that is to go (S6)."""
+    copy, loser = b"d/copy", ONE.given("a", TWO.seq + 1)
+    order = ordered("b", node(PATH, TWO, copy, a=TWO, b=ONE), node(copy, loser, origin=PATH))
+    assert order.held == loser
+
+
 def test_what_lost_its_name_and_stands_under_the_other_is_replaced() -> None:
     copy = b"d/copy"
     nodes = (node(PATH, TWO, copy, a=TWO, b=ONE), node(copy, ONE, origin=PATH, b=ONE))
