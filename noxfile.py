@@ -91,6 +91,6 @@ def soak(session: nox.Session) -> None:
 
 
 def tests(session: nox.Session, where: str) -> None:
-    """Run pytest on a part of the tests, or on what was asked for."""
+    """Run pytest on a part of the tests, on every processor; or on what was asked for."""
     session.install("-e", ".[test]")
-    session.run("python", "-m", "pytest", *(session.posargs or [where]))
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto", "--dist", "worksteal", where]))
