@@ -54,6 +54,7 @@ def test_a_time_has_four_digits_for_its_year_and_one_that_no_calendar_has_is_the
     seconds: int, time: bytes
 ) -> None:
     assert conflict_name(b"x", "a", seconds * 10**9) == b"x (conflict a %s)" % time
+    assert conflict_name(b"x", "a", seconds * 10**9 + 999_999_999) == b"x (conflict a %s)" % time
 
 
 def test_a_name_is_cut_to_what_a_file_system_takes_and_between_characters() -> None:
