@@ -199,6 +199,10 @@ def test_a_type_may_be_a_pattern(types: tuple[str, ...]) -> None:
     assert hides_version(Filter(mimetypes=types), b"a.ogg", Version(FILE)) is None
 
 
+def test_a_type_without_a_star_is_a_whole_type() -> None:
+    assert not has_mime(("audio/og",), b"a.ogg")
+
+
 @pytest.mark.parametrize(
     ("pattern", "reason"),
     [
