@@ -57,6 +57,10 @@ def _nothing_is_compiled_yet() -> None:
         ("[!a-c]x", b"dx", FILE),
         ("[]]x", b"]x", FILE),
         ("[!]]x", b"ax", FILE),
+        ("[^]]x", b"ax", FILE),
+        ("[!a]x", b"!x", FILE),
+        ("[!ab]x", b"Xx", FILE),
+        ("[X]x", b"Xx", FILE),
         ("[^a-c]x", b"dx", FILE),
         ("[a][b]", b"ab", FILE),
         ("[abc]x", b"bx", FILE),
@@ -112,12 +116,13 @@ def test_a_pattern_matches_what_it_names(pattern: str, path: bytes, kind: Kind) 
         ("[!]]x", b"]x", FILE),
         ("[!abc]x", b"cx", FILE),
         ("[a-c]x", b"-x", FILE),
+        ("[ab]x", b"Xx", FILE),
         ("[z-a]", b"m", FILE),
         ("a/**/z", b"az", FILE),
         ("*a*b", b"ba", FILE),
         ("a*b*c", b"axc", FILE),
         ("a/**/b/**/c", b"a/x/c", FILE),
-        ("a?", b"bx", FILE),
+        ("a?", b"x", FILE),
         ("a[b]", b"cb", FILE),
         (r"a\b", b"cb", FILE),
         ("", b"a", FILE),
@@ -291,6 +296,15 @@ def test_a_literal_matches_its_path_and_what_lies_in_it(names: list[bytes]) -> N
     assert matches(literal(path), path + b"/below", FILE)
     assert not matches(literal(path), path + b"x", FILE)
     assert not matches(literal(path), b"elsewhere/" + path, FILE)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [(b"*.txt", b"a.txt"), (b"?", b"a"), (b"[a]", b"a"), (b"a]", b"a"), (rb"\*", b"*"), (b"!a", rb"\!a")],
+)
+def test_a_literal_matches_nothing_that_the_pattern_of_its_characters_would(name: bytes, other: bytes) -> None:
+    assert matches(literal(name), name, FILE)
+    assert not matches(literal(name), other, FILE)
 
 
 @given(st.text(max_size=8), st.binary(min_size=1, max_size=12))
