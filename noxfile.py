@@ -76,7 +76,7 @@ def mutation(session: nox.Session) -> None:
 
     By mutmut, not by cosmic-ray: it knows which tests reach a function, runs only these, the fastest first, and forks
     a process that has them imported already, where cosmic-ray starts a pytest and runs everything for each mutant.
-    Not part of CI: it takes hours. What survives, and why, is told in tests/MUTATION.md.
+    Not part of CI: it takes most of an hour. What survives, and why, is told in tests/MUTATION.md.
     """
     session.install("-e", ".[test]", "mutmut>=3.8")
     session.run("mutmut", "run", *session.posargs, env={"ONITU_BUDGET": "0.02"})

@@ -183,7 +183,7 @@ class _Deciding:
             case Seen.STANDS:
                 self._stands(path, event)
             case Seen.MOVED:
-                self._moved(path, event, hold_back)
+                self._moved(path, event)
             case Seen.GONE:
                 self._gone(path, event, hold_back)
             case Seen.DONE:
@@ -374,7 +374,7 @@ class _Deciding:
             return
         case = Case.UNCHANGED if base is not None and base.seq == head.seq else Case.ADOPTED
         self.put(self.hold(node, version.given(head.service, head.seq), event))
-        self.say(node.path, case, "it has the content already" if case is Case.ADOPTED else "")
+        self.say(node.path, case, "it has the content already")
 
     def _foreign(self, node: Node, version: Version, event: Event) -> None:
         """A service that is no source has something of its own: nobody gets it, nobody destroys it (S1, S5)."""
@@ -448,6 +448,8 @@ class _Deciding:
                 continue  # it is a conflict copy itself, and its own name is the one that is contested
             copy = self.node(path)
             if copy.head.exists and same_content(copy.head, loser) is Same.YES:
+                if not copy.origin:
+                    self.put(attrs.evolve(copy, origin=node.path))
                 break
             if not copy.head.exists and not copy.held:
                 # Whoever holds it where the node's content itself came from shall find it here (S1).
@@ -458,8 +460,6 @@ class _Deciding:
                 break
         if copy.path not in node.heirs:
             self.put(attrs.evolve(self.node(node.path), heirs=(*node.heirs, copy.path)))
-        if not copy.origin:
-            self.put(attrs.evolve(self.node(copy.path), origin=node.path))
         self.copies[copy.path] = node.path
 
     # --- nothing stands there -----------------------------------------------------------------------------------
@@ -501,7 +501,7 @@ class _Deciding:
 
     # --- moves --------------------------------------------------------------------------------------------------
 
-    def _moved(self, path: bytes, event: Event, hold_back: bool) -> None:
+    def _moved(self, path: bytes, event: Event) -> None:
         came_from = paths.key(event.source)
         source = self.node(came_from)
         held = source.held.get(self.service)
@@ -625,11 +625,9 @@ class _Deciding:
 
         What a service that is no source has of its own never becomes a version, so it stays undecided.
         """
-        observer = self.service
         while (waiting := self._comparable()) is not None:
             path, self.service, held = waiting
             self._stands(path, Event(Seen.STANDS, _spelling(held, path), held.version, held.token))
-        self.service = observer
 
     def _comparable(self) -> tuple[bytes, str, Holding] | None:
         for path, node in self.changed.items():

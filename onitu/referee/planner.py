@@ -138,7 +138,7 @@ def _fill(view: View, rules: Rules, service: str, node: Node, sources: frozenset
     """The service holds nothing here: it gets the head, by a rename from its origin where it has it there."""
     if node.origin and _comes_from_origin(view, rules, service, node):
         return Plan(left=True, why=f"it is renamed from {paths.show(node.origin)}")
-    where = _sources(view, rules, service, node, sources)
+    where = _sources(view, rules, node, sources)
     if node.head.kind is Kind.FILE and not where:
         return Plan(left=True, why="no service that has it can be reached")
     return Plan(Order(0, Do.PUT, _spelled(view, service, node), node.head, sources=where), left=True)
@@ -168,7 +168,7 @@ def _update(view: View, rules: Rules, service: str, node: Node, held: Holding, s
         elif held.version.seq == 0:
             # A value that nobody decided about (a service that is no source): it stays, beside the head (S1).
             keep = conflict_name(here, service, held.version.mtime)
-    where = _sources(view, rules, service, node, sources)
+    where = _sources(view, rules, node, sources)
     if node.head.kind is Kind.FILE and not where:
         return Plan(left=True, why="no service that has it can be reached")
     order = Order(0, Do.PUT, here, node.head, expect=held.token, held=old, keep=keep, sources=where)
@@ -276,15 +276,14 @@ def _brings(view: View, rules: Rules, service: str, origin: Node, node: Node) ->
     return heir is not None and heir.path == node.path
 
 
-def _sources(view: View, rules: Rules, service: str, node: Node, available: frozenset[str]) -> tuple[Source, ...]:
-    """Where the head's content can be had, the fastest service first."""
+def _sources(view: View, rules: Rules, node: Node, available: frozenset[str]) -> tuple[Source, ...]:
+    """Where the head's content can be had, the fastest service first. Under another name a service can be its own."""
     if node.head.kind is not Kind.FILE:
         return ()
     found: list[tuple[float, str, Source]] = []
     for at in (node, *_origins(view, node)):
         for name, held in at.held.items():
-            itself = name == service and at is node  # under another name it can be its own source
-            if itself or name not in available or held.gone or held.hidden or not rules.readable(name):
+            if name not in available or held.gone or held.hidden or not rules.readable(name):
                 continue
             if same_content(held.version, node.head) is Same.YES:
                 found.append((-rules.velocity.get(name, 1.0), name, Source(name, held.name or at.path, held.token)))
