@@ -15,7 +15,9 @@ import click
 
 from onitu.cli import registry
 from onitu.cli.main import cli
+from onitu.model.errors import ConfigurationError
 from onitu.plug.driver import Driver
+from onitu.plug.options import declared
 
 _PLACE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
@@ -52,7 +54,10 @@ def drivers() -> str:
     """Every driver that is installed with Onitu: what it is for, and a table of its options."""
     names: dict[type[Driver], list[str]] = {}
     for name in registry.installed():
-        driver = registry.load(name)
+        try:
+            driver = registry.load(name)
+        except ConfigurationError:  # a driver whose library is not installed here
+            continue
         if driver.__module__.startswith("onitu."):
             names.setdefault(driver, []).append(name)
     return "\n".join(line for driver, known in names.items() for line in _driver(driver, known))
@@ -61,7 +66,7 @@ def drivers() -> str:
 def _driver(driver: type[Driver], names: list[str]) -> Iterator[str]:
     yield from ("## " + ", ".join(names), "", inspect.cleandoc(driver.__doc__ or "").split("\n\n")[0], "")
     yield from ("| option | type | default | |", "| --- | --- | --- | --- |")
-    for option in driver.options:
+    for option in declared(driver.Options):
         default = "needed" if option.default is None else _code(_yaml(option.default))
         yield f"| {_code(option.name)} | {option.type.__name__} | {default} | {_cell(option.help)} |"
     yield ""

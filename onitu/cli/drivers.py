@@ -26,13 +26,15 @@ def drivers(name: str | None, json: bool) -> None:
     if name is not None and name not in installed:
         raise ConfigurationError([f"no driver {name!r} is installed; installed are {', '.join(installed)}"])
     out = Output(json=json)
-    for known, point in sorted(installed.items()):
+    for known, target in sorted(installed.items()):
         if name in (None, known):
-            described = _described(known, point.value)
+            described = _described(known, target)
             out.result(described, _lines(described))
 
 
 def _described(name: str, target: str) -> dict[str, Any]:
+    from onitu.plug.options import declared
+
     try:
         driver = registry.load(name)
     except ConfigurationError as error:
@@ -41,6 +43,7 @@ def _described(name: str, target: str) -> dict[str, Any]:
         "name": name,
         "class": target,
         "about": (driver.__doc__ or "").strip().split("\n")[0],
+        "schemes": _schemes(name) or list(driver.schemes),
         "options": [
             {
                 "name": option.name,
@@ -49,16 +52,25 @@ def _described(name: str, target: str) -> dict[str, Any]:
                 "help": option.help,
                 "secret": option.secret,
             }
-            for option in driver.options
+            for option in declared(driver.Options)
         ],
     }
+
+
+def _schemes(name: str) -> list[str]:
+    from onitu.plug import catalogue
+
+    return [scheme for known in catalogue.OWN if name in known.names for scheme in known.schemes]
 
 
 def _lines(described: dict[str, Any]) -> list[str]:
     if "trouble" in described:
         return [f"{described['name']}: {described['trouble']}"]
     lines = [f"{described['name']}: {described['about']}"]
+    if described["schemes"]:
+        lines.append(f"  for `onitu sync`: {', '.join(f'{scheme}:' for scheme in described['schemes'])}")
     for option in described["options"]:
         default = "needed" if option["default"] is None else f"default {option['default']!r}"
-        lines.append(f"  {option['name']} ({option['type']}, {default}): {option['help']}")
+        secret = ", secret" if option["secret"] else ""
+        lines.append(f"  {option['name']} ({option['type']}, {default}{secret}): {option['help']}")
     return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -65,20 +66,62 @@ def _ask_name(question: str, default: str) -> str:
 
 
 def _ask_places(folder: str, services: dict[str, Any], base: Path) -> None:
-    """Ask for two or more directories, each on a service of its own."""
+    """Ask for two or more directories or URLs, each on a service of its own."""
+    from . import targets
+
     number = 0
     while True:
         number += 1
-        question = f"Directory {number} of {folder!r}" + (" (nothing ends)" if number > 2 else "")
+        question = f"Directory or URL {number} of {folder!r}" + (" (nothing ends)" if number > 2 else "")
         answer = str(click.prompt(question, default="" if number > 2 else None, show_default=False, err=True)).strip()
         if not answer:
             return
-        place = base / os.path.expanduser(answer)
-        if not place.is_dir() and click.confirm(f"{place} does not exist. Make it?", default=True, err=True):
-            place.mkdir(parents=True, exist_ok=True)
-        name = _ask_name("Name of the service that this is on", f"place{number}")
-        service = services.setdefault(name, {"driver": "local_storage", "folders": {}})
-        service["folders"][folder] = answer
+        service: dict[str, Any] = {"driver": "local_storage"}
+        root, suggested = answer, f"place{number}"
+        if targets.is_elsewhere(answer):
+            try:
+                service, root, suggested = _ask_options(answer)
+            except ConfigurationError as error:
+                click.echo("\n".join(error.problems), err=True)
+                number -= 1
+                continue
+        else:
+            _offer_to_make(base / os.path.expanduser(answer))
+        name = _ask_name("Name of the service that this is on", suggested)
+        services.setdefault(name, {**service, "folders": {}})["folders"][folder] = root
+
+
+def _offer_to_make(directory: Path) -> None:
+    if not directory.is_dir() and click.confirm(f"{directory} does not exist. Make it?", default=True, err=True):
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+def _ask_options(url: str) -> tuple[dict[str, Any], str, str]:
+    """What a URL means: driver and options, the root, a name. What it leaves open and the driver needs is asked for; a
+    secret is never written, but the name of the variable that has it.
+
+    Raises:
+        ConfigurationError: it means nothing.
+    """
+    from onitu.plug.options import declared
+
+    from . import targets
+
+    driver, loaded, address = targets.read_url(url)
+    options: dict[str, Any] = {}
+    for option in declared(loaded.Options):
+        needed = option.default is None or option.name in address.asks
+        if option.secret and (option.name in address.options or needed):
+            variable = re.sub(r"\W", "_", f"{address.name}_{option.name}").upper()
+            question = f"Environment variable with the {option.name} ({option.help})"
+            options[option.name] = f"${{{click.prompt(question, default=variable, err=True)}}}"
+        elif option.name in address.options:
+            options[option.name] = address.options[option.name]
+        elif needed:
+            kinds: dict[type, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, bool: click.BOOL}
+            kind = kinds.get(option.type, click.STRING)
+            options[option.name] = click.prompt(f"{option.name} ({option.help})", type=kind, err=True)
+    return {"driver": driver} | ({"options": options} if options else {}), address.root, address.name
 
 
 def _yaml(document: dict[str, Any]) -> str:
@@ -95,12 +138,13 @@ def _check(text: str, file: Path) -> None:
     """Load it as `onitu start` would, before it takes anything's place."""
     from . import configuration
 
+    variables = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "")  # they need not be there yet
     directory = next(parent for parent in file.absolute().parents if parent.is_dir())
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=directory, encoding="utf-8") as temporary:
         temporary.write(text)
         temporary.flush()
         try:
-            configuration.load(Path(temporary.name))
+            configuration.load(Path(temporary.name), variables=variables | dict(os.environ))
         except ConfigurationError as error:
             raise ConfigurationError([p.replace(temporary.name, str(file)) for p in error.problems]) from None
 

@@ -22,10 +22,13 @@ from .roots import Overlap, Root
 from .values import FOLDER_KEYS, OLD_KEYS, check_name, read_conflict, read_filter, read_mode
 
 if TYPE_CHECKING:
-    from onitu.plug.driver import Option
+    from onitu.plug.options import Option
 
 SERVICE_KEYS = ("driver", "options", "velocity", "folders")
 Value = str | int | float | bool
+
+FROM_FILE = "file:"
+"""What a secret begins with that stands in a file: `password: file:~/.secrets/nas`."""
 
 
 def read_services(place: Place, base: Path, folders: Mapping[str, Folder]) -> dict[str, Service]:
@@ -49,9 +52,11 @@ def _service(name: str, place: Place, base: Path, folders: Mapping[str, Folder])
         place.problem(f"`driver` is missing; installed are {document.listed(registry.installed())}")
         driver = ""
     else:
-        driver = keys["driver"].one_of({known: known for known in registry.installed()}) or ""
+        driver = keys["driver"].one_of({known: known for known in _drivers()}) or ""
     local = driver in registry.LOCAL
     options = keys["options"].mapping() if "options" in keys else {}
+    named = _through_rclone(driver, keys, options)
+    driver = "rclone" if named else driver
     root = keys.get("root") or (options.pop("root", None) if local else None)
     if root is not None and not local and driver:
         root.problem("only a local_storage has a `root`; give each folder its `path`")
@@ -67,7 +72,7 @@ def _service(name: str, place: Place, base: Path, folders: Mapping[str, Folder])
             entry.problem(f"folder {folder!r} is not defined; defined are {document.listed(folders)}{near}")
             continue
         replicas[folder] = _replica(folders[folder], entry, base if local else None, optional=root is not None)
-    return Service(name, driver, _options(driver, options, keys, place), _velocity(keys), replicas)
+    return Service(name, driver, named | _options(driver, options, keys, place, named), _velocity(keys), replicas)
 
 
 def _replica(folder: Folder, place: Place, base: Path | None, optional: bool) -> Replica:
@@ -116,30 +121,71 @@ def _velocity(keys: Mapping[str, Place]) -> float:
 # --- options ----------------------------------------------------------------------------------------------------
 
 
-def _options(driver: str, given: Mapping[str, Place], keys: Mapping[str, Place], place: Place) -> dict[str, Value]:
-    """The options, checked against what the driver declares; those that are not given have its defaults."""
+def _drivers() -> list[str]:
+    from onitu.plug.catalogue import THROUGH_RCLONE
+
+    return [*registry.installed(), *THROUGH_RCLONE]
+
+
+def _through_rclone(driver: str, keys: Mapping[str, Place], options: Mapping[str, Place]) -> dict[str, Value]:
+    """What a driver of the first Onitu that rclone reaches today means: the remote of its name; empty: it is none."""
+    from onitu.plug.catalogue import THROUGH_RCLONE
+
+    if driver not in THROUGH_RCLONE:
+        return {}
+    if "remote" not in options:
+        place = keys["driver"]
+        place.problems.notes.append(
+            f"{place.keys}: {driver!r} means an rclone remote today, here the one that `rclone config` calls {driver};"
+            " the option `remote` names another"
+        )
+    return {"remote": driver}
+
+
+def _options(
+    driver: str,
+    given: Mapping[str, Place],
+    keys: Mapping[str, Place],
+    place: Place,
+    named: Mapping[str, Value],
+) -> dict[str, Value]:
+    """The options, checked against what the driver declares; those that are not given have its defaults. `named` are
+    given by the driver's name."""
+    from onitu.plug.options import declared
+
     if not driver:
         return {}
     try:
-        declared = {option.name: option for option in registry.load(driver).options}
+        declares = {option.name: option for option in declared(registry.load(driver).Options)}
     except ConfigurationError as error:
         keys["driver"].problem(error.problems[0])
         return {}
     options: dict[str, Value] = {
-        name: option.default for name, option in declared.items() if option.default is not None
+        name: option.default for name, option in declares.items() if option.default is not None
     }
     for name, entry in given.items():
-        if name not in declared:
-            near = document.nearest(name, declared)
-            entry.problem(f"unknown option; those of {driver} are {document.listed(declared)}{near}")
+        if name not in declares:
+            near = document.nearest(name, declares)
+            entry.problem(f"unknown option; those of {driver} are {document.listed(declares)}{near}")
             continue
-        value = _option(declared[name], entry)
+        value = _option(declares[name], entry)
         if value is not None:
             options[name] = value
-    for name, option in declared.items():
-        if option.default is None and name not in given:
+    for name, option in declares.items():
+        if option.default is None and name not in given and name not in named:
             keys.get("options", place).problem(f"the option `{name}` of {driver} is missing: {option.help}")
     return options
+
+
+def _from_file(name: str, place: Place) -> Value | None:
+    """A secret that stands in a file of its own: its first line."""
+    try:
+        with open(Path(place.problems.file).parent / os.path.expanduser(name), encoding="utf-8") as file:
+            return file.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        place.problem(f"the secret cannot be read from the file {name!r}: {reason}")
+        return None
 
 
 _TYPES: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -149,6 +195,8 @@ def _option(option: Option, place: Place) -> Value | None:
     value = place.text() if option.type is str else place.value()
     if value is None:
         return None
+    if option.secret and isinstance(value, str) and value.startswith(FROM_FILE):
+        return _from_file(value.removeprefix(FROM_FILE), place)
     if option.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not option.type:
@@ -237,7 +285,7 @@ def _refuse_twins(services: Mapping[str, Service], top: Place) -> None:
     for name, service in services.items():
         if service.driver in ("", *registry.LOCAL):
             continue
-        account = (service.driver, sorted(service.options.items()))
+        account = (registry.installed().get(service.driver), sorted(service.options.items()))
         for folder, replica in service.replicas.items():
             path = posixpath.normpath("/" + replica.path) + "/"
             label = f"services.{name}.folders.{folder}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -47,7 +49,10 @@ def sync(
     verbose: bool,
     quiet: bool,
 ) -> int:
-    """Make directories the same, in all directions, and keep both where two users changed one file.
+    """Make replicas the same, in all directions, and keep both where two users changed one file.
+
+    A replica is a directory, or a URL: sftp://USER@HOST/PATH, s3://BUCKET/PREFIX, dav://HOST/PATH, davs://, ftp://,
+    ftps://, rclone:REMOTE:PATH. `onitu drivers` lists what each kind takes.
 
     Run again with the same replicas, it goes on from what it knew: what was deleted on one is deleted on the others.
     A directory that does not exist is made, if the one above it exists.
@@ -60,7 +65,7 @@ def sync(
     """
     from . import urls
 
-    plan = urls.plan(replicas, prefer=prefer, state=state, watch=watch, dry_run=dry_run)
+    plan = urls.plan(replicas, prefer=prefer, state=state, watch=watch, dry_run=dry_run, ask=_asker())
     urls.make_missing(plan.missing)
     out = Output(json=json, quiet=quiet, verbose=verbose)
     if dry_run:
@@ -69,6 +74,13 @@ def sync(
         with rehearsal.copied(plan.settings) as settings:
             return asking.run(_Run(settings, out, approve).dry)
     return asking.run(_Run(plan.settings, out, approve).through)
+
+
+def _asker() -> Callable[[str], str] | None:
+    """What asks for a secret at the terminal, without showing it; None: there is none."""
+    if not sys.stdin.isatty():
+        return None
+    return lambda question: str(click.prompt(question, hide_input=True, err=True))
 
 
 @attrs.define

@@ -76,14 +76,14 @@ class Service:
     Attributes:
         name: its name.
         driver: the driver's name, as in the entry point group `onitu.drivers`.
-        options: the driver's options, checked against what it declares.
+        options: the driver's options, checked against what it declares; secrets among them, so they are never shown.
         velocity: how fast it is as a source, above 0; the source with the highest is asked first.
         replicas: by folder name.
     """
 
     name: str
     driver: str
-    options: dict[str, str | int | float | bool] = attrs.field(factory=dict)
+    options: dict[str, str | int | float | bool] = attrs.field(factory=dict, repr=False)
     velocity: float = 1.0
     replicas: dict[str, Replica] = attrs.field(factory=dict)
 

@@ -20,20 +20,13 @@ from typing import ClassVar, Protocol
 import attrs
 import trio
 
+from onitu.model.errors import ConfigurationError
 from onitu.model.events import Event, Trouble
 from onitu.model.orders import Order
 from onitu.model.versions import Kind, Version
 
-
-@attrs.frozen
-class Option:
-    """One option of a driver: from it come the check of the configuration, `onitu drivers` and the reference page."""
-
-    name: str
-    type: type
-    default: str | int | float | bool | None
-    help: str
-    secret: bool = False
+from . import options as declaring
+from .urls import Address, hide
 
 
 @attrs.frozen
@@ -106,6 +99,8 @@ class HintKind(enum.Enum):
     """What stood at `source` was renamed to `path`, a file or a whole directory."""
     OVERFLOW = "overflow"
     """Changes were missed: scan everything."""
+    POLL = "poll"
+    """It is time to scan everything: nothing was pushed, and nothing is known to be missed."""
     LOST = "lost"
     """The root went away."""
 
@@ -183,11 +178,33 @@ class Staged(Protocol):
 class Driver(abc.ABC):
     """One service. `open` it once (an async context manager that owns its connection, its limiter, its locks)."""
 
-    options: ClassVar[tuple[Option, ...]] = ()
+    Options: ClassVar[type[declaring.Options]] = declaring.Options
     """What may stand under `options:` in the configuration."""
+
+    options: declaring.Options
+    """What stands there. A driver with options of its own annotates it with its own class."""
+
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """Schemes of URLs that `onitu sync` takes for it, where it is not Onitu's own."""
+
+    @classmethod
+    def from_url(cls, url: str) -> Address:
+        """What a URL of one of its schemes means (`onitu.plug.urls.Url` takes it apart). Raises `ConfigurationError`
+        with a sentence that says what is wrong, without the password."""
+        raise ConfigurationError([f"{hide(url)}: this driver has no URLs; use a configuration, and `onitu start`"])
 
     small: ClassVar[int] = 128 * 1024
     """Files up to this many bytes may be put by `perform` itself from a `local` source, many to a batch."""
+
+    takes_local: ClassVar[bool] = False
+    """Whether `Staged.clone` and `perform` can read files of other replicas on this host themselves."""
+
+    workspace: str = ""
+    """Set before `open`: a directory of this host that is this service's own, for what is on its way; not made yet.
+    Empty: there is none."""
+
+    counters: dict[str, int]
+    """What it did since its start, by name, for `onitu status`: a driver adds to it (`requests`, `polls`)."""
 
     look_only: bool = False
     """Set before `open` for a dry run: nothing may be written to the service, not even where Onitu keeps its own
@@ -198,10 +215,11 @@ class Driver(abc.ABC):
     """Set by the plug: to be called when what `unsettled` says changed without an order."""
 
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
-        """`roots`: by folder, the replica's root as configured."""
+        """`options`: as checked against `Options`; `roots`: by folder, the replica's root as configured."""
         self.service = service
+        self.counters: dict[str, int] = {}
         self.roots = dict(roots)
-        self.given = dict(options)
+        self.options = declaring.given(self.Options, options)
 
     @abc.abstractmethod
     def open(self) -> AbstractAsyncContextManager[None]:
@@ -248,15 +266,16 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     async def watch(self, folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:
         """Send hints until cancelled. `ready` is set once nothing that happens afterwards can be missed. The channel is
-        bounded: sending waits. A service that cannot push returns at once after `ready` (it is polled)."""
+        bounded: sending waits. A service that cannot push says POLL when it is to be scanned, or returns at once after
+        `ready` (it is polled at a fixed pace)."""
 
     @abc.abstractmethod
     async def read(self, folder: str, path: bytes, token: bytes, offset: int, length: int) -> bytes:
         """Bytes of what `token` names at `path`. Raises `Refused` (SOURCE_LOST, DENIED, IO)."""
 
     @abc.abstractmethod
-    def stage(self, folder: str, version: Version) -> Staged:
-        """A place for the content of a file version."""
+    def stage(self, folder: str, version: Version, path: bytes = b"") -> Staged:
+        """A place for the content of a file version. `path`: where it is to be put, if that is known."""
 
     @abc.abstractmethod
     async def perform(

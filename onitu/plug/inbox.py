@@ -228,7 +228,7 @@ class Inbox:
         await limit.acquire_on_behalf_of(moving)
         holds = True
         try:
-            async with driver.stage(folder, order.version) as staged:
+            async with driver.stage(folder, order.version, order.path) as staged:
                 await self._transfers.fill(folder, order, staged, source)
                 await staged.finish()
                 limit.release_on_behalf_of(moving)

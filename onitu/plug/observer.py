@@ -104,6 +104,9 @@ class Observer:
     def _hint(self, hint: Hint) -> None:
         if hint.kind is HintKind.LOST:
             raise Unavailable("the replica's root went away")
+        if hint.kind is HintKind.POLL:
+            self.rescan()
+            return
         if hint.kind is HintKind.OVERFLOW:
             log.info("{}: changes were missed, everything is scanned", self._floor.folder)
             self.rescan()

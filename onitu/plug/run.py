@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
+import os
 from collections.abc import Callable
 from typing import Protocol
 
 import logbook
 import trio
 import zmq
+from blake3 import blake3
 
-from onitu.model.errors import OnituError
 from onitu.model.outside import REAL, Outside
 from onitu.wire.channel import Channel
 from onitu.wire.charter import Charter
 from onitu.wire.sockets import Kind, Options, Socket
 
+from . import catalogue
 from .bell import Bell, Throttle
 from .driver import Driver
 from .lookups import Lookups
@@ -25,15 +26,6 @@ from .serving import Serving, chunk_endpoint
 from .session import Session
 from .sheet import FileSheet, Sheet
 from .transfers import Transfers
-
-GROUP = "onitu.drivers"
-"""The entry point group in which drivers are found."""
-
-BUILT_IN = {
-    "local": "onitu.drivers.local:LocalDriver",
-    "local_storage": "onitu.drivers.local:LocalDriver",
-}
-"""Ours: found also where Onitu is not installed, and without a look at every package that is."""
 
 FLUSH = 2.0
 """Seconds that the last events have to reach the Referee when the driver is stopped."""
@@ -74,36 +66,15 @@ class ZmqWire:
         return Socket.bind(self._context, Kind.ROUTER, endpoint)
 
 
-def load_driver(name: str) -> type[Driver]:
-    """The class of a driver. Raises `OnituError` where there is none of that name, or it cannot be loaded."""
-    where = BUILT_IN.get(name) or _installed(name)
-    module, _, attribute = where.partition(":")
-    try:
-        loaded = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise OnituError(f"the driver {name!r} cannot be loaded from {where}: {error}") from error
-    if not (isinstance(loaded, type) and issubclass(loaded, Driver)):
-        raise OnituError(f"the driver {name!r} is no driver: {where} is not a class that implements Driver")
-    return loaded
-
-
-def _installed(name: str) -> str:
-    """Where a driver of another package is. Raises `OnituError` where there is none of that name."""
-    import importlib.metadata
-
-    found = {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
-    if name not in found:
-        known = ", ".join(sorted({*found, *BUILT_IN}))
-        raise OnituError(f"there is no driver {name!r}; there are {known}")
-    return found[name]
-
-
 async def main(charter: Charter) -> None:
     """The process of one driver, until cancelled."""
     service = charter.settings.services[charter.service]
     roots = {folder: replica.path for folder, replica in service.replicas.items()}
-    driver = load_driver(service.driver)(service.name, service.options, roots)
+    driver = catalogue.load(service.driver)(service.name, service.options, roots)
     driver.look_only = charter.settings.dry_run
+    if charter.settings.state:
+        name = blake3(service.name.encode(errors="surrogateescape")).hexdigest()[:16]
+        driver.workspace = os.path.join(charter.settings.state, "drivers", name)
     with zmq.Context() as context:
         async with driver.open():
             await run(charter, driver, ZmqWire(context, charter))
@@ -119,13 +90,13 @@ async def run(
     """
     service = charter.settings.services[charter.service]
     epoch = outside.name()
-    counters: dict[str, int] = {}
+    counters = driver.counters
     wake = Bell()
     driver.on_settled = wake.ring
     lookups = Lookups(wake.ring)
     peers = Peers(wire.chunks)
     rate = float(service.options.get("bandwidth", 0) or 0)
-    transfers = Transfers(charter.settings, service.name, peers, Throttle(rate), counters)
+    transfers = Transfers(charter.settings, service.name, peers, Throttle(rate), counters, driver.takes_local)
     serving = Serving(driver, service.replicas, Throttle(rate), counters)
     chunks = chunk_endpoint(charter.endpoints.runtime, service.name)
     session = Session(service.name, epoch, wire.events, chunks, wake, lookups, counters, outside.pid)

@@ -22,6 +22,7 @@ from onitu.model.versions import Kind, Version
 from onitu.wire.messages import MAX_CHUNK
 
 from .bell import Throttle
+from .catalogue import LOCAL
 from .driver import Refused, Staged
 from .peers import Peers
 
@@ -33,8 +34,6 @@ STALLED = 30.0
 LARGE_AT_ONCE = 4
 SMALL_AT_ONCE = 32
 """Transfers at the same time: of files above the driver's `small`, and of others."""
-
-_LOCAL = frozenset({"local", "local_storage"})
 
 Local = tuple[str, bytes, bytes]
 """A file on this host: its replica's root, its path, its token."""
@@ -64,10 +63,12 @@ class Transfers:
     """What all transfers of a driver share."""
 
     def __init__(
-        self, settings: Settings, service: str, peers: Peers, throttle: Throttle, counters: dict[str, int]
-    ) -> None:
+        self, settings: Settings, service: str, peers: Peers, throttle: Throttle, counters: dict[str, int],
+        takes_local: bool = False,
+    ) -> None:  # fmt: skip
+        """`takes_local`: whether the service's driver reads files on this host itself, whatever it is."""
         self._settings = settings
-        self._clones = _clones(settings, service)
+        self._clones = takes_local or _clones(settings, service)
         self._peers = peers
         self._throttle = throttle
         self._counters = counters
@@ -179,4 +180,4 @@ class Transfers:
 def _clones(settings: Settings, service: str) -> bool:
     """Whether the service keeps its files where this host's kernel can copy them."""
     given = settings.services[service]
-    return given.driver in _LOCAL and bool(given.options.get("kernel_copy", True))
+    return given.driver in LOCAL and bool(given.options.get("kernel_copy", True))

@@ -198,7 +198,7 @@ class Beat(Message, frozen=True):
     """Either way, every second or so: alive. A peer that was silent for `DEAD_AFTER` seconds is taken for dead.
 
     `counters`, from a driver: what it moved since its start (`transferred_bytes` came over sockets, `cloned_bytes` by
-    the kernel, `resumed_bytes` stood already, `served_bytes` went to other drivers, `files`).
+    the kernel, `resumed_bytes` stood already, `served_bytes` went to other drivers, `files`; and its driver's own).
 
     `sent`: how many messages its sender has sent since its `Hello` (or `Welcome`), so that the other side sees whether
     a connection that broke, and was back in a moment, took something with it: then a new `Hello` is due. -1: it does

@@ -153,8 +153,8 @@ class Daemon:
         return self.ask("status")
 
     def folder(self) -> dict[str, Any]:
-        """The status of its only folder."""
-        (folder,) = self.status()["folders"].values()
+        """The status of its only folder, as soon as its Referee answers."""
+        (folder,) = wait_for(lambda: self.status().get("folders"), why="the Referee answers").values()
         return folder
 
     def is_in_sync(self) -> bool:

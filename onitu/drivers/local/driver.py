@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar, cast
 
+import attrs
 import trio
 
 from onitu.model.errors import Unavailable
 from onitu.model.events import Event
 from onitu.model.orders import Order
 from onitu.model.versions import Version
-from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Option, Staged
+from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Staged
+from onitu.plug.options import Options, option
 
 from . import reading, tokens
 from .acting import Performer, Stopped
@@ -26,15 +28,20 @@ T = TypeVar("T")
 _THREADS = 8
 
 
+@attrs.frozen(kw_only=True)
+class LocalOptions(Options):
+    """What may be said of a service whose replicas are directories of this host."""
+
+    create: bool = option(False, help="make the replica's root where it is missing")
+    kernel_copy: bool = option(True, help="let the kernel copy between replicas on this host (false: over sockets)")
+    poll: float = option(30.0, help="seconds between two scans where the system cannot watch every directory")
+
+
 class LocalDriver(Driver):
     """Directories on this host. Blocking work runs in worker threads, many files to a hop."""
 
-    options = (
-        Option("create", bool, False, "make the replica's root where it is missing"),
-        Option("kernel_copy", bool, True, "let the kernel copy between replicas on this host (false: over sockets)"),
-        Option("bandwidth", int, 0, "bytes a second that are fetched from other services at most; 0: no limit"),
-        Option("poll", float, 30.0, "seconds between two scans where the system cannot watch every directory"),
-    )
+    Options = LocalOptions
+    options: LocalOptions
 
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         super().__init__(service, options, roots)
@@ -111,7 +118,7 @@ class LocalDriver(Driver):
         if folder in self._replicas:
             async with self._settling:
                 await self._hop(self._replicas.pop(folder).close)
-        root, create = self.roots[folder], bool(self.given.get("create", False))
+        root, create = self.roots[folder], self.options.create
         if self.look_only:
             replica = await self._hop(lambda: Replica.open(root, self.service, self.small, look_only=True))
         else:
@@ -189,7 +196,7 @@ class LocalDriver(Driver):
     async def watch(self, folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:
         self._hints[folder] = hints
         try:
-            await watch(self._replica(folder), hints, ready, float(self.given.get("poll", 30.0)))
+            await watch(self._replica(folder), hints, ready, self.options.poll)
         finally:
             del self._hints[folder]
 
@@ -197,7 +204,7 @@ class LocalDriver(Driver):
         tree = self._replica(folder).tree
         return await self._hop(lambda: reading.read_range(tree, path, token, offset, length))
 
-    def stage(self, folder: str, version: Version) -> Staged:
+    def stage(self, folder: str, version: Version, path: bytes = b"") -> Staged:
         return StagedFile(self._replica(folder), version, self.small, self._limiter)
 
     async def perform(

@@ -210,7 +210,7 @@ class SimulatedDriver(Driver):
 
     # --- acting -------------------------------------------------------------------------------------------------
 
-    def stage(self, folder: str, version: Version) -> StagedContent:
+    def stage(self, folder: str, version: Version, path: bytes = b"") -> StagedContent:
         return StagedContent(self, version)
 
     async def perform(

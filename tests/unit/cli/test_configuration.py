@@ -419,7 +419,7 @@ def test_a_secret_is_never_shown(home: Path) -> None:
 
     from onitu.cli.document import Place, Problems
     from onitu.cli.replicas import _option
-    from onitu.plug.driver import Option
+    from onitu.plug.options import Option
 
     found = Problems("f")
     _option(

@@ -113,12 +113,12 @@ def test_two_missing_directories_are_a_mistake(tmp_path: Path) -> None:
     [
         (
             "s3://bucket/x",
-            "s3://bucket/x: this needs the driver 's3', which is not installed; installed are local_storage",
+            "s3://bucket/x: the driver 's3' is not part of this version of Onitu",
         ),
-        ("sftp://me@nas/x", "this needs the driver 'sftp'"),
-        ("DAVS://nas/x", "this needs the driver 'webdav'"),
-        ("rclone:remote:x", "this needs the driver 'rclone'"),
-        ("smb://nas/x", "smb:// is no kind of replica; allowed are a path and file://"),
+        ("sftp://me:secret@nas/x", "sftp://me:***@nas/x: the driver 'sftp'"),
+        ("DAVS://nas/x", "the driver 'webdav'"),
+        ("rclone:remote:x", "rclone:remote:x: the driver 'rclone'"),
+        ("smb://nas/x", "smb:// is no kind of replica; allowed are a path, file://, sftp://"),
         ("file://nas/x", "a file:// URL has no host"),
         ("me@nas:/x", "a place on another host is a URL, like sftp://USER@HOST/PATH"),
         ("", "'' is not a path"),

@@ -188,7 +188,7 @@ class MemoryDriver(Driver):
             raise Refused(Trouble.SOURCE_LOST, "it is not that any more")
         return self.things[path].data[offset : offset + length]
 
-    def stage(self, folder: str, version: Version) -> MemoryStaged:
+    def stage(self, folder: str, version: Version, path: bytes = b"") -> MemoryStaged:
         return MemoryStaged(self, version)
 
     async def perform(

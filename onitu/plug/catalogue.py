@@ -1,0 +1,113 @@
+"""Which drivers there are, and where: Onitu's own in one table, and those of other packages by their entry points.
+
+Looking costs no import of a driver. The names of the first Onitu (`local_storage`, `amazon_s3`…) are names here too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+import attrs
+
+from onitu.model.errors import OnituError
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+GROUP = "onitu.drivers"
+"""The entry point group in which drivers of other packages are found."""
+
+
+@attrs.frozen
+class Known:
+    """One driver of ours.
+
+    Attributes:
+        names: what may stand at `driver:`, the usual one first.
+        where: `module:class`.
+        extra: what to install it with: `pip install 'onitu[EXTRA]'`; empty: it needs nothing more.
+        schemes: of the URLs that `onitu sync` takes for it.
+    """
+
+    names: tuple[str, ...]
+    where: str
+    extra: str = ""
+    schemes: tuple[str, ...] = ()
+
+
+OWN = (
+    Known(("local_storage", "local"), "onitu.drivers.local:LocalDriver", schemes=("file",)),
+    Known(("sftp", "ssh"), "onitu.drivers.sftp:SftpDriver", "sftp", ("sftp", "ssh")),
+    Known(("s3", "amazon_s3"), "onitu.drivers.s3:S3Driver", "s3", ("s3",)),
+    Known(("webdav",), "onitu.drivers.webdav:WebdavDriver", "webdav", ("dav", "davs")),
+    Known(("ftp", "ftps"), "onitu.drivers.ftp:FtpDriver", "ftp", ("ftp", "ftps")),
+    Known(("rclone",), "onitu.drivers.rclone:RcloneDriver", "rclone", ("rclone",)),
+)
+
+LOCAL = OWN[0].names
+"""The names of the driver whose replicas are directories of this host."""
+
+THROUGH_RCLONE = ("dropbox", "google_drive", "hubic")
+"""Drivers of the first Onitu that mean a remote of rclone today, by default the one of that name."""
+
+_BY_NAME = {name: known for known in OWN for name in known.names}
+
+
+def installed() -> dict[str, str]:
+    """Where each driver is, by name. Of two of one name, ours counts."""
+    import importlib.metadata
+
+    found = {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
+    own = {name: known.where for name, known in _BY_NAME.items()}
+    return own | {name: where for name, where in found.items() if name not in own}
+
+
+def load(name: str) -> type[Driver]:
+    """The class of a driver. Raises `OnituError` where there is none of that name, or it cannot be loaded."""
+    from .driver import Driver
+
+    known = _BY_NAME.get(name)
+    where = known.where if known is not None else installed().get(name)
+    if where is None:
+        raise OnituError(f"there is no driver {name!r}; there are {', '.join(sorted(installed()))}")
+    module, _, attribute = where.partition(":")
+    try:
+        loaded = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise OnituError(_unloadable(name, known, error)) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, Driver)):
+        raise OnituError(f"the driver {name!r} is no driver: {where} is not a subclass of onitu.plug.driver.Driver")
+    return loaded
+
+
+def of_scheme(scheme: str) -> str:
+    """The name of the driver that URLs of a scheme mean; empty: none. Drivers of other packages are found where they
+    are named after the scheme, or else loaded and asked."""
+    for known in OWN:
+        if scheme in known.schemes:
+            return known.names[0]
+    others = [name for name in installed() if name not in _BY_NAME]
+    if scheme in others:
+        return scheme
+    for name in others:
+        try:
+            if scheme in load(name).schemes:
+                return name
+        except OnituError:  # it says so where it is named
+            continue
+    return ""
+
+
+def schemes() -> list[str]:
+    """The schemes of our own drivers."""
+    return [scheme for known in OWN for scheme in known.schemes]
+
+
+def _unloadable(name: str, known: Known | None, error: ImportError | AttributeError) -> str:
+    missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+    if known is not None and known.extra and missing and not missing.startswith("onitu."):
+        return f"the driver {name!r} needs {missing}, which is not installed: pip install 'onitu[{known.extra}]'"
+    if known is not None and missing.startswith("onitu."):
+        return f"the driver {name!r} is not part of this version of Onitu"
+    return f"the driver {name!r} cannot be loaded: {error}"

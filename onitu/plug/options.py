@@ -1,0 +1,76 @@
+"""A driver's options, declared once: an attrs class whose fields say type, default, whether they are secret, and help.
+
+    @attrs.frozen(kw_only=True)
+    class MyOptions(Options):
+        host: str = option(help="the server's name or address")
+        password: str = option("", help="left out: asked from the keyring", secret=True)
+
+A field without a default has to be given. The types are `str`, `int`, `float` and `bool`. From the class come the check
+of the configuration, `onitu drivers`, the questions of `onitu init` and the reference page; what is secret is never
+shown, by nobody: the class's own `repr` leaves it out too.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+Value = str | int | float | bool
+T = TypeVar("T", bound="Options")
+
+
+def option(default: Any = attrs.NOTHING, *, help: str, secret: bool = False) -> Any:
+    """One option, as the value of a field. `help`: what it is, in a few words, without a capital or a full stop."""
+    return attrs.field(default=default, repr=not secret, metadata={"help": help, "secret": secret})
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What every driver has."""
+
+    bandwidth: int = option(0, help="bytes a second that are fetched from other services at most; 0: no limit")
+
+
+def given(options: type[T], values: Mapping[str, Value]) -> T:
+    """The options with these values, as they were checked; a name that is not declared is nothing to the driver."""
+    known = {field.name for field in attrs.fields(options)}
+    chosen: dict[str, Any] = {name: value for name, value in values.items() if name in known}
+    return options(**chosen)
+
+
+def filled(options: type[Options], values: Mapping[str, Value]) -> tuple[dict[str, Value], list[str]]:
+    """The values with the defaults of what is not among them, and the names of what has none and is needed."""
+    defaults = {option.name: option.default for option in declared(options)}
+    whole = {name: default for name, default in defaults.items() if default is not None} | dict(values)
+    return whole, [name for name in defaults if name not in whole]
+
+
+@attrs.frozen
+class Option:
+    """One option, as declared. `default`: None where there is none, so that it has to be given."""
+
+    name: str
+    type: type
+    default: Value | None
+    help: str
+    secret: bool = False
+
+
+def declared(options: type[Options]) -> tuple[Option, ...]:
+    """The options that a class declares, its own before those of its bases."""
+    hints = typing.get_type_hints(options)
+    found = [
+        Option(
+            field.name,
+            hints[field.name],
+            None if field.default is attrs.NOTHING else field.default,
+            str(field.metadata.get("help", "")),
+            bool(field.metadata.get("secret", False)),
+        )
+        for field in attrs.fields(options)
+    ]
+    inherited = {field.name for base in options.__bases__ if attrs.has(base) for field in attrs.fields(base)}
+    return tuple(sorted(found, key=lambda option: option.name in inherited))

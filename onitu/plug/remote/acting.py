@@ -1,0 +1,502 @@
+"""Carrying out orders on a service, each as much of a compare-and-swap as the service allows.
+
+Three kinds of service, by their capabilities:
+
+- with compare-and-swap, each change names the token that it replaces, and the service refuses where another stands;
+- without, but with renames: what is replaced or deleted first steps aside into `.onitu/limbo`, and is looked at there.
+  It is dropped where it is what the order expected; else it is a user's value that nobody had seen, and gets a conflict
+  name (S1). What remains is a gap in which nothing stands at the path, and a program that goes on writing to a file
+  that it had opened before;
+- without both: the look is repeated immediately before the change. Between the two lies the window of one request in
+  which a user's write is lost; the documentation of such a driver says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import attrs
+import trio
+
+from onitu.model import paths
+from onitu.model.conflicts import conflict_name
+from onitu.model.errors import Unavailable
+from onitu.model.events import BESIDE, Event, Seen, Trouble
+from onitu.model.orders import Do, Order
+from onitu.model.versions import Kind, Same, Version, same_content
+from onitu.plug.driver import Entry, Refused
+
+from .content import Content
+from .interface import NOTHING_THERE, Changed, Missing, Thing
+from .limbo import Limbo
+from .replica import DIRECTORY, Replica, dirty_token_of, entry_of, is_dirty, matches, token_of
+from .spool import read_local
+
+T = TypeVar("T")
+
+_TRIES = 3
+_UNDO = 20.0
+"""Seconds that are given to put back what stepped aside, also where everything else was cancelled."""
+
+
+class _InTheWay(Exception):
+    """What stands above a path and is no directory."""
+
+    def __init__(self, entry: Entry | None) -> None:
+        self.entry = entry
+
+
+@attrs.define
+class Acting:
+    """Carries out one order. `content`: of a PUT of a file; `prepared`: what the service has of it already."""
+
+    replica: Replica
+    limbo: Limbo
+    service: str
+    order: Order
+    content: Content | None = None
+    prepared: object = None
+    sources: Sequence[tuple[str, bytes]] = ()
+    """Of a small PUT without content: files of this host, (root, path), that have it, best first."""
+    used: bool = False
+    """Whether what was brought ahead is used up."""
+    _own: bytes = b""
+    _made: dict[bytes, Thing] = attrs.field(factory=dict)
+
+    async def carry_out(self) -> list[Event]:
+        """The events that tell what became of it. Raises nothing."""
+        try:
+            events = await self._act()
+        except _InTheWay as way:
+            reason = f"{self.service}: a parent of {paths.show(self.order.path)} is no directory"
+            events = [*([_stands(way.entry)] if way.entry else []), self._failed(Trouble.NAME_CLASH, reason)]
+        except Refused as refusal:
+            events = [self._failed(refusal.trouble, refusal.reason)]
+        except Unavailable as error:
+            events = [self._failed(Trouble.UNAVAILABLE, str(error))]
+        except (Missing, Changed):
+            reason = f"{self.service}: {paths.show(self.order.path)} changes faster than it can be looked at"
+            events = [self._failed(Trouble.IO, reason)]
+        made = (Version(Kind.DIRECTORY, mode=thing.mode) for thing in self._made.values())
+        beside = [
+            Event(Seen.STANDS, path, version, DIRECTORY, order=BESIDE)
+            for path, version in zip(self._made, made, strict=True)
+        ]
+        return [*beside, *events]
+
+    async def _act(self) -> list[Event]:
+        order = self.order
+        if self._swaps_at_once():
+            return await self._swap()
+        thing = await self.replica.stat(order.path)
+        refused = await self._refused(thing)
+        if order.do is Do.PUT and order.version.kind is Kind.DIRECTORY and not order.expect:
+            return await self._put_directory(thing)
+        if refused is not None:
+            return refused
+        match order.do:
+            case Do.PUT:
+                return await self._put(thing)
+            case Do.DELETE:
+                return await self._delete(thing)
+            case Do.MOVE:
+                return [self._gone()] if thing is None else await self._move(thing)
+            case Do.META:
+                return [self._gone()] if thing is None else [await self._give_meta(order.path, thing)]
+            case Do.FINGERPRINT:
+                return [await self._found(read=True)]
+
+    def _swaps_at_once(self) -> bool:
+        """Whether the service itself compares all that is to be compared, so that no look is needed before."""
+        order = self.order
+        files = order.version.kind is Kind.FILE and order.do is Do.PUT
+        deletes = order.do is Do.DELETE and order.expect and order.held is not None and order.held.kind is Kind.FILE
+        plain = not order.keep and order.expect != DIRECTORY and not is_dirty(order.expect)
+        return bool(self.replica.capabilities.compare_and_swap and plain and (files or deletes))
+
+    async def _swap(self) -> list[Event]:
+        order, remote = self.order, self.replica.remote
+        token = order.expect[1:] if order.expect else NOTHING_THERE
+        try:
+            if order.do is Do.PUT:
+                return [self._done(await self._with_parents(order.path, lambda: self._write(order.path, token)))]
+            await self.replica.calls.call("delete", order.path, lambda: remote.delete(order.path, token))
+        except Changed:
+            return [await self._found()]
+        except Missing:
+            if not order.expect:
+                raise
+            return [await self._found()]
+        return [self._done(None)]
+
+    async def _refused(self, thing: Thing | None) -> list[Event] | None:
+        """The answer where what stands is not what the order expects; None: it is."""
+        order = self.order
+        if thing is None:
+            return [self._gone()] if order.expect else None
+        if not order.expect or not matches(order.expect, thing):
+            return [await self._found()]
+        if is_dirty(order.expect) and not await self._as_held(order.path, thing):
+            return [await self._found(read=True)]
+        return None
+
+    async def _as_held(self, path: bytes, thing: Thing) -> bool:
+        """Whether a file has the content that the order expects, where that is known."""
+        held = self.order.held
+        if held is None or held.kind is not Kind.FILE or thing.kind is not Kind.FILE:
+            return True
+        read = await self.replica.settled(path, thing)
+        return read is not None and same_content(read.version, held) is not Same.NO
+
+    # --- PUT ----------------------------------------------------------------------------------------------------
+
+    async def _put_directory(self, thing: Thing | None) -> list[Event]:
+        if thing is None:
+            try:
+                await self._with_parents(self.order.path, self._make_directory)
+                return [await self._give_meta(self.order.path, Thing(Kind.DIRECTORY))]
+            except Changed:
+                thing = await self.replica.stat(self.order.path)
+        if thing is None or thing.kind is not Kind.DIRECTORY:
+            return [await self._found()]
+        return [await self._give_meta(self.order.path, thing)]
+
+    async def _make_directory(self) -> None:
+        path = self.order.path
+        await self.replica.calls.call("make", path, lambda: self.replica.remote.make_directory(path))
+
+    async def _put(self, thing: Thing | None) -> list[Event]:
+        order, able = self.order, self.replica.capabilities
+        if order.version.kind is Kind.LINK and not able.links:
+            raise Refused(Trouble.UNSUPPORTED, f"{self.service} cannot hold symbolic links")
+        if not (able.compare_and_swap or not able.moves or order.version.kind is Kind.DIRECTORY):
+            await self.bring()  # before room is made, so that little can go wrong after that
+        aside: list[Event] = []
+        if thing is not None and (order.keep or thing.kind is Kind.DIRECTORY or order.version.kind is Kind.DIRECTORY):
+            kept = await self._make_room(thing)
+            if kept is None:
+                return [await self._found()]
+            aside, thing = kept, None
+        try:
+            if order.version.kind is Kind.DIRECTORY:
+                return [*aside, *await self._put_directory(None)]
+            if able.compare_and_swap or not able.moves:
+                return [*aside, *await self._put_in_place(thing)]
+            return [*aside, *await self._put_by_rename(thing)]
+        except (Changed, Missing) as error:
+            if isinstance(error, Missing) and not order.expect:
+                raise
+            return [*aside, await self._found()]
+        except (Refused, Unavailable) as error:
+            if not aside:
+                raise
+            trouble = error.trouble if isinstance(error, Refused) else Trouble.UNAVAILABLE
+            return [*aside, self._failed(trouble, str(error))]
+
+    async def _make_room(self, thing: Thing) -> list[Event] | None:
+        """What is expected at the path leaves it, to where it is to be kept; None: it is not that any more."""
+        order, calls, remote = self.order, self.replica.calls, self.replica.remote
+        if order.keep:
+            try:
+                there = await self._move_to(order.keep, thing)
+            except Changed:
+                return None
+            held = order.held or entry_of(order.keep, there).version
+            return [Event(Seen.DONE, order.keep, held, token_of(there))]
+        if thing.kind is Kind.DIRECTORY:
+            await calls.call("remove", order.path, lambda: remote.remove_directory(order.path))
+            return []
+        events = await self._take_away(thing)
+        return None if any(event.order == order.number for event in events) else events
+
+    async def _put_in_place(self, thing: Thing | None) -> list[Event]:
+        """In one request, which compares and swaps where the service can; else after another look."""
+        expect = NOTHING_THERE if thing is None else thing.token
+        if not self.replica.capabilities.compare_and_swap:
+            again = await self.replica.stat(self.order.path)
+            if (again is None) != (thing is None) or (again and thing and again.token != thing.token):
+                raise Changed
+        return [self._done(await self._with_parents(self.order.path, lambda: self._write(self.order.path, expect)))]
+
+    async def bring(self) -> bytes:
+        """The path of the content in `.onitu/tmp`, where it may have been brought to already."""
+        if not isinstance(self.prepared, bytes):
+            ready = self.limbo.take_tmp(self.order.version)
+            try:
+                await self.limbo.in_private(lambda: self._write(ready, None))
+            except BaseException:
+                self.limbo.give_tmp(ready)
+                raise
+            self.prepared = self._own = ready
+        return self.prepared
+
+    async def _put_by_rename(self, thing: Thing | None) -> list[Event]:
+        """What stands there steps aside, and what is ready takes its name."""
+        path, ready, aside = self.order.path, await self.bring(), b""
+        displaced: list[Event] = []
+        if thing is not None:
+            aside = await self.limbo.take_aside(path, thing, delete=False)
+        try:
+            if thing is not None:
+                out = await self.replica.stat(aside)
+                expected = out is None or (out.token == thing.token and await self._came_out_as_expected(aside, out))
+                if out is not None and not expected:
+                    displaced, aside = [await self._bring_back(aside, out)], b""
+            put = await self._with_parents(path, lambda: self._rename(ready, path, None))
+        except BaseException:
+            with trio.move_on_after(_UNDO, shield=True):
+                if aside and not await self.limbo.put_back(aside, path):
+                    await self.limbo.drop(aside)
+            raise
+        finally:
+            self.limbo.give_tmp(self._own)
+        self.used = True
+        if aside:
+            await self.limbo.drop(aside)
+        return [*displaced, self._done(put)]
+
+    async def _came_out_as_expected(self, path: bytes, out: Thing) -> bool:
+        return not is_dirty(self.order.expect) or await self._as_held(path, out)
+
+    async def _write(self, path: bytes, expect: bytes | None) -> Thing:
+        version, remote, content = self.order.version, self.replica.remote, self.content
+        call = self.replica.calls.call
+        if version.kind is Kind.LINK:
+            return await call("write", self.order.path, lambda: remote.make_link(path, version.link, expect))
+        if content is None:
+            data = await trio.to_thread.run_sync(read_local, version, self.sources)
+            self.content = content = Content(version, data)
+        prepared = None if isinstance(self.prepared, bytes) else self.prepared
+        put = await call(
+            "write", self.order.path, lambda: remote.put(path, content, expect, prepared), quiet=float("inf")
+        )
+        self.replica.calls.count("written_bytes", content.size)
+        self.used = self.used or prepared is not None or path == self.order.path
+        return put
+
+    # --- DELETE -------------------------------------------------------------------------------------------------
+
+    async def _delete(self, thing: Thing | None) -> list[Event]:
+        order, calls, remote = self.order, self.replica.calls, self.replica.remote
+        if thing is None:
+            return [self._done(None)]
+        if thing.kind is Kind.DIRECTORY:
+            try:
+                await calls.call("remove", order.path, lambda: remote.remove_directory(order.path))
+            except Missing:
+                return [self._gone()]
+            return [self._done(None)]
+        if order.keep:
+            kept = await self._make_room(thing)
+            return [await self._found()] if kept is None else [*kept, self._done(None)]
+        events = await self._take_away(thing)
+        return events if any(event.order == order.number for event in events) else [*events, self._done(None)]
+
+    async def _take_away(self, thing: Thing) -> list[Event]:
+        """A file or link goes. With an answer among the events it did not: something else stood there."""
+        order, able, path = self.order, self.replica.capabilities, self.order.path
+        call, remote = self.replica.calls.call, self.replica.remote
+        try:
+            if able.compare_and_swap:
+                await call("delete", path, lambda: remote.delete(path, thing.token))
+                return []
+            if not able.moves:
+                again = await self.replica.stat(path)
+                if again is None or again.token != thing.token or again.kind is not thing.kind:
+                    raise Changed
+                await call("delete", path, lambda: remote.delete(path, thing.token))
+                return []
+            aside = await self.limbo.take_aside(path, thing, delete=True)
+        except (Changed, Missing):
+            return [await self._found()]
+        out = await self.replica.stat(aside)
+        if out is None or (out.token == thing.token and await self._came_out_as_expected(aside, out)):
+            await self.limbo.drop(aside)
+            return []
+        back = await self._bring_back(aside, out, order.path)
+        if back.path == order.path:
+            return [attrs.evolve(back, order=order.number)]
+        return [back, await self._found()]
+
+    async def _bring_back(self, aside: bytes, out: Thing, *first: bytes) -> Event:
+        """A value that nobody had seen gets a name again: one of these, else a conflict name."""
+        conflicts = (conflict_name(self.order.path, self.service, out.mtime, n) for n in itertools.count(1))
+        for path in itertools.chain(first, conflicts):
+            if await self.limbo.put_back(aside, path):
+                entry = await self._look(path, read=True)
+                return _stands(entry or entry_of(path, out))
+        raise AssertionError("the numbers never end")
+
+    # --- MOVE and META ------------------------------------------------------------------------------------------
+
+    async def _move(self, thing: Thing) -> list[Event]:
+        order = self.order
+        try:
+            moved = await self._move_to(order.target, thing)
+        except Changed:
+            return [*await self._also(order.target), await self._found()]
+        except Missing:
+            return [self._gone()]
+        if thing.kind is Kind.DIRECTORY:
+            return [self._done(moved)]
+        answer = await self._give_meta(order.target, moved)
+        if answer.seen is Seen.DONE:
+            return [answer]
+        return [attrs.evolve(answer, order=0), self._gone()]
+
+    async def _move_to(self, target: bytes, thing: Thing) -> Thing:
+        """What stands at the order's path leaves it for another. Raises `Changed` where it is not what was expected, or
+        something stands at the target: then nothing has changed."""
+        path, replica = self.order.path, self.replica
+        if await replica.stat(target) is not None:
+            raise Changed
+        if not replica.capabilities.moves:
+            return await self._copy_to(target, thing)
+        moved = await self._with_parents(target, lambda: self._rename(path, target, thing.token))
+        if thing.kind is Kind.DIRECTORY:
+            return moved
+        same = moved.kind is thing.kind and (moved.token == thing.token or replica.capabilities.compare_and_swap)
+        if same and await self._came_out_as_expected(target, moved):
+            return moved
+        await self._rename(target, path, None)
+        raise Changed
+
+    async def _copy_to(self, target: bytes, thing: Thing) -> Thing:
+        """Where nothing can be renamed: a copy, and then the old one goes. In between both stand."""
+        path, call, remote = self.order.path, self.replica.calls.call, self.replica.remote
+        if thing.kind is not Kind.FILE:
+            raise Refused(Trouble.UNSUPPORTED, f"{self.service} cannot rename {paths.show(path)}")
+
+        async def copy() -> Thing:
+            try:
+                return await call("copy", path, lambda: remote.copy(path, target, thing.token), quiet=float("inf")) or (
+                    await self._after(target)
+                )
+            except NotImplementedError:
+                return await self.limbo.copy_here(path, target, thing)
+
+        copied = await self._with_parents(target, copy)
+        if not await self._came_out_as_expected(target, copied):
+            await call("delete", target, lambda: remote.delete(target, copied.token))
+            raise Changed
+        events = await self._take_away(thing)
+        if any(event.order == self.order.number for event in events):
+            await call("delete", target, lambda: remote.delete(target, copied.token))
+            raise Changed
+        return copied
+
+    async def _give_meta(self, path: bytes, thing: Thing) -> Event:
+        """Mode and mtime, as far as the service keeps them."""
+        version, able = self.order.version, self.replica.capabilities
+        step = able.mtimes
+        right_time = not step or thing.kind is Kind.DIRECTORY or thing.mtime // step == version.mtime // step
+        right_mode = not able.modes or not version.mode or thing.mode == version.mode
+        if right_time and right_mode:
+            return self._done(thing)
+        remote = self.replica.remote
+        try:
+            given = await self.replica.calls.call(
+                "set the time of", path, lambda: remote.set_meta(path, version, thing.token)
+            )
+        except (Changed, Missing):
+            return await self._found(path)
+        return self._done(given or thing)
+
+    # --- what they have in common ---------------------------------------------------------------------------------
+
+    async def _rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing:
+        remote = self.replica.remote
+        there = await self.replica.calls.call("rename", path, lambda: remote.rename(path, target, expect))
+        return there or await self._after(target)
+
+    async def _after(self, path: bytes) -> Thing:
+        thing = await self.replica.stat(path)
+        if thing is None:
+            raise Missing
+        return thing
+
+    async def _with_parents(self, path: bytes, act: Callable[[], Awaitable[T]]) -> T:
+        """Do it; where the directories above the path are missing, make them first."""
+        try:
+            return await act()
+        except Missing:
+            if not await self._make_parents(path):
+                raise
+        return await act()
+
+    async def _make_parents(self, path: bytes) -> bool:
+        """Whether any was made. Raises `_InTheWay`."""
+        call, remote = self.replica.calls.call, self.replica.remote
+        made = False
+        for directory in reversed(paths.ancestors(path)):
+            thing = await self.replica.stat(directory)
+            if thing is not None and thing.kind is not Kind.DIRECTORY:
+                raise _InTheWay(await self._look(directory, read=False))
+            if thing is None:
+                await call("make", directory, partial(remote.make_directory, directory))
+                there = await self.replica.stat(directory) if self.replica.capabilities.modes else None
+                self._made[directory] = there or Thing(Kind.DIRECTORY)
+                made = True
+        return made
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    def _done(self, thing: Thing | None) -> Event:
+        order = self.order
+        path, source = (order.target, order.path) if order.do is Do.MOVE else (order.path, b"")
+        if thing is None:
+            return Event(Seen.DONE, path, order.version, b"", order=order.number)
+        version = order.version
+        if thing.digests and version.kind is Kind.FILE:  # what the service calls the content from now on
+            version = attrs.evolve(version, digests={**thing.digests, **version.digests})
+        put_just_now = thing.kind is Kind.FILE and self.replica.young(thing.mtime)
+        token = dirty_token_of(thing) if put_just_now else token_of(thing)
+        return Event(Seen.DONE, path, version, token, source=source, order=order.number)
+
+    def _gone(self) -> Event:
+        return Event(Seen.GONE, self.order.path, order=self.order.number)
+
+    def _failed(self, trouble: Trouble, reason: str) -> Event:
+        return Event(Seen.FAILED, self.order.path, trouble=trouble, reason=reason, order=self.order.number)
+
+    async def _found(self, path: bytes = b"", read: bool = False) -> Event:
+        """What stands there, as the order's answer."""
+        entry = await self._look(path or self.order.path, read)
+        return self._gone() if entry is None else _stands(entry, self.order.number)
+
+    async def _also(self, path: bytes) -> list[Event]:
+        """What stands at another path."""
+        entry = await self._look(path, read=False)
+        return [_stands(entry)] if entry is not None else []
+
+    async def _look(self, path: bytes, read: bool) -> Entry | None:
+        """What stands there with a digest: one of the service's where it has one and `read` does not ask for ours."""
+        for _ in range(_TRIES):
+            thing = await self.replica.stat(path)
+            if thing is None:
+                return None
+            entry = entry_of(path, thing)
+            if entry.trouble:
+                raise Refused(entry.trouble, entry.reason)
+            if thing.kind is not Kind.FILE or (thing.digests and not read):
+                return entry
+            settled = await self.replica.settled(path, thing)
+            if settled is not None:
+                return settled
+        raise Refused(Trouble.IO, f"{paths.show(path)} changes faster than it can be read")
+
+
+def _stands(entry: Entry, number: int = 0) -> Event:
+    return Event(Seen.STANDS, entry.path, entry.version, entry.token, order=number)
+
+
+def conflicting(one: Order, other: Order) -> bool:
+    """Whether two orders touch the same path, or one a path above the other's: then they keep their sequence."""
+    return any(a == b or paths.within(a, b) or paths.within(b, a) for a in touched(one) for b in touched(other))
+
+
+def touched(order: Order) -> Sequence[bytes]:
+    return [path for path in (order.path, order.target, order.keep) if path]

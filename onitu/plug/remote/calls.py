@@ -1,0 +1,132 @@
+"""Calls to a service: a number of them at a time, tried again where that may help, their troubles told in sentences."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+import logbook
+import trio
+
+from onitu.model import paths
+from onitu.model.errors import Unavailable
+from onitu.model.events import Trouble
+from onitu.plug.driver import Refused
+
+from .interface import Busy, Changed, Lost, Missing, Remote
+
+T = TypeVar("T")
+
+TRIES = 5
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+"""A call is tried so often, after a pause of this many seconds that doubles each time, up to the longest; a service
+that says when to come back (`Retry-After`) is obeyed up to the longest too, and then told as busy."""
+
+log = logbook.Logger("remote")
+
+
+class Calls:
+    """What all calls to one replica share. Each try of one counts as one of `requests` in the counters."""
+
+    def __init__(self, remote: Remote, service: str, limiter: trio.CapacityLimiter, counters: dict[str, int]) -> None:
+        self.remote = remote
+        self.service = service
+        self.counters = counters
+        self._limiter = limiter
+
+    async def call(
+        self, doing: str, path: bytes, act: Callable[[], Awaitable[T]], quiet: float | None = None, tries: int = TRIES
+    ) -> T:
+        """The result of a call. `doing`: "read", "write", for sentences; `quiet`: seconds that it may take, None: the
+        remote's own, infinite: it sees to that itself.
+
+        Raises:
+            Missing, Changed: see `interface`.
+            Refused: with a sentence that names service, path and cause.
+            Unavailable: the service is not reached, or cannot be used.
+        """
+        pause = FIRST_PAUSE
+        for attempt in range(1, tries + 1):
+            try:
+                return await self._once(act, self.remote.quiet if quiet is None else quiet)
+            except Busy as error:
+                wait = pause if error.after is None else max(error.after, 0.0)
+                if attempt == tries or wait > LONGEST_PAUSE:
+                    raise self._told(doing, path, error) from error
+                log.info("{}: cannot {} {} yet: {}", self.service, doing, paths.show(path) or "the root", error.reason)
+            except Refused as error:
+                raise Refused(error.trouble, self._sentence(doing, path, error.reason)) from error
+            await trio.sleep(wait)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        raise AssertionError("the last try returns or raises")
+
+    def count(self, name: str, amount: int) -> None:
+        self.counters[name] = self.counters.get(name, 0) + amount
+
+    async def _once(self, act: Callable[[], Awaitable[T]], quiet: float) -> T:
+        self.count("requests", 1)
+        with self.translated():
+            async with self._limiter:
+                with trio.move_on_after(quiet):
+                    return await act()
+        raise Busy(f"no answer for {quiet:g} s")
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Errors of the block as those of the interface."""
+        try:
+            yield
+        except (Missing, Changed, Busy, Refused, Unavailable, NotImplementedError):
+            raise
+        except Exception as error:
+            raise self.remote.translate(error) from error
+
+    def _told(self, doing: str, path: bytes, error: Busy) -> Refused | Unavailable:
+        sentence = self._sentence(doing, path, error.reason)
+        return Unavailable(sentence) if isinstance(error, Lost) else Refused(Trouble.IO, sentence)
+
+    def _sentence(self, doing: str, path: bytes, cause: str) -> str:
+        return f"{self.service}: cannot {doing} {paths.show(path) or 'the root'}: {cause}"
+
+
+async def in_thread(
+    act: Callable[[], T],
+    limiter: trio.CapacityLimiter | None = None,
+    seconds: float = float("inf"),
+    interrupt: Callable[[], object] = lambda: None,
+) -> T:
+    """Run a blocking call of a library in a worker thread.
+
+    The thread is always waited for: none outlives its call. After `seconds`, or when the task is cancelled,
+    `interrupt` is called, once, on Trio's thread: it must not block, and has to make the call end soon (it closes the
+    connection's socket, say). Raises
+    `trio.TooSlowError` after `seconds`, whatever the call raised then.
+    """
+    ended = slow = False
+
+    async def watch() -> None:
+        nonlocal slow
+        try:
+            await trio.sleep(seconds)
+            slow = True
+        finally:
+            if not ended:
+                interrupt()
+
+    result: list[T] = []
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        try:
+            result.append(await trio.to_thread.run_sync(act, limiter=limiter))
+        except Exception as error:  # a nursery would wrap it
+            failure = error
+        ended = True
+        nursery.cancel_scope.cancel()
+    if slow:
+        raise trio.TooSlowError
+    if failure is not None:
+        raise failure
+    return result[0]

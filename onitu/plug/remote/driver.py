@@ -1,0 +1,323 @@
+"""`RemoteDriver`: the whole of `onitu.plug.driver.Driver` for a service that only has to be a `Remote`.
+
+A driver says how its `Remote` is made; what is here identifies, marks, scans, polls, reads, stages and performs.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar, TypeVar
+
+import attrs
+import trio
+from blake3 import blake3
+
+from onitu.model import paths
+from onitu.model.errors import Unavailable
+from onitu.model.events import Event, Trouble
+from onitu.model.orders import Do, Order
+from onitu.model.versions import Kind, Version
+from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Refused, Staged
+from onitu.plug.options import Options, option
+
+from .acting import Acting, conflicting
+from .calls import Calls
+from .content import Content
+from .interface import Changed, Missing, Remote, Thing
+from .limbo import Limbo
+from .replica import MANY, PROVEN, Replica, entry_of
+from .spool import Spool, Spooled
+
+T = TypeVar("T")
+
+EAGER = 0.1
+"""A poll takes at most this part of the time: the pause after it is at least nine times as long as it took."""
+SLOWER = 1.5
+"""The pause grows by this after each poll that found nothing new."""
+
+
+@attrs.frozen(kw_only=True)
+class RemoteOptions(Options):
+    """What every driver of a service in the network has."""
+
+    poll: float = option(5.0, help="seconds between two looks for changes at least, right after one was found")
+    poll_most: float = option(60.0, help="seconds between two looks for changes at most, when nothing happens")
+    connections: int = option(0, help="calls to the service at the same time; 0: as many as suit it")
+
+
+@attrs.define(eq=False)
+class _Root:
+    """What there is of one folder's root."""
+
+    replica: Replica
+    limbo: Limbo
+
+
+class RemoteDriver(Driver):
+    """See the module. A driver is a subclass with `Options`, `options`, `remote`, and mostly `connected`."""
+
+    Options: ClassVar[type[Options]] = RemoteOptions
+    options: RemoteOptions
+    takes_local = True
+
+    def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
+        super().__init__(service, options, roots)
+        self._roots: dict[str, _Root] = {}
+        self._limiter: trio.CapacityLimiter | None = None
+        self._spool: Spool | None = None
+
+    # --- what a driver says -------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def remote(self, folder: str) -> Remote:
+        """The root of a folder (`self.roots[folder]`, as configured), not connected yet: `Remote.probe` does that.
+        Called again for each `identify`. Raises `Unavailable` where the root is none that the service can have."""
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """What lives as long as the driver does: a client, a nursery, a pool. Nothing is asked of the service yet: it
+        may not be there now."""
+        yield
+
+    # --- the driver's interface ---------------------------------------------------------------------------------
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        return self._open()
+
+    @contextlib.asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        async with self.connected():
+            try:
+                yield
+            finally:
+                self._roots.clear()
+
+    def capabilities(self, folder: str) -> Capabilities:
+        return self._root(folder).replica.capabilities
+
+    async def identify(self, folder: str) -> Identity:
+        self._roots.pop(folder, None)
+        remote = self.remote(folder)
+        if self._limiter is None:
+            self._limiter = trio.CapacityLimiter(self.options.connections or remote.concurrency)
+        replica = Replica(
+            Calls(remote, self.service, self._limiter, self.counters), f"{self.service}:{self.roots[folder]}"
+        )
+        try:
+            # One try only: whoever calls this does it again, and says meanwhile what is wrong.
+            probed = await replica.calls.call("use", paths.ROOT, remote.probe, tries=1)
+        except Refused as error:
+            raise Unavailable(error.reason) from error
+        except (Missing, Changed) as error:
+            raise Unavailable(f"{replica.shown} is not there") from error
+        replica.capabilities = attrs.evolve(probed, watches=False)
+        replica.identity = await replica.read_marker()
+        root = _Root(replica, Limbo(replica, self.service, self._spooling()))
+        if replica.identity.marker and not self.look_only:
+            await trio.to_thread.run_sync(self._spooling().sweep)
+            await root.limbo.recover()
+        self._roots[folder] = root
+        return replica.identity
+
+    async def mark(self, folder: str, identity: Identity) -> None:
+        replica = self._root(folder).replica
+        await replica.prove()
+        await replica.write_marker(identity)
+
+    async def scan(self, folder: str, directories: Sequence[bytes]) -> list[Listing]:
+        replica = self._root(folder).replica
+        whole = paths.ROOT in directories
+        if whole:
+            replica.calls.count("scans", 1)
+            replica.begin_scan()
+            await replica.list_tree()
+        listings: dict[bytes, Listing] = {}
+
+        async def look(directory: bytes) -> None:
+            listings[directory] = await replica.list(directory)
+
+        await _each(look, directories)
+        if whole or not replica.listed_at_once:
+            await replica.prove()  # a root that went during the listing must not look like an empty one
+        found = [listings[directory] for directory in directories]
+        replica.note(found)
+        return found
+
+    async def stat(self, folder: str, wanted: Sequence[bytes]) -> list[Entry | None]:
+        replica = self._root(folder).replica
+        found: dict[bytes, Entry | None] = {}
+
+        async def one(path: bytes) -> None:
+            try:
+                thing = await replica.stat(path)
+                found[path] = None if thing is None else entry_of(path, thing)
+            except Refused as error:
+                found[path] = Entry(path, Version(Kind.NOTHING), b"", error.trouble, error.reason)
+
+        async def in_one(directory: bytes) -> None:
+            inside = siblings[directory]
+            if len(inside) < MANY or replica.remote.rich_stat:
+                await _each(one, inside)
+                return
+            listing = await replica.list_now(directory)
+            if not listing.complete:
+                await _each(one, inside)
+                return
+            there = {entry.path: entry for entry in listing.entries}
+            found.update((path, there.get(path)) for path in inside)
+
+        siblings: dict[bytes, list[bytes]] = {}
+        for path in dict.fromkeys(wanted):
+            siblings.setdefault(paths.parent(path), []).append(path)
+        await _each(in_one, list(siblings))
+        if None in found.values():
+            await replica.prove()
+        return [found[path] for path in wanted]
+
+    async def fingerprint(self, folder: str, entries: Sequence[Entry]) -> list[Entry | None]:
+        replica = self._root(folder).replica
+        found: dict[bytes, Entry | None] = {}
+
+        async def one(entry: Entry) -> None:
+            try:
+                found[entry.path] = await self._read_whole(replica, entry)
+            except Refused as error:
+                found[entry.path] = attrs.evolve(entry, trouble=error.trouble, reason=error.reason)
+
+        await _each(one, entries)
+        return [found[entry.path] for entry in entries]
+
+    async def _read_whole(self, replica: Replica, entry: Entry) -> Entry | None:
+        if entry.trouble is not Trouble.NONE:
+            return entry
+        if entry.kind is not Kind.FILE:
+            return entry
+        version = entry.version
+        thing = Thing(
+            Kind.FILE, entry.token[1:], version.size, version.mtime, version.mode, digests=dict(version.digests)
+        )
+        return await replica.settled(entry.path, thing)
+
+    async def watch(self, folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:
+        """Polls, ever more seldom while nothing is found: from `poll` to `poll_most` seconds, and never for more than a
+        tenth of the time."""
+        ready.set()
+        replica, least = self._root(folder).replica, self.options.poll
+        pause, seen = least, replica.sights
+        replica.looked = trio.current_time()
+        while True:
+            await replica.rested(least)  # by then a scan that was under way is over
+            pause = min(pause * SLOWER, max(self.options.poll_most, least)) if replica.sights == seen else least
+            seen = replica.sights
+            await replica.rested(max(pause, replica.took / EAGER))
+            looked = replica.looked
+            await hints.send(Hint(HintKind.POLL))
+            while replica.looked == looked:
+                await replica.scanned.wait()
+
+    async def read(self, folder: str, path: bytes, token: bytes, offset: int, length: int) -> bytes:
+        replica = self._root(folder).replica
+        remote = replica.remote
+        lost = Refused(Trouble.SOURCE_LOST, f"{self.service}: {paths.show(path)} changed since it was last seen")
+        try:
+            if not token[1:]:
+                raise lost
+            data = await replica.calls.call("read", path, lambda: remote.read(path, token[1:], offset, length))
+        except (Missing, Changed):
+            raise lost from None
+        replica.calls.count("read_bytes", len(data))
+        return data
+
+    def stage(self, folder: str, version: Version, path: bytes = b"") -> Staged:
+        root = self._root(folder)
+
+        async def bring(content: Content) -> object:
+            replica, able = root.replica, root.replica.capabilities
+            if content.size <= self.small or not path:
+                return None
+            if able.compare_and_swap or not able.moves:
+                remote = replica.remote
+                return await replica.calls.call(
+                    "write", path, lambda: remote.prepare(path, content), quiet=float("inf")
+                )
+            order = Order(0, Do.PUT, path, version)
+            return await Acting(replica, root.limbo, self.service, order, content).bring()
+
+        def unused(prepared: object) -> None:
+            if isinstance(prepared, bytes):
+                root.limbo.give_tmp(prepared)
+
+        return Spooled(self._spooling(), version, self.small, bring, unused)
+
+    async def perform(
+        self,
+        folder: str,
+        orders: Sequence[Order],
+        staged: Mapping[int, Staged],
+        local: Mapping[int, Sequence[tuple[str, bytes, bytes]]],
+    ) -> list[list[Event]]:
+        """Orders that do not touch each other's paths are carried out at the same time."""
+        root = self._root(folder)
+        await root.replica.prove(PROVEN)
+        outcomes: dict[int, list[Event]] = {}
+        ended = [trio.Event() for _ in orders]
+
+        async def one(numbered: tuple[int, Order]) -> None:
+            index, order = numbered
+            for before, event in zip(orders[:index], ended, strict=False):
+                if conflicting(before, order):
+                    await event.wait()
+            spooled = staged.get(order.number)
+            acting = Acting(root.replica, root.limbo, self.service, order)
+            if isinstance(spooled, Spooled):
+                acting.content, acting.prepared = spooled.content, spooled.prepared
+            elif order.do is Do.PUT and order.version.kind is Kind.FILE:
+                acting.sources = [(where, path) for where, path, _ in local.get(order.number, ())]
+            outcomes[index] = await acting.carry_out()
+            if isinstance(spooled, Spooled):
+                spooled.used = spooled.used or acting.used
+            ended[index].set()
+
+        await _each(one, list(enumerate(orders)))
+        return [outcomes[index] for index in range(len(orders))]
+
+    # --- its own ------------------------------------------------------------------------------------------------
+
+    def _root(self, folder: str) -> _Root:
+        try:
+            return self._roots[folder]
+        except KeyError:
+            raise Unavailable(f"the replica {self.roots.get(folder, folder)} was not identified") from None
+
+    def _spooling(self) -> Spool:
+        if self._spool is None:
+            self._spool = Spool(os.path.join(self.workspace or self._cache(), "spool"))
+        return self._spool
+
+    def _cache(self) -> str:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        name = blake3(f"{self.service}\0{sorted(self.roots.items())}".encode(errors="surrogateescape")).hexdigest()[:16]
+        return os.path.join(base, "onitu", name)
+
+
+async def _each(act: Callable[[T], Awaitable[None]], items: Sequence[T]) -> None:
+    """Do it for all of them at the same time (the calls in it are limited). Raises the first `Unavailable`, bare."""
+    failure: Unavailable | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def one(item: T) -> None:
+            nonlocal failure
+            try:
+                await act(item)
+            except Unavailable as error:
+                failure = failure or error
+                nursery.cancel_scope.cancel()
+
+        for item in items:
+            nursery.start_soon(one, item)
+    if failure is not None:
+        raise failure

@@ -1,0 +1,202 @@
+"""`Remote`: the few things that a service has to be able to do, below the root of one replica.
+
+A driver for a service in the network implements this class (and a `RemoteDriver` that makes it); all that the plug
+asks of a driver is built on it. Paths are relative bytes, already checked: none leaves the root, `b""` is the root
+itself. What lies below `.onitu` is Onitu's own (`marker`, `tmp`, `limbo`): a service treats it as any other path.
+
+Errors that may be raised by every call:
+
+- `Missing`: nothing stands there, or its directory does not.
+- `Changed`: what stands there is not what was expected; nothing was changed.
+- `Busy`: it may work in a moment (429, 503, a cut connection, a time-out): it is tried again, a few times.
+- `Lost`: as `Busy`, but the whole service is not reached; at last the replica is `Unavailable`.
+- `onitu.plug.driver.Refused`: this path cannot be done, and why: it is told to people, and tried again later.
+- `onitu.model.errors.Unavailable`: the whole replica cannot be used (wrong password, host key changed, no such bucket).
+
+Any other exception goes through `Remote.translate` first, so that a library's own errors need be known in one place.
+Cancellation may hit every `await`: what stands under a path outside `.onitu` is then old or new, whole.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncIterator, Mapping
+from typing import ClassVar
+
+import attrs
+import trio
+
+from onitu.model import paths
+from onitu.model.events import Trouble
+from onitu.model.versions import Kind, Version
+from onitu.plug.driver import Capabilities, Refused
+
+from .content import Content
+
+NOTHING_THERE = b""
+"""The `expect` of a call that must find nothing at its path. `None` expects nothing in particular."""
+
+
+class Missing(Exception):
+    """Nothing stands there, or the directory above it does not."""
+
+
+class Changed(Exception):
+    """What stands there is not what the call expected; nothing was changed."""
+
+
+class Busy(Exception):
+    """The call failed and may work in a moment. `after`: seconds that the service asks to wait (`Retry-After`)."""
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after = after
+
+
+class Lost(Busy):
+    """The service is not reached at all."""
+
+
+@attrs.frozen
+class Thing:
+    """What a service tells of one path, without reading content.
+
+    Attributes:
+        kind: file, directory or link.
+        token: proof of what stands there: ETag, version id, size and mtime…; never empty for a file or a link. Where a
+            change within `Capabilities.racy` may leave it the same, that is what `racy` is for. A directory's is not
+            looked at.
+        size: bytes of a file.
+        mtime: nanoseconds since 1970; 0: unknown.
+        mode: permission bits; 0: unknown.
+        link: a link's target.
+        digests: what the service knows of the content without a read, by name (`md5`, `sha256`, `blake3`…), raw bytes.
+        trouble: set for what cannot be synchronised (a socket, a name…), with `reason`, a sentence.
+    """
+
+    kind: Kind
+    token: bytes = b""
+    size: int = 0
+    mtime: int = 0
+    mode: int = 0
+    link: bytes = b""
+    digests: dict[str, bytes] = attrs.field(factory=dict)
+    trouble: Trouble = Trouble.NONE
+    reason: str = ""
+
+
+class Remote(abc.ABC):
+    """See the module. Calls may come from several tasks at a time, `concurrency` of them at most."""
+
+    concurrency: ClassVar[int] = 8
+    """Calls that are under way at the same time, so the size of a connection pool."""
+
+    rich_stat: ClassVar[bool] = False
+    """Whether `stat` tells more than a listing (S3: its user metadata), so that it is asked for every path. Otherwise
+    many paths of one directory are looked at by listing it. Both tell the same tokens."""
+
+    quiet: ClassVar[float] = 60.0
+    """Seconds after which a call that moves little (all but `put`, `prepare`, `copy`, `list_tree`) counts as stalled
+    and is cancelled. The others bound the time without progress themselves."""
+
+    @abc.abstractmethod
+    async def probe(self) -> Capabilities:
+        """Connect, check that the root is there and is a directory (a bucket, a collection), and find out what the
+        server can do. Called by `identify`, so again after each loss. It writes nothing. Raises `Unavailable` with a
+        sentence that names the root: "there is no directory /srv/docs on nas"."""
+
+    @abc.abstractmethod
+    async def list(self, directory: bytes) -> Mapping[bytes, Thing]:
+        """What stands directly in a directory, by name, complete. Raises `Missing`; `Refused` where it cannot be
+        listed whole (then nothing is concluded from it)."""
+
+    def list_tree(self) -> AsyncIterator[tuple[bytes, Thing]] | None:
+        """Everything below the root in one go, by path, in any order, where that is cheaper than to list each
+        directory; None: it is not. Directories above what is listed need not be listed themselves. A cut listing
+        raises; the caller then begins anew."""
+        return None
+
+    @abc.abstractmethod
+    async def stat(self, path: bytes) -> Thing | None:
+        """What stands there; None: positively nothing (also where its directory is missing)."""
+
+    @abc.abstractmethod
+    async def read(self, path: bytes, token: bytes, offset: int, length: int) -> bytes:
+        """Bytes of what `token` names; shorter only at its end. Raises `Changed` where something else stands there, as
+        far as the service can tell; `Missing`. `offset` is smaller than the file's size."""
+
+    async def prepare(self, path: bytes, content: Content) -> object:
+        """Bring a large content to the service, ahead of the `put` at this path and invisibly (the parts of a multipart
+        upload, say), several at a time. A later try goes on where this one stopped, as far as the service lets it.
+        What is returned comes with the `put`, which may never come. None: `put` brings it.
+
+        A service that can rename and has no compare-and-swap need not implement it: there the content is `put` in
+        `.onitu/tmp` by this time, and renamed."""
+        return None
+
+    @abc.abstractmethod
+    async def put(self, path: bytes, content: Content, expect: bytes | None, prepared: object = None) -> Thing:
+        """Make a file stand there, and tell what stands there then.
+
+        It gets the mtime and the mode of `content.version` as far as the service keeps them (0: whatever the service
+        gives). `expect`: the token of what it replaces, `NOTHING_THERE`, or None: whatever stands there. Raises
+        `Changed` where the service can compare and swap (or create only), and something else stands there, a directory
+        too; nobody may have looked before. A service that cannot ignores it: the caller has looked just before.
+        `Missing` where the directory is.
+
+        A service without compare-and-swap that can rename is only asked for paths below `.onitu/tmp`: there a later
+        try may go on with what an earlier one left, as the path has the digest of the content in it."""
+
+    @abc.abstractmethod
+    async def delete(self, path: bytes, expect: bytes | None) -> None:
+        """Take away a file or link. Raises `Changed` (as `put`), `Missing`."""
+
+    @abc.abstractmethod
+    async def make_directory(self, path: bytes) -> None:
+        """Raises `Changed` where something stands there, `Missing` where its parent does not. Where directories exist
+        only by what is in them, the mark that other tools of the service use is made."""
+
+    @abc.abstractmethod
+    async def remove_directory(self, path: bytes) -> None:
+        """Raises `Refused(NOT_EMPTY)`, `Missing`. It must not take anything along: a service that would, lists it
+        first and says so in its documentation."""
+
+    async def rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
+        """Give a file, link or directory another path, without a transfer, where nothing stands: `Capabilities.moves`
+        says whether it is there. What stands at the target then, if that is known for free. Raises `Changed` where
+        something stands at the target, or (as far as the service can tell) what is renamed is not what `expect` names;
+        `Missing`."""
+        raise NotImplementedError
+
+    async def copy(self, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
+        """As `rename`, but the file stays, and copied by the service itself. Where it is not implemented, the content
+        makes its way over this host."""
+        raise NotImplementedError
+
+    async def make_link(self, path: bytes, link: bytes, expect: bytes | None) -> Thing:
+        """Make a symbolic link stand there: `Capabilities.links` says whether it is there. As `put`."""
+        raise NotImplementedError
+
+    async def set_meta(self, path: bytes, version: Version, expect: bytes | None) -> Thing | None:
+        """Give what stands there the mtime and mode of `version`, as far as the service keeps them, and tell what
+        stands there then. None: it keeps neither. Raises `Changed`, `Missing`."""
+        return None
+
+    def translate(self, error: Exception) -> Exception:
+        """The error of a library as one of those above; what is returned is raised. The default knows `TimeoutError`,
+        `trio.TooSlowError`, `ConnectionError` and `EOFError` as `Busy`, and leaves the rest as it is: a bug, told as
+        such."""
+        if isinstance(error, TimeoutError | trio.TooSlowError | ConnectionError | EOFError):
+            return Busy(str(error) or type(error).__name__)
+        return error
+
+
+def text(path: bytes) -> str:
+    """The path for a service whose names are texts. Raises `Refused(NAME_IMPOSSIBLE)` where it is not UTF-8."""
+    try:
+        return path.decode()
+    except UnicodeDecodeError:
+        raise Refused(
+            Trouble.NAME_IMPOSSIBLE, f"{paths.show(path)} is not UTF-8, and this service has no other names"
+        ) from None

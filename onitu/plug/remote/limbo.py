@@ -1,0 +1,197 @@
+"""`.onitu/tmp` and `.onitu/limbo` on a service that can rename: what is not visible yet, and what stepped aside.
+
+What stands in the limbo is a user's value until it was looked at. Its name tells where it came from, and what was
+expected of it, so that a life that ended in between is made good by the next one.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import attrs
+import logbook
+from blake3 import blake3
+
+from onitu.model import paths
+from onitu.model.conflicts import conflict_name
+from onitu.model.events import Trouble
+from onitu.model.versions import BLAKE3, Kind, Version
+from onitu.plug.driver import Refused
+
+from .content import Content
+from .interface import NOTHING_THERE, Changed, Missing, Thing
+from .replica import CHUNK, LIMBO, TMP, Replica
+from .spool import KEEP, Spool
+
+LONGEST = 200
+"""Bytes of a path that are told by a name in the limbo; a longer one stands in a file beside it."""
+
+log = logbook.Logger("remote")
+
+
+@attrs.define
+class Limbo:
+    """One replica's. `spool`: on this host, for what has to be copied over it."""
+
+    replica: Replica
+    service: str
+    spool: Spool
+    _made: bool = False
+    _taken: set[bytes] = attrs.field(factory=set)
+
+    # --- on the way in ------------------------------------------------------------------------------------------
+
+    def take_tmp(self, version: Version) -> bytes:
+        """A path in `.onitu/tmp` for this content, nobody else's until `give_tmp`."""
+        value = version.digests.get(BLAKE3) or next(iter(version.digests.values()), b"unknown")
+        name = f"{value.hex()}-{version.size}" if version.kind is Kind.FILE else f"link-{secrets.token_hex(8)}"
+        stem = f"{TMP.decode()}/{name}"
+        names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
+        path = next(name.encode() for name in names if name.encode() not in self._taken)
+        self._taken.add(path)
+        return path
+
+    def give_tmp(self, path: bytes) -> None:
+        self._taken.discard(path)
+
+    async def in_private(self, act: Callable[[], Awaitable[Thing]]) -> Thing:
+        """Do what needs `.onitu/tmp` and `.onitu/limbo`, which are made once."""
+        if not self._made:
+            for directory in (paths.PRIVATE, TMP, LIMBO):
+                await self.replica.make_private(directory)
+            self._made = True
+        return await act()
+
+    # --- aside --------------------------------------------------------------------------------------------------
+
+    async def take_aside(self, path: bytes, thing: Thing, delete: bool) -> bytes:
+        """What stands at a path steps aside; returns where to. Raises `Missing`, `Changed`."""
+        call, remote = self.replica.calls.call, self.replica.remote
+        mark = blake3(thing.token).hexdigest()[:16].encode()
+        short = len(path) <= LONGEST
+        told = base64.urlsafe_b64encode(path).rstrip(b"=") if short else b"." + blake3(path).hexdigest()[:32].encode()
+        aside = LIMBO + b"/" + b".".join([b"d" if delete else b"p", secrets.token_hex(4).encode(), mark, told])
+
+        async def rename() -> Thing:
+            if not short:
+                content = Content.of(path)
+                await call("write", aside, lambda: remote.put(aside + b".path", content, None))
+            await call("rename", path, lambda: remote.rename(path, aside, thing.token))
+            return thing
+
+        await self.in_private(rename)
+        return aside
+
+    async def put_back(self, aside: bytes, path: bytes) -> bool:
+        """Give what stepped aside a path; False: something stands there. Raises `Refused`, `Unavailable`."""
+        call, remote = self.replica.calls.call, self.replica.remote
+        if await self.replica.stat(path) is not None:
+            return False
+        try:
+            await call("rename", aside, lambda: remote.rename(aside, path, None))
+        except Changed:
+            return False
+        await self._forget_path(aside)
+        return True
+
+    async def drop(self, aside: bytes) -> None:
+        """What stepped aside was what was expected. Where it cannot be dropped now, the next life does it."""
+        remote = self.replica.remote
+        with contextlib.suppress(Missing, Refused):
+            await self.replica.calls.call("delete", aside, lambda: remote.delete(aside, None))
+        await self._forget_path(aside)
+
+    async def _forget_path(self, aside: bytes) -> None:
+        if b".." in aside:
+            remote = self.replica.remote
+            with contextlib.suppress(Missing, Refused):
+                await self.replica.calls.call("delete", aside, lambda: remote.delete(aside + b".path", None))
+
+    # --- a new life ---------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Settle what an earlier life left. Raises `Unavailable`."""
+        for directory, settle in ((LIMBO, self._settle), (TMP, self._sweep)):
+            remote = self.replica.remote
+            try:
+                found = await self.replica.calls.call("list", directory, partial(remote.list, directory))
+            except (Missing, Refused):
+                continue
+            for name, thing in found.items():
+                with contextlib.suppress(Missing, Changed, Refused):
+                    await settle(paths.join(directory, name), thing)
+
+    async def _sweep(self, path: bytes, thing: Thing) -> None:
+        """Content on its way in is kept for a while, so that a transfer can go on."""
+        if thing.kind is not Kind.DIRECTORY and time.time() - thing.mtime / 1e9 > KEEP:
+            remote = self.replica.remote
+            await self.replica.calls.call("delete", path, lambda: remote.delete(path, None))
+
+    async def _settle(self, aside: bytes, thing: Thing) -> None:
+        parts = paths.name(aside).split(b".")
+        if len(parts) < 4 or parts[-1] == b"path":
+            return
+        path = await self._came_from(aside, parts)
+        if not path:
+            log.warning("{}: it is not known where {} came from: it stays", self.service, paths.show(aside))
+            return
+        expected = blake3(thing.token).hexdigest()[:16].encode() == parts[2]
+        if expected and (parts[0] == b"d" or await self.replica.stat(path) is not None):
+            await self.drop(aside)
+            return
+        names = (conflict_name(path, self.service, thing.mtime, n) for n in itertools.count(1))
+        for name in itertools.chain([path], names):
+            if await self.put_back(aside, name):
+                log.info("{}: {} stands again", self.service, paths.show(name))
+                return
+
+    async def _came_from(self, aside: bytes, parts: list[bytes]) -> bytes:
+        if parts[3]:
+            told = parts[3]
+            path = base64.urlsafe_b64decode(told + b"=" * (-len(told) % 4))
+        else:
+            thing = await self.replica.stat(aside + b".path")
+            remote = self.replica.remote
+            if thing is None:
+                return b""
+            size, token = thing.size, thing.token
+            path = await self.replica.calls.call("read", aside, lambda: remote.read(aside + b".path", token, 0, size))
+        try:
+            return paths.checked(path)
+        except paths.BadPath:
+            return b""
+
+    # --- over this host -----------------------------------------------------------------------------------------
+
+    async def copy_here(self, path: bytes, target: bytes, thing: Thing) -> Thing:
+        """Copy a file where the service cannot: its content makes its way over this host. Raises `Changed`, `Missing`,
+        `Refused`, `Unavailable`."""
+        call, remote = self.replica.calls.call, self.replica.remote
+        where = self.spool.take(Version(Kind.FILE, thing.size, {"token": blake3(thing.token + target).digest()}))
+        fd = os.open(where, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            offset = 0
+            hasher = blake3()
+            while offset < thing.size:
+                length = min(CHUNK, thing.size - offset)
+                data = await call("read", path, partial(remote.read, path, thing.token, offset, length))
+                if not data:
+                    raise Changed
+                hasher.update(data)
+                os.pwrite(fd, data, offset)
+                offset += len(data)
+            version = Version(Kind.FILE, thing.size, {BLAKE3: hasher.digest()}, thing.mtime, thing.mode)
+            content = Content(version, fd=fd, path=where, checked=True)
+            return await call("write", target, lambda: remote.put(target, content, NOTHING_THERE), quiet=float("inf"))
+        except OSError as error:
+            raise Refused(Trouble.NO_SPACE, f"the content cannot be kept on its way: {error.strerror}") from error
+        finally:
+            os.close(fd)
+            self.spool.give(where, drop=True)

@@ -1,0 +1,542 @@
+"""The base for remote services, over a cupboard that can compare and swap, only rename, or neither."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from blake3 import blake3
+
+from onitu.model import paths
+from onitu.model.errors import Unavailable
+from onitu.model.events import BESIDE, Event, Seen, Trouble
+from onitu.model.orders import Do, Order
+from onitu.model.versions import BLAKE3, Kind, Version
+from onitu.plug.driver import Entry, Hint, HintKind, Identity, Refused
+from onitu.plug.remote import Busy, Lost, Thing, calls
+from onitu.plug.remote.content import Content
+
+from .cupboard import CUPBOARDS, Cupboard, CupboardDriver
+
+FOLDER = "docs"
+SWAPS, RENAMES, NEITHER = {"swaps": True}, {"swaps": False}, {"swaps": False, "renames": False}
+OLD, NEW, MINE = b"what stood there", b"what is to stand there", b"what a user wrote meanwhile"
+
+
+@attrs.define
+class Stage:
+    driver: CupboardDriver
+    cupboard: Cupboard
+
+    async def token(self, path: bytes) -> bytes:
+        (entry,) = await self.driver.stat(FOLDER, [path])
+        return entry.token if entry is not None else b""
+
+    async def put(
+        self, path: bytes, data: bytes = NEW, expect: bytes = b"", held: Version | None = None, keep: bytes = b""
+    ) -> list[Event]:
+        version = file_version(data)
+        order = Order(1, Do.PUT, path, version, expect, held, keep=keep)
+        async with self.driver.stage(FOLDER, version, path) as staged:
+            await staged.write(data)
+            await staged.finish()
+            (events,) = await self.driver.perform(FOLDER, [order], {1: staged}, {})
+        return events
+
+    async def do(self, *orders: Order) -> list[list[Event]]:
+        return await self.driver.perform(FOLDER, orders, {}, {})
+
+    def data(self) -> dict[bytes, bytes]:
+        """What a user sees."""
+        return {p: d for p, d in self.cupboard.data.items() if not p.startswith(paths.PRIVATE)}
+
+    def hidden(self) -> list[bytes]:
+        """What is in Onitu's own directory, but the marker."""
+        return [p for p in self.cupboard.data if p.startswith(paths.PRIVATE) and p != b".onitu/marker"]
+
+    def meanwhile(self, call: str, path: bytes, data: bytes = MINE) -> None:
+        """A user writes at the path, in the instant before the next such call at it."""
+
+        def write(asked: str, where: bytes) -> None:
+            if (asked, where) == (call, path):
+                self.cupboard.fail = lambda call, path: None
+                self.cupboard.write(path, data)
+
+        self.cupboard.fail = write
+
+
+@pytest.fixture(params=[SWAPS, RENAMES, NEITHER], ids=["swaps", "renames", "neither"])
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with opened(tmp_path, request.param) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def renaming(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with opened(tmp_path, RENAMES) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def swapping(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with opened(tmp_path, SWAPS) as stage:
+        yield stage
+
+
+@contextlib.asynccontextmanager
+async def opened(tmp_path: Path, options: dict[str, bool]) -> AsyncIterator[Stage]:
+    CUPBOARDS["here"] = cupboard = Cupboard()
+    driver = CupboardDriver("shelf", {"key": "k", **options}, {FOLDER: "here"})
+    driver.workspace = str(tmp_path / "workspace")
+    async with driver.open():
+        assert await driver.identify(FOLDER) == Identity()
+        await driver.mark(FOLDER, Identity("me", 1, 2))
+        yield Stage(driver, cupboard)
+
+
+def file_version(data: bytes) -> Version:
+    return Version(Kind.FILE, len(data), {BLAKE3: blake3(data).digest()}, 1_600_000_000_000_000_000, 0o644)
+
+
+def answer(events: Sequence[Event]) -> Event:
+    (found,) = [event for event in events if event.order == 1]
+    return found
+
+
+# --- the marker -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_marker_that_was_written_is_read_again_and_never_listed(stage: Stage) -> None:
+    assert await stage.driver.identify(FOLDER) == Identity("me", 1, 2)
+    (listing,) = await stage.driver.scan(FOLDER, [paths.ROOT])
+    assert listing.complete
+    assert listing.entries == ()
+
+
+async def test_a_root_that_lost_its_marker_concludes_nothing(stage: Stage) -> None:
+    stage.cupboard.things.clear()
+    stage.cupboard.data.clear()
+    with pytest.raises(Unavailable, match="lost its marker"):
+        await stage.driver.scan(FOLDER, [paths.ROOT])
+    with pytest.raises(Unavailable, match="lost its marker"):
+        await stage.driver.stat(FOLDER, [b"a"])
+
+
+# --- looking --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_scan_tells_what_stands_with_the_tokens_of_a_stat(stage: Stage) -> None:
+    stage.cupboard.write(b"a/b/c.txt", OLD)
+    stage.cupboard.write(b"d.txt", NEW)
+    found: dict[bytes, Entry] = {}
+    todo = [paths.ROOT]
+    while todo:
+        listings = await stage.driver.scan(FOLDER, todo)
+        todo = [e.path for one in listings for e in one.entries if e.kind is Kind.DIRECTORY]
+        found |= {e.path: e for one in listings for e in one.entries}
+    assert set(found) == {b"a", b"a/b", b"a/b/c.txt", b"d.txt"}
+    assert list(found.values()) == await stage.driver.stat(FOLDER, list(found))
+
+
+async def test_a_service_that_lists_everything_at_once_is_asked_once(swapping: Stage) -> None:
+    for number in range(50):
+        swapping.cupboard.write(b"d%d/f" % number, OLD)
+    swapping.cupboard.asked.clear()
+    (listing,) = await swapping.driver.scan(FOLDER, [paths.ROOT])
+    await swapping.driver.scan(FOLDER, [entry.path for entry in listing.entries])
+    assert [call for call, path in swapping.cupboard.asked if not path.startswith(paths.PRIVATE)] == ["list_tree"]
+
+
+async def test_many_paths_of_one_directory_are_looked_at_with_one_listing(renaming: Stage) -> None:
+    for number in range(50):
+        renaming.cupboard.write(b"d/%d" % number, OLD)
+    renaming.cupboard.asked.clear()
+    entries = await renaming.driver.stat(FOLDER, [b"d/%d" % number for number in range(50)])
+    assert None not in entries
+    assert renaming.cupboard.asked == [("list", b"d")]
+
+
+async def test_a_file_that_changed_since_it_was_listed_has_no_fingerprint(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    (entry,) = await stage.driver.stat(FOLDER, [b"a"])
+    assert entry is not None
+    (read,) = await stage.driver.fingerprint(FOLDER, [entry])
+    assert read is not None
+    assert read.version.digests[BLAKE3] == blake3(OLD).digest()
+    stage.cupboard.write(b"a", NEW)
+    assert await stage.driver.fingerprint(FOLDER, [entry]) == [None]
+    with pytest.raises(Refused, match="shelf: a changed"):
+        await stage.driver.read(FOLDER, b"a", entry.token, 0, 5)
+
+
+# --- PUT ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_file_stands_with_its_parents_which_are_told_beside(stage: Stage) -> None:
+    *beside, done = await stage.put(b"a/b/new")
+    assert stage.data() == {b"a/b/new": NEW}
+    assert [(event.seen, event.path, event.order) for event in beside] == [
+        (Seen.STANDS, b"a", BESIDE),
+        (Seen.STANDS, b"a/b", BESIDE),
+    ]
+    assert (done.seen, done.order, done.token) == (Seen.DONE, 1, await stage.token(b"a/b/new"))
+    assert stage.hidden() == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 300_000])
+async def test_every_size_arrives_whole(stage: Stage, size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    assert answer(await stage.put(b"a", data[:size])).seen is Seen.DONE
+    assert stage.data() == {b"a": data[:size]}
+    assert stage.hidden() == []
+
+
+async def test_what_is_expected_is_replaced(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    events = await stage.put(b"a", expect=await stage.token(b"a"), held=file_version(OLD))
+    assert [event.seen for event in events] == [Seen.DONE]
+    assert events[0].token == await stage.token(b"a")
+    assert stage.data() == {b"a": NEW}
+    assert stage.hidden() == []
+
+
+async def test_what_is_not_expected_is_told_and_nothing_is_changed(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    token = await stage.token(b"a")
+    stage.cupboard.write(b"a", MINE)
+    for expect in (token, b""):
+        found = answer(await stage.put(b"a", expect=expect))
+        assert (found.seen, found.token) == (Seen.STANDS, await stage.token(b"a"))
+    assert answer(await stage.put(b"b", expect=token)).seen is Seen.GONE
+    assert stage.data() == {b"a": MINE}
+
+
+async def test_a_value_that_comes_in_the_last_moment_is_not_lost(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    token = await stage.token(b"a")
+    call = {"swaps": "put", "renames": "rename", "neither": "stat"}[kind_of(stage)]
+    stage.meanwhile(call, b"a")
+    events = await stage.put(b"a", expect=token, held=file_version(OLD))
+    assert MINE in stage.data().values()
+    told = {event.path: event.version for event in events if event.seen is Seen.STANDS}
+    (path,) = [path for path, data in stage.data().items() if data == MINE]
+    assert path in told
+
+
+async def test_what_is_to_be_kept_gets_its_name_before(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    events = await stage.put(b"a", expect=await stage.token(b"a"), held=file_version(OLD), keep=b"a (kept)")
+    assert [(event.seen, event.path) for event in events] == [(Seen.DONE, b"a (kept)"), (Seen.DONE, b"a")]
+    assert stage.data() == {b"a": NEW, b"a (kept)": OLD}
+    assert [event.token for event in events] == [await stage.token(b"a (kept)"), await stage.token(b"a")]
+
+
+async def test_a_file_above_the_path_is_told(renaming: Stage) -> None:
+    renaming.cupboard.write(b"a", OLD)
+    way, failed = await renaming.put(b"a/b")
+    assert (way.seen, way.path, way.order) == (Seen.STANDS, b"a", 0)
+    assert (failed.seen, failed.trouble) == (Seen.FAILED, Trouble.NAME_CLASH)
+
+
+async def test_a_directory_takes_the_place_of_a_file_and_the_other_way_round(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    order = Order(1, Do.PUT, b"a", Version(Kind.DIRECTORY), await stage.token(b"a"), file_version(OLD))
+    assert answer((await stage.do(order))[0]).seen is Seen.DONE
+    assert stage.cupboard.things[b"a"].kind is Kind.DIRECTORY
+    assert answer(await stage.put(b"a", expect=await stage.token(b"a"))).seen is Seen.DONE
+    assert stage.data() == {b"a": NEW}
+
+
+async def test_a_directory_that_stands_already_is_adopted(stage: Stage) -> None:
+    stage.cupboard.write(b"a/b", OLD)
+    ((event,),) = await stage.do(Order(1, Do.PUT, b"a", Version(Kind.DIRECTORY)))
+    assert event.seen is Seen.DONE
+
+
+async def test_a_link_is_refused_where_there_are_none(stage: Stage) -> None:
+    ((event,),) = await stage.do(Order(1, Do.PUT, b"a", Version(Kind.LINK, link=b"b")))
+    assert (event.seen, event.trouble) == (Seen.FAILED, Trouble.UNSUPPORTED)
+
+
+# --- DELETE, MOVE, META, FINGERPRINT --------------------------------------------------------------------------------
+
+
+def deletion(path: bytes, expect: bytes, data: bytes | None = OLD) -> Order:
+    held = Version(Kind.DIRECTORY) if data is None else file_version(data)
+    return Order(1, Do.DELETE, path, Version(Kind.NOTHING), expect, held)
+
+
+async def test_what_is_expected_is_deleted(stage: Stage) -> None:
+    stage.cupboard.write(b"a/b", OLD)
+    ((event,),) = await stage.do(deletion(b"a/b", await stage.token(b"a/b")))
+    assert (event.seen, event.order) == (Seen.DONE, 1)
+    assert stage.data() == {}
+    assert stage.hidden() == []
+
+
+async def test_a_deletion_never_takes_a_value_that_nobody_had_seen(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    token = await stage.token(b"a")
+    call = {"swaps": "delete", "renames": "rename", "neither": "stat"}[kind_of(stage)]
+    stage.meanwhile(call, b"a")
+    (events,) = await stage.do(deletion(b"a", token))
+    assert answer(events).seen is Seen.STANDS
+    assert stage.data() == {b"a": MINE}
+    assert stage.hidden() == []
+
+
+async def test_a_directory_that_is_not_empty_stays(stage: Stage) -> None:
+    stage.cupboard.write(b"a/b", OLD)
+    ((event,),) = await stage.do(deletion(b"a", await stage.token(b"a"), None))
+    assert (event.seen, event.trouble) == (Seen.FAILED, Trouble.NOT_EMPTY)
+    assert event.reason == "shelf: cannot remove a: there is something in it"
+
+
+async def test_a_file_is_moved(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD, mtime=file_version(OLD).mtime)
+    order = Order(1, Do.MOVE, b"a", file_version(OLD), await stage.token(b"a"), file_version(OLD), b"d/b")
+    (events,) = await stage.do(order)
+    done = answer(events)
+    assert (done.seen, done.path, done.source) == (Seen.DONE, b"d/b", b"a")
+    assert done.token == await stage.token(b"d/b")
+    assert stage.data() == {b"d/b": OLD}
+
+
+async def test_a_move_to_where_something_stands_changes_nothing(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    stage.cupboard.write(b"b", MINE)
+    order = Order(1, Do.MOVE, b"a", file_version(OLD), await stage.token(b"a"), file_version(OLD), b"b")
+    (events,) = await stage.do(order)
+    assert [(event.seen, event.path, event.order) for event in events] == [
+        (Seen.STANDS, b"b", 0),
+        (Seen.STANDS, b"a", 1),
+    ]
+    assert stage.data() == {b"a": OLD, b"b": MINE}
+
+
+async def test_a_time_is_given(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    order = Order(1, Do.META, b"a", file_version(OLD), await stage.token(b"a"), file_version(OLD))
+    ((event,),) = await stage.do(order)
+    assert (event.seen, event.token) == (Seen.DONE, await stage.token(b"a"))
+    assert stage.cupboard.things[b"a"].mtime == file_version(OLD).mtime
+
+
+async def test_a_fingerprint_is_ours(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    ((event,),) = await stage.do(Order(1, Do.FINGERPRINT, b"a", file_version(OLD), await stage.token(b"a")))
+    assert event.seen is Seen.STANDS
+    assert event.version.digests[BLAKE3] == blake3(OLD).digest()
+
+
+async def test_orders_that_touch_each_other_keep_their_sequence(stage: Stage) -> None:
+    stage.cupboard.write(b"a/b", OLD)
+    orders = [
+        deletion(b"a/b", await stage.token(b"a/b")),
+        attrs.evolve(deletion(b"a", await stage.token(b"a"), None), number=2),
+        Order(3, Do.PUT, b"c", Version(Kind.DIRECTORY)),
+        Order(4, Do.PUT, b"c/d", Version(Kind.DIRECTORY)),
+    ]
+    outcomes = await stage.do(*orders)
+    assert [[(e.seen, e.order) for e in events] for events in outcomes] == [[(Seen.DONE, n)] for n in (1, 2, 3, 4)]
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+async def test_a_busy_service_is_asked_again_as_it_wishes(stage: Stage, autojump_clock: trio.testing.MockClock) -> None:
+    left = [Busy("too many requests", 7.0), Busy("connection reset")]
+
+    def fail(call: str, path: bytes) -> None:
+        if left and path == b"a":
+            raise left.pop(0)
+
+    stage.cupboard.fail = fail
+    began = trio.current_time()
+    assert answer(await stage.put(b"a")).seen is Seen.DONE
+    assert trio.current_time() - began == 7.0 + 2 * calls.FIRST_PAUSE
+
+
+async def test_one_path_that_fails_is_told_with_service_path_and_cause(
+    stage: Stage, autojump_clock: trio.testing.MockClock
+) -> None:
+    def fail(call: str, path: bytes) -> None:
+        if path == b"bad":
+            raise Refused(Trouble.DENIED, "permission denied")
+        if path == b"slow":
+            raise TimeoutError("timed out")
+
+    stage.cupboard.fail = fail
+    orders = [Order(n, Do.PUT, p, Version(Kind.DIRECTORY)) for n, p in enumerate([b"bad", b"slow", b"good"], 1)]
+    (bad,), (slow,), (good,) = await stage.do(*orders)
+    assert bad.reason in ("shelf: cannot look at bad: permission denied", "shelf: cannot make bad: permission denied")
+    assert (slow.trouble, slow.reason.partition(": ")[2].partition(": ")[2]) == (Trouble.IO, "timed out")
+    assert good.seen is Seen.DONE
+
+
+async def test_a_service_that_is_not_reached_is_unavailable_and_heals(
+    stage: Stage, autojump_clock: trio.testing.MockClock
+) -> None:
+    def fail(call: str, path: bytes) -> None:
+        raise Lost("connection refused")
+
+    stage.cupboard.fail = fail
+    with pytest.raises(Unavailable, match=r"shelf: cannot (list the root|read \.onitu/marker): connection refused"):
+        await stage.driver.scan(FOLDER, [paths.ROOT])
+    with pytest.raises(Unavailable, match="shelf: cannot use the root: connection refused"):
+        await stage.driver.identify(FOLDER)
+    stage.cupboard.fail = lambda call, path: None
+    assert await stage.driver.identify(FOLDER) == Identity("me", 1, 2)
+
+
+async def test_a_call_that_stalls_is_given_up(stage: Stage, autojump_clock: trio.testing.MockClock) -> None:
+    async def forever(path: bytes) -> Thing | None:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    root = stage.driver._root(FOLDER)
+    root.replica.remote.stat = forever  # type: ignore[method-assign]
+    (entry,) = await stage.driver.stat(FOLDER, [b"a"])
+    assert entry is not None
+    assert (entry.trouble, entry.reason) == (Trouble.IO, "shelf: cannot look at a: no answer for 60 s")
+
+
+async def test_a_life_that_ended_while_something_was_aside_is_made_good(renaming: Stage) -> None:
+    renaming.cupboard.write(b"a", OLD)
+    limbo = renaming.driver._root(FOLDER).limbo
+    thing = renaming.cupboard.things[b"a"]
+    await limbo.take_aside(b"a", thing, delete=False)
+    assert renaming.data() == {}
+    await renaming.driver.identify(FOLDER)
+    assert renaming.data() == {b"a": OLD}
+    long = b"/".join([b"x" * 100] * 5)
+    renaming.cupboard.write(long, MINE)
+    await limbo.take_aside(long, attrs.evolve(renaming.cupboard.things[long], token=b"0"), delete=True)
+    await renaming.driver.identify(FOLDER)
+    assert renaming.data() == {b"a": OLD, long: MINE}
+    assert renaming.hidden() == []
+
+
+# --- contents -------------------------------------------------------------------------------------------------------
+
+BIG = bytes(range(256)) * 1200
+
+
+async def test_content_of_another_replica_is_sent_without_a_copy(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "big").write_bytes(BIG)
+    version = file_version(BIG)
+    async with stage.driver.stage(FOLDER, version, b"a") as staged:
+        await staged.clone(str(tmp_path / "other"), b"big", b"whatever")
+        await staged.finish()
+        ((event,),) = await stage.driver.perform(FOLDER, [Order(1, Do.PUT, b"a", version)], {1: staged}, {})
+    assert event.seen is Seen.DONE
+    assert stage.data() == {b"a": BIG}
+    assert list((tmp_path / "workspace").rglob("*.part")) == []
+
+
+@pytest.mark.parametrize("data", [BIG[:-1] + b"x", BIG + b"x", BIG[:-1]], ids=["other", "longer", "shorter"])
+async def test_content_that_is_another_by_now_never_stands(stage: Stage, tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "big").write_bytes(data)
+    version = file_version(BIG)
+    trouble = Trouble.NONE
+    async with stage.driver.stage(FOLDER, version, b"a") as staged:
+        try:
+            await staged.clone(str(tmp_path), b"big", b"whatever")
+            await staged.finish()
+        except Refused as refused:
+            trouble = refused.trouble
+        else:
+            ((event,),) = await stage.driver.perform(FOLDER, [Order(1, Do.PUT, b"a", version)], {1: staged}, {})
+            trouble = event.trouble
+    assert trouble is Trouble.SOURCE_LOST
+    assert stage.data() == {}
+
+
+async def test_a_small_file_is_put_straight_from_another_replica(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(NEW)
+    orders = [Order(n, Do.PUT, b"%d" % n, file_version(NEW)) for n in (1, 2)]
+    sources = {1: [(str(tmp_path), b"gone", b""), (str(tmp_path), b"small", b"")], 2: [(str(tmp_path), b"gone", b"")]}
+    (done,), (failed,) = await stage.driver.perform(FOLDER, orders, {}, sources)
+    assert done.seen is Seen.DONE
+    assert (failed.seen, failed.trouble) == (Seen.FAILED, Trouble.SOURCE_LOST)
+    assert stage.data() == {b"1": NEW}
+
+
+async def test_content_goes_on_where_an_earlier_try_stopped(stage: Stage) -> None:
+    version = file_version(BIG)
+    async with stage.driver.stage(FOLDER, version, b"a") as staged:
+        await staged.write(BIG[:1000])
+    async with stage.driver.stage(FOLDER, version, b"a") as staged:
+        assert staged.offset == 1000
+        await staged.write(BIG[1000:])
+        await staged.finish()
+
+
+async def test_content_that_is_not_the_versions_is_dropped(stage: Stage) -> None:
+    version = file_version(BIG)
+    for _ in range(2):
+        async with stage.driver.stage(FOLDER, version, b"a") as staged:
+            assert staged.offset == 0
+            await staged.write(BIG[:-1] + b"x")
+            with pytest.raises(Refused, match="does not have the digest"):
+                await staged.finish()
+
+
+async def test_the_last_byte_of_a_file_that_changed_is_not_handed_out(tmp_path: Path) -> None:
+    file = tmp_path / "big"
+    file.write_bytes(BIG)
+    with file.open("rb") as opened:
+        content = Content(file_version(BIG), fd=opened.fileno())
+        await content.read(0, 100_000)
+        with file.open("r+b") as other:
+            other.seek(5)
+            other.write(b"now")
+        with pytest.raises(Refused, match="changed while"):
+            await content.read(100_000)
+        with pytest.raises(Refused, match="changed while"):
+            content.file().read()
+
+
+# --- polling --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_pause_between_polls_grows_while_nothing_happens(
+    stage: Stage, autojump_clock: trio.testing.MockClock
+) -> None:
+    send, receive = trio.open_memory_channel[Hint](10)
+    times: list[float] = []
+    await stage.driver.scan(FOLDER, [paths.ROOT])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: watched(stage, send, task_status))
+        for _ in range(9):
+            assert (await receive.receive()).kind is HintKind.POLL
+            times.append(trio.current_time())
+            await stage.driver.scan(FOLDER, [paths.ROOT])
+        stage.cupboard.write(b"a", NEW)
+        for _ in range(2):
+            await receive.receive()
+            times.append(trio.current_time())
+            await stage.driver.scan(FOLDER, [paths.ROOT])
+        nursery.cancel_scope.cancel()
+    pauses = [round(after - before, 2) for before, after in itertools.pairwise(times)]
+    assert pauses == [11.25, 16.88, 25.31, 37.97, 56.95, 60, 60, 60, 60, 5]
+
+
+async def watched(stage: Stage, send: trio.MemorySendChannel[Hint], task_status: trio.TaskStatus[None]) -> None:
+    ready = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stage.driver.watch, FOLDER, send, ready)
+        await ready.wait()
+        task_status.started()
+
+
+def kind_of(stage: Stage) -> str:
+    able = stage.driver.capabilities(FOLDER)
+    return "swaps" if able.compare_and_swap else "renames" if able.moves else "neither"
