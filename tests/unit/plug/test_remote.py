@@ -540,3 +540,11 @@ async def watched(stage: Stage, send: trio.MemorySendChannel[Hint], task_status:
 def kind_of(stage: Stage) -> str:
     able = stage.driver.capabilities(FOLDER)
     return "swaps" if able.compare_and_swap else "renames" if able.moves else "neither"
+
+
+async def test_what_a_poll_cost_is_counted(swapping: Stage) -> None:
+    swapping.cupboard.write(b"a/b", OLD)
+    swapping.cupboard.asked.clear()
+    await swapping.driver.scan(FOLDER, [paths.ROOT])
+    assert swapping.driver.counters["poll_requests"] == len(swapping.cupboard.asked)
+    assert swapping.driver.counters["scans"] == 1
