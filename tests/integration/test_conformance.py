@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import onitu
+from .harness import onitu, started, wait_for
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "write-a-driver.md").read_text()
@@ -88,6 +88,38 @@ def test_a_driver_that_breaks_its_word_does_not_conform(page: Path) -> None:
     assert "test_where_nothing_is_expected_nothing_is_replaced" in failed
 
 
+def test_a_service_that_is_polled_is_kept_the_same_while_a_daemon_runs(page: Path) -> None:
+    subprocess.run([sys.executable, "-c", "import shelf; shelf.make('shelf.db')"], cwd=page, check=True, timeout=60)
+    (page / "a").mkdir()
+    text = f"""\
+state: {page}/state/run
+folders: {{docs: {{}}}}
+services:
+  here: {{driver: local, folders: {{docs: {page}/a}}}}
+  shelf: {{driver: shelf, options: {{poll: 0.1, poll_most: 0.2}}, folders: {{docs: {page}/shelf.db}}}}
+"""
+    (page / "onitu.yaml").write_text(text)
+    with started(page / "onitu.yaml", page / "state" / "run") as daemon:
+        (page / "a" / "mine").write_text("from here")
+        wait_for(lambda: rows(page).get(b"mine") == b"from here", why="mine on the shelf")
+        with contextlib.closing(sqlite3.connect(page / "shelf.db")) as db, db:
+            db.execute("UPDATE things SET data = ?, token = ? WHERE path = ?", (b"from there", b"another", b"mine"))
+        wait_for(lambda: (page / "a" / "mine").read_text() == "from there", why="the edit is polled")
+        with contextlib.closing(sqlite3.connect(page / "shelf.db")) as db, db:
+            db.execute("DELETE FROM things WHERE path = ?", (b"mine",))
+        wait_for(lambda: not (page / "a" / "mine").exists(), why="the deletion is polled")
+        counters = daemon.folder()["services"]["shelf"]["counters"]
+        assert counters["scans"] > 2
+        assert counters["poll_requests"] <= 4  # the listing, the marker: no request for each file
+
+
+def rows(place: Path) -> dict[bytes, bytes]:
+    """The files on the shelf, but Onitu's own."""
+    with contextlib.closing(sqlite3.connect(place / "shelf.db")) as db:
+        found = db.execute("SELECT path, data FROM things")
+        return {path: data for path, data in found if not path.startswith(b".onitu")}
+
+
 def test_the_page_works_as_it_is_told(page: Path) -> None:
     (page / "docs").mkdir()
     (page / "docs" / "one.txt").write_text("the first")
@@ -104,6 +136,4 @@ def test_the_page_works_as_it_is_told(page: Path) -> None:
         assert said in result.err
     (page / "docs" / "one.txt").unlink()
     assert onitu(*second.replace("$PWD", str(page)).split()[1:], cwd=page).code == 0
-    with contextlib.closing(sqlite3.connect(page / "shelf.db")) as db:
-        left = {path for (path,) in db.execute("SELECT path FROM things") if not path.startswith(b".onitu")}
-    assert left == {b"two.txt"}
+    assert set(rows(page)) == {b"two.txt"}

@@ -24,10 +24,10 @@ from onitu.plug.remote import Content
 
 from .client import Broken, Client, Failed, conditions
 
-PART = 16 << 20
+PART = 8 << 20
 """Bytes of a part, and of the largest file that is put in one request; more where there would be too many parts."""
 PARTS_AT_MOST = 10_000
-AT_ONCE = 4
+AT_ONCE = 8
 """Parts of all uploads together that are in memory and under way at the same time."""
 TRIES = 6
 """A part that the server has no time for (`SlowDown`) is tried so often, after a second, two, four…"""

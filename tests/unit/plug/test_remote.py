@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -18,11 +19,11 @@ from onitu.model.errors import Unavailable
 from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
-from onitu.plug.driver import Entry, Hint, HintKind, Identity, Refused
+from onitu.plug.driver import Capabilities, Entry, Hint, HintKind, Identity, Refused
 from onitu.plug.remote import Busy, Lost, Thing, calls
 from onitu.plug.remote.content import Content
 
-from .cupboard import CUPBOARDS, Cupboard, CupboardDriver
+from .cupboard import CUPBOARDS, Cupboard, CupboardDriver, CupboardRemote
 
 FOLDER = "docs"
 SWAPS, RENAMES, NEITHER = {"swaps": True}, {"swaps": False}, {"swaps": False, "renames": False}
@@ -187,6 +188,51 @@ async def test_a_new_file_stands_with_its_parents_which_are_told_beside(stage: S
     ]
     assert (done.seen, done.order, done.token) == (Seen.DONE, 1, await stage.token(b"a/b/new"))
     assert stage.hidden() == []
+
+
+async def test_parents_that_another_order_makes_at_the_same_time_are_taken_as_they_are(stage: Stage) -> None:
+    waiting: list[bytes] = []
+
+    def fail(call: str, path: bytes) -> None:
+        if (call, path) == ("make_directory", b"a") and not waiting:
+            waiting.append(path)
+            stage.cupboard.things[b"a"] = Thing(Kind.DIRECTORY)
+
+    stage.cupboard.fail = fail
+    assert answer(await stage.put(b"a/new")).seen is Seen.DONE
+    assert waiting
+    assert stage.data() == {b"a/new": NEW}
+
+
+async def test_a_parent_that_was_made_since_it_was_missed_is_no_reason_to_give_up(stage: Stage) -> None:
+    asked: list[bytes] = []
+
+    def fail(call: str, path: bytes) -> None:
+        if (call, path) == ("stat", b"a") and not asked:
+            asked.append(path)
+            stage.cupboard.things[b"a"] = Thing(Kind.DIRECTORY)
+
+    stage.cupboard.fail = fail
+    assert answer(await stage.put(b"a/new")).seen is Seen.DONE
+    assert asked
+    assert stage.data() == {b"a/new": NEW}
+
+
+async def test_a_listing_of_everything_that_turns_out_impossible_is_made_directory_by_directory(
+    swapping: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swapping.cupboard.write(b"a/b", OLD)
+    tried = []
+
+    async def cut() -> AsyncIterator[tuple[bytes, Thing]]:
+        tried.append(True)
+        raise Busy("one directory cannot be read", 0)
+        yield
+
+    monkeypatch.setattr(CupboardRemote, "list_tree", lambda self: None if tried else cut())
+    top, inside = await swapping.driver.scan(FOLDER, [paths.ROOT, b"a"])
+    assert tried
+    assert [entry.path for entry in (*top.entries, *inside.entries)] == [b"a", b"a/b"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 300_000])
@@ -540,3 +586,80 @@ async def watched(stage: Stage, send: trio.MemorySendChannel[Hint], task_status:
 def kind_of(stage: Stage) -> str:
     able = stage.driver.capabilities(FOLDER)
     return "swaps" if able.compare_and_swap else "renames" if able.moves else "neither"
+
+
+async def test_what_a_poll_cost_is_counted(swapping: Stage) -> None:
+    swapping.cupboard.write(b"a/b", OLD)
+    swapping.cupboard.asked.clear()
+    await swapping.driver.scan(FOLDER, [paths.ROOT])
+    assert swapping.driver.counters["poll_requests"] == len(swapping.cupboard.asked)
+    assert swapping.driver.counters["scans"] == 1
+
+
+# --- tokens that tell little ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def weak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """A service that can only rename, and knows size and second of a file."""
+    second = 1_000_000_000
+
+    async def ask(self: CupboardRemote, call: str, path: bytes) -> Thing | None:
+        thing = await asked(self, call, path)
+        if thing is not None and thing.kind is Kind.FILE:
+            token = b"%d %d" % (thing.size, thing.mtime // second)
+            self.cupboard.things[path] = thing = attrs.evolve(thing, token=token, digests={})
+        return thing
+
+    async def probe(self: CupboardRemote) -> Capabilities:
+        return attrs.evolve(await probed(self), racy=second)
+
+    async def listing(self: CupboardRemote, directory: bytes) -> Mapping[bytes, Thing]:
+        names = await listed(self, directory)
+        return {name: await ask(self, "look", paths.join(directory, name)) or thing for name, thing in names.items()}
+
+    asked, probed, listed = CupboardRemote.ask, CupboardRemote.probe, CupboardRemote.list
+    monkeypatch.setattr(CupboardRemote, "ask", ask)
+    monkeypatch.setattr(CupboardRemote, "probe", probe)
+    monkeypatch.setattr(CupboardRemote, "list", listing)
+    async with opened(tmp_path, RENAMES) as stage:
+        yield stage
+
+
+async def test_what_was_written_just_now_is_not_believed_by_its_token(weak: Stage) -> None:
+    now = time.time_ns()
+    weak.cupboard.write(b"a", b"first", now)
+    (entry,) = await weak.driver.stat(FOLDER, [b"a"])
+    assert entry is not None
+    (read,) = await weak.driver.fingerprint(FOLDER, [entry])
+    assert read is not None
+    weak.cupboard.write(b"a", b"other", now)
+    assert await weak.token(b"a") != read.token
+    (events,) = await weak.do(deletion(b"a", read.token, b"first"))
+    assert answer(events).seen is Seen.STANDS
+    found = answer(await weak.put(b"a", NEW, read.token, file_version(b"first")))
+    assert found.version.digests[BLAKE3] == blake3(b"other").digest()
+    assert weak.data() == {b"a": b"other"}
+
+
+async def test_what_was_not_written_lately_keeps_its_token_when_it_is_read(weak: Stage) -> None:
+    weak.cupboard.write(b"a", b"first", time.time_ns() - 3_600_000_000_000)
+    (entry,) = await weak.driver.stat(FOLDER, [b"a"])
+    assert entry is not None
+    (read,) = await weak.driver.fingerprint(FOLDER, [entry])
+    assert read is not None
+    assert read.token == entry.token
+    ((done,),) = await weak.do(deletion(b"a", read.token, b"first"))
+    assert done.seen is Seen.DONE
+
+
+async def test_what_was_put_with_the_time_of_now_is_read_again(weak: Stage) -> None:
+    for age, believed in ((0, False), (3_600_000_000_000, True)):
+        version = attrs.evolve(file_version(NEW), mtime=time.time_ns() - age)
+        path = b"%d" % age
+        async with weak.driver.stage(FOLDER, version, path) as staged:
+            await staged.write(NEW)
+            await staged.finish()
+            ((done,),) = await weak.driver.perform(FOLDER, [Order(1, Do.PUT, path, version)], {1: staged}, {})
+        assert done.seen is Seen.DONE
+        assert (done.token == await weak.token(path)) is believed
