@@ -12,16 +12,27 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-import trio
+
+from onitu.plug.options import Value
+from onitu.testing.conformance import Fault, Root, Server
+from onitu.testing.conformance.server import LocalRoot
 
 READY = 20.0
+
+WITHOUT_RIGHTS = (
+    "setpriv",
+    "--bounding-set=-dac_override,-dac_read_search",
+    "--inh-caps=-dac_override,-dac_read_search",
+)
+"""A prefix for a command that runs as root, but may not go where the mode forbids it."""
 
 _CONFIGURATION = """
 Port {port}
@@ -74,8 +85,10 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def sshd(subsystem: str = "Subsystem sftp internal-sftp", password: bool = False) -> Iterator[Sshd]:
-    """A server for the block."""
+def sshd(
+    subsystem: str = "Subsystem sftp internal-sftp", password: bool = False, prefix: Sequence[str] = ()
+) -> Iterator[Sshd]:
+    """A server for the block. `prefix`: a command that starts it."""
     binary = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if binary is None or shutil.which("ssh") is None:
         missing("OpenSSH's sshd is not installed (Debian: openssh-server)")
@@ -92,7 +105,7 @@ def sshd(subsystem: str = "Subsystem sftp internal-sftp", password: bool = False
         text = _CONFIGURATION.format(port=port, home=home, subsystem=subsystem, password="yes" if password else "no")
         configuration.write_text(text)
         with open(home / "log", "wb") as log:
-            process = subprocess.Popen([binary, "-D", "-e", "-f", str(configuration)], stdout=log, stderr=log)
+            process = subprocess.Popen([*prefix, binary, "-D", "-e", "-f", str(configuration)], stdout=log, stderr=log)
         try:
             wait_for_port(port, process, home / "log")
             server = Sshd(home, port, process)
@@ -159,65 +172,149 @@ class Proxy:
     Attributes:
         upstream: bytes that clients sent.
         cut_at: the connections are cut, once, when so many were sent.
-        stalled: while it is set, nothing is carried, and nothing is refused.
+        each: every connection is cut after the client sent so many.
+        down: nobody gets through.
     """
 
     target: int
-    port: int = 0
     upstream: int = 0
     cut_at: float = float("inf")
-    stalled: bool = False
+    each: float = float("inf")
+    down: bool = False
     connections: int = 0
-    _streams: set[trio.SocketStream] = attrs.field(factory=set)
-    _goes: trio.Event = attrs.field(factory=trio.Event)
+    _listener: socket.socket = attrs.field(factory=lambda: socket.create_server(("127.0.0.1", 0)))
+    _sockets: set[socket.socket] = attrs.field(factory=set)
+    _goes: threading.Event = attrs.field(factory=threading.Event)
+    _threads: list[threading.Thread] = attrs.field(factory=list)
 
-    async def cut(self) -> None:
-        for stream in list(self._streams):
-            await trio.aclose_forcefully(stream)
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    def cut(self) -> None:
+        """End all connections that there are."""
+        for sock in list(self._sockets):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def stall(self) -> None:
-        self.stalled, self._goes = True, trio.Event()
+        """Carry nothing, and refuse nothing."""
+        self._goes.clear()
 
     def go_on(self) -> None:
-        self.stalled = False
         self._goes.set()
 
-    async def serve(self, client: trio.SocketStream) -> None:
-        self.connections += 1
-        server = await trio.open_tcp_stream("127.0.0.1", self.target)
-        self._streams |= {client, server}
-        async with client, server, trio.open_nursery() as nursery:
-            nursery.start_soon(self._carry, client, server, True)
-            await self._carry(server, client, False)
-            nursery.cancel_scope.cancel()
-        self._streams -= {client, server}
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.go_on()
+        self.cut()
+        for thread in self._threads:
+            thread.join(READY)
 
-    async def _carry(self, source: trio.SocketStream, sink: trio.SocketStream, up: bool) -> None:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while data := await source.receive_some(65536):
-                if self.stalled:
-                    await self._goes.wait()
+    def start(self, act: Callable[..., None], *arguments: object) -> None:
+        self._threads.append(threading.Thread(target=act, args=arguments))
+        self._threads[-1].start()
+
+    def serve(self) -> None:
+        self.go_on()
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.down:
+                client.close()
+                continue
+            self.connections += 1
+            server = socket.create_connection(("127.0.0.1", self.target))
+            self._sockets |= {client, server}
+            self.start(self._carry, client, server, True)
+            self.start(self._carry, server, client, False)
+
+    def _carry(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+        sent = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._goes.wait()
                 if up:
+                    sent += len(data)
                     self.upstream += len(data)
                     if self.upstream >= self.cut_at:
                         self.cut_at = float("inf")
-                        await self.cut()
-                        return
-                await sink.send_all(data)
-            await sink.send_eof()
+                        self.cut()
+                    if sent >= self.each:
+                        break
+                sink.sendall(data)
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        if up:
+            self._sockets -= {source, sink}
 
 
-@contextlib.asynccontextmanager
-async def proxied(server: Sshd) -> AsyncIterator[Proxy]:
+@contextlib.contextmanager
+def proxied(server: Sshd) -> Iterator[Proxy]:
     """A proxy before a server, known by the server's key."""
     proxy = Proxy(server.port)
-    async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        proxy.port = listener.socket.getsockname()[1]
-        nursery.start_soon(trio.serve_listeners, proxy.serve, [listener])
-        server.know(proxy.port)
+    proxy.start(proxy.serve)
+    server.know(proxy.port)
+    try:
+        yield proxy
+    finally:
+        server.know(server.port)
+        proxy.close()
+
+
+class SftpServer(Server):
+    """For `pytest --pyargs onitu.testing.conformance`: sshd behind a proxy, whose root respects file modes."""
+
+    faults = frozenset(
+        {Fault.WRONG_PASSWORD, Fault.HOST_KEY_CHANGED, Fault.DOWN, Fault.CUT, Fault.STALLED, Fault.DENIED}
+    )
+    stalls = 30.0
+
+    def __enter__(self) -> SftpServer:
+        self._stack = contextlib.ExitStack()
+        self.sshd = self._stack.enter_context(sshd(password=True, prefix=WITHOUT_RIGHTS if os.geteuid() == 0 else ()))
+        self.proxy = self._stack.enter_context(proxied(self.sshd))
+        make_key(self.sshd.home / "other")
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
+    def empty(self, name: str) -> Root:
+        root = LocalRoot(self.sshd.root / name)
+        root.options = self.sshd.options(port=self.proxy.port, timeout=5.0)
+        return root
+
+    @contextlib.contextmanager
+    def fault(self, fault: Fault, root: Root) -> Iterator[Mapping[str, Value]]:
+        options, proxy, denied = dict(root.options), self.proxy, os.path.join(root.path, "denied")
+        match fault:
+            case Fault.WRONG_PASSWORD:
+                options |= {"identity": str(self.sshd.home / "other"), "password": "a wrong password"}
+            case Fault.HOST_KEY_CHANGED:
+                self.sshd.know(proxy.port, self.sshd.home / "other")
+            case Fault.DOWN:
+                proxy.down = True
+                proxy.cut()
+            case Fault.CUT:
+                proxy.each = 300_000
+                proxy.cut()
+            case Fault.STALLED:
+                proxy.stall()
+            case Fault.DENIED:
+                os.chmod(denied, 0o555)
         try:
-            yield proxy
+            yield options
         finally:
-            server.know(server.port)
-            nursery.cancel_scope.cancel()
+            self.sshd.know(proxy.port)
+            proxy.down, proxy.each = False, float("inf")
+            if fault is Fault.STALLED:
+                proxy.cut()
+                proxy.go_on()
+            if fault is Fault.DENIED:
+                os.chmod(denied, 0o755)

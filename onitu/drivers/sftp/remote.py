@@ -63,15 +63,14 @@ class SftpRemote(Remote):
         session = await self.pool.session()
         where = self.root.removeprefix("~/") if self.root != "~" else "."
         resolved = session.ask(wire.REALPATH, wire.string(where.encode(errors="surrogateescape") or b"."))
-        there = f"there is no directory {self.root} on {self.pool.target.host}"
+        service, host = self.pool.service, self.pool.target.host
+        there = f"{service}: there is no directory {self.root} on {host}"
         try:
             self._base = name_of(await resolved.wait(wire.NAME))
             found = (await session.ask(wire.STAT, wire.string(self._base)).wait(wire.ATTRS)).stat()
         except wire.Status as status:
             if status.code == wire.PERMISSION_DENIED:
-                raise Unavailable(
-                    f"{self.root} on {self.pool.target.host} may not be looked at: permission denied"
-                ) from None
+                there = f"{service}: {self.root} on {host} may not be looked at: permission denied"
             raise Unavailable(there) from None
         if not stat.S_ISDIR(found.mode):
             raise Unavailable(there)

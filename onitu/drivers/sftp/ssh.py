@@ -149,7 +149,9 @@ def explained(said: str, target: Target) -> Exception:
 class Pool:
     """The connections to one server. Its tasks live in a nursery that somebody else closes."""
 
-    def __init__(self, target: Target, most: int, nursery: trio.Nursery, workspace: str) -> None:
+    def __init__(self, service: str, target: Target, most: int, nursery: trio.Nursery, workspace: str) -> None:
+        """`service`: whose they are, for sentences; `most`: connections at the same time."""
+        self.service = service
         self.target = target
         self._most = max(1, most)
         self._nursery = nursery
@@ -171,7 +173,7 @@ class Pool:
                 return await self._connect()
             except (Unavailable, Busy) as error:
                 if best is None or best.failure is not None:
-                    raise
+                    raise Unavailable(f"{self.service}: {error}") if isinstance(error, Unavailable) else error from None
                 log.info("no further connection: {}", error)
                 self._not_before = trio.current_time() + RETREAT
                 return best

@@ -333,5 +333,5 @@ async def test_the_marker_is_found_again_and_a_root_that_is_not_there_is_told(st
     (server.root / "file").write_bytes(b"")
     for root in ("/nowhere/at all", str(server.root / "file")):
         stage.driver.roots[FOLDER] = root
-        with pytest.raises(Unavailable, match=f"there is no directory {root} on 127.0.0.1"):
+        with pytest.raises(Unavailable, match=f"nas: there is no directory {root} on 127.0.0.1"):
             await stage.driver.identify(FOLDER)

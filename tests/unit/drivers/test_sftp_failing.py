@@ -56,7 +56,7 @@ async def refusal(server: Sshd, **options: object) -> str:
 
 
 async def test_an_upload_goes_on_where_a_cut_connection_stopped_it(server: Sshd) -> None:
-    async with proxied(server) as proxy:
+    with proxied(server) as proxy:
         async with opened(server, server.root / "resume", port=proxy.port, sessions=1) as stage:
             proxy.cut_at = proxy.upstream + 9_000_000
             before = proxy.upstream
@@ -69,23 +69,24 @@ async def test_an_upload_goes_on_where_a_cut_connection_stopped_it(server: Sshd)
 
 
 async def test_what_another_life_left_of_an_upload_is_used_as_far_as_it_is_right(server: Sshd) -> None:
-    async with proxied(server) as proxy, opened(server, server.root / "left", port=proxy.port) as stage:
-        await stage.put(b"first", b"makes the directories")
-        left = stage.there / ".onitu" / "tmp" / f"{file_version(BIG).digests['blake3'].hex()}-{len(BIG)}"
-        cases = {
-            "its beginning": (BIG[:8_000_000], 8_000_000),
-            "a wrong byte in the middle": (BIG[:5_000_000] + b"?" + BIG[5_000_001:8_000_000], 4_000_000),
-            "too much": (BIG + b"more", 12_000_000),
-            "all of it, and read-only": (BIG, 12_000_000),
-            "nothing that is right": (b"\0" * 9_000_000, 0),
-        }
-        for name, (data, saved) in cases.items():
-            left.write_bytes(data)
-            left.chmod(0o400)
-            before = proxy.upstream
-            assert answer(await stage.put(name.encode(), BIG)).seen is Seen.DONE
-            assert stage.visible()[name] == BIG, name
-            assert proxy.upstream - before < len(BIG) - saved + 1_500_000, name
+    with proxied(server) as proxy:
+        async with opened(server, server.root / "left", port=proxy.port) as stage:
+            await stage.put(b"first", b"makes the directories")
+            left = stage.there / ".onitu" / "tmp" / f"{file_version(BIG).digests['blake3'].hex()}-{len(BIG)}"
+            cases = {
+                "its beginning": (BIG[:8_000_000], 8_000_000),
+                "a wrong byte in the middle": (BIG[:5_000_000] + b"?" + BIG[5_000_001:8_000_000], 4_000_000),
+                "too much": (BIG + b"more", 12_000_000),
+                "all of it, and read-only": (BIG, 12_000_000),
+                "nothing that is right": (b"\0" * 9_000_000, 0),
+            }
+            for name, (data, saved) in cases.items():
+                left.write_bytes(data)
+                left.chmod(0o400)
+                before = proxy.upstream
+                assert answer(await stage.put(name.encode(), BIG)).seen is Seen.DONE
+                assert stage.visible()[name] == BIG, name
+                assert proxy.upstream - before < len(BIG) - saved + 1_500_000, name
 
 
 async def test_a_rename_whose_answer_was_lost_is_not_taken_for_a_foreign_one(
@@ -130,15 +131,16 @@ async def only_session(remote: SftpRemote, *changed: bytes) -> wire.Session:
 
 
 async def test_a_connection_that_is_cut_between_calls_is_made_again(server: Sshd) -> None:
-    async with proxied(server) as proxy, opened(server, server.root / "cut", port=proxy.port) as stage:
-        (stage.there / "file").write_bytes(MINE)
-        for _ in range(3):
-            await proxy.cut()
-            assert await stage.content(b"file", len(MINE)) == MINE
+    with proxied(server) as proxy:
+        async with opened(server, server.root / "cut", port=proxy.port) as stage:
+            (stage.there / "file").write_bytes(MINE)
+            for _ in range(3):
+                proxy.cut()
+                assert await stage.content(b"file", len(MINE)) == MINE
 
 
 async def test_a_connection_that_stalls_ends_in_bounded_time_and_heals(server: Sshd) -> None:
-    async with proxied(server) as proxy:
+    with proxied(server) as proxy:
         async with opened(server, server.root / "stall", port=proxy.port) as stage:
             patient_for(stage, 0.5)
             proxy.stall()
@@ -148,7 +150,7 @@ async def test_a_connection_that_stalls_ends_in_bounded_time_and_heals(server: S
                 await stage.put(b"file", BIG[: 1 << 20])
             patient_for(stage, 20.0)
             proxy.go_on()
-            await proxy.cut()
+            proxy.cut()
             with trio.fail_after(60):
                 while answer(await stage.put(b"file", BIG[: 1 << 20])).seen is not Seen.DONE:
                     pass
@@ -188,7 +190,7 @@ async def test_a_wrong_password_and_a_wrong_key_are_told_and_the_password_is_now
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     told = await refusal(server, identity=str(tmp_path / "other"), password=SECRET, user="me")
     assert told == (
-        f"me@127.0.0.1 port {server.port} lets nobody in with the password that was given,"
+        f"nas: me@127.0.0.1 port {server.port} lets nobody in with the password that was given,"
         " which takes publickey, password"
     )
     assert "lets nobody in with the keys that ssh found" in await refusal(server, identity=str(tmp_path / "other"))
@@ -201,7 +203,7 @@ async def test_a_host_that_is_not_known_is_refused_with_what_to_do_and_accepted_
 ) -> None:
     known = tmp_path / "known hosts"
     told = await refusal(server, known_hosts=str(known), user="me")
-    assert told.startswith(f"the host key of 127.0.0.1 port {server.port} is not known: run `ssh ")
+    assert told.startswith(f"nas: the host key of 127.0.0.1 port {server.port} is not known: run `ssh ")
     assert f"-p {server.port} me@127.0.0.1` once, compare the fingerprint" in told
     await identified(server, known_hosts=str(known), accept_new=True)
     await identified(server, known_hosts=str(known))
@@ -218,7 +220,9 @@ async def test_a_host_key_that_changed_is_refused_loudly_and_nothing_is_sent(
     finally:
         server.know(server.port)
     fingerprint = (await trio.run_process(["ssh-keygen", "-lf", server.host_key], capture_stdout=True)).stdout.decode()
-    assert told.startswith(f"THE HOST KEY OF 127.0.0.1 port {server.port} HAS CHANGED (now {fingerprint.split()[1]})")
+    assert told.startswith(
+        f"nas: THE HOST KEY OF 127.0.0.1 port {server.port} HAS CHANGED (now {fingerprint.split()[1]})"
+    )
     assert f'ssh-keygen -R "[127.0.0.1]:{server.port}"' in told
 
 
