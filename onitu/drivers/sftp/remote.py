@@ -35,7 +35,6 @@ TMP = paths.PRIVATE + b"/tmp"
 LIMBO = paths.PRIVATE + b"/limbo"
 AHEAD = 4
 """Pieces of a partial upload that are read back ahead."""
-
 LSETSTAT = b"lsetstat@openssh.com"
 HARDLINK = b"hardlink@openssh.com"
 FSYNC = b"fsync@openssh.com"
@@ -115,12 +114,9 @@ class SftpRemote(Remote):
         checked = self._ask_sound(session, directory)
         listed = await session.listed(self._full(directory))
         await self._check_sound(session, directory, checked)
-        links = {
-            name: session.ask(wire.READLINK, self._at(paths.join(directory, name)))
-            for name, told in listed
-            if stat.S_ISLNK(told.mode)
-        }
-        found = {}
+        names = [name for name, told in listed if stat.S_ISLNK(told.mode)]
+        links = {name: session.ask(wire.READLINK, self._at(paths.join(directory, name))) for name in names}
+        found: dict[bytes, Thing] = {}
         for name, told in listed:
             try:
                 found[name] = thing_of(told, name_of(await links[name].wait(wire.NAME)) if name in links else b"")
@@ -197,22 +193,29 @@ class SftpRemote(Remote):
 
     async def put(self, path: bytes, content: Content, expect: bytes | None, prepared: object = None) -> Thing:
         session = await self._ready(path)
-        name, large = self._full(path), content.size > PIECE
-        flags = (wire.TO_READ if large else wire.TO_TRUNCATE) | wire.TO_WRITE | wire.TO_CREATE
+        name = self._full(path)
+        there = await self._size_of(session, name) if content.size > PIECE else 0
+        flags = (wire.TO_READ if there else wire.TO_TRUNCATE) | wire.TO_WRITE | wire.TO_CREATE
         handle = await self._open_to_write(session, name, flags, 0o600 if content.version.mode else 0o666)
         try:
-            offset = await self._standing(session, handle, content) if large else 0
-            await session.write(handle, content.pieces(offset), offset)
-            thing = await self._finish(session, handle, content.version, durable=not paths.within(path, TMP))
-            if thing.size != content.size:
-                raise Busy(f"{thing.size} bytes arrived of {content.size}")
-            return thing
+            try:
+                offset = await self._standing(session, handle, content, there) if there else 0
+                await session.write(handle, content.pieces(offset), offset)
+            except BaseException:
+                session.close(handle)
+                raise
+            return await self._finish(session, name, handle, content.version, durable=not paths.within(path, TMP))
         except (wire.Status, Busy) as error:
             # What is left of it would only take the space of others.
             session.ask(wire.REMOVE, wire.string(name))
             raise await self._why(session, error, content.size) from error
-        finally:
-            session.close(handle)
+
+    async def _size_of(self, session: wire.Session, name: bytes) -> int:
+        """Bytes of what an earlier try left; 0: nothing."""
+        try:
+            return max(0, (await session.ask(wire.LSTAT, wire.string(name)).wait(wire.ATTRS)).stat().size)
+        except wire.Status:
+            return 0
 
     async def _open_to_write(self, session: wire.Session, name: bytes, flags: int, mode: int) -> bytes:
         try:
@@ -223,13 +226,11 @@ class SftpRemote(Remote):
             await session.ask(wire.REMOVE, wire.string(name)).wait(wire.STATUS)  # read-only, from an earlier try
             return await session.open(name, flags, mode)
 
-    async def _standing(self, session: wire.Session, handle: bytes, content: Content) -> int:
-        """How much of the content stands there already, from an earlier try; the rest of what stands is cut off.
+    async def _standing(self, session: wire.Session, handle: bytes, content: Content, there: int) -> int:
+        """How much of the content is in the `there` bytes that an earlier try left; the rest of them is cut off.
 
         It is read back and compared: nobody else tells whether a packet in the middle failed, the source changed while
         it was read, or the server lost power. What comes in is mostly faster than what goes out."""
-        field = wire.string(handle)
-        there = (await session.ask(wire.FSTAT, field).wait(wire.ATTRS)).stat().size
         offset = 0
         ahead = deque(
             session.ask_read(handle, at, min(PIECE, there - at)) for at in range(0, min(there, AHEAD * PIECE), PIECE)
@@ -244,20 +245,38 @@ class SftpRemote(Remote):
             if further < there:
                 ahead.append(session.ask_read(handle, further, min(PIECE, there - further)))
         if offset < there:
-            await session.ask(wire.FSETSTAT, field, wire.attributes(size=offset)).wait(wire.STATUS)
+            cut = wire.attributes(size=offset)
+            await session.ask(wire.FSETSTAT, wire.string(handle), cut).wait(wire.STATUS)
         return offset
 
-    async def _finish(self, session: wire.Session, handle: bytes, version: Version, durable: bool) -> Thing:
+    async def _finish(
+        self, session: wire.Session, name: bytes, handle: bytes, version: Version, durable: bool
+    ) -> Thing:
         """Mode, time, and what stands there then. `durable`: also if the server loses power now."""
-        field = wire.string(handle)
         wanted = wire.attributes(version.mode or -1, version.mtime // SECOND if version.mtime else -1)
-        asked = [session.ask(wire.FSETSTAT, field, wanted)] if version.mode or version.mtime else []
+        given = version.mode or version.mtime
+        field = wire.string(handle)
+        asked = [session.ask(wire.FSETSTAT, field, wanted)] if given else []
         if durable and FSYNC in session.extensions:
             asked.append(session.ask(wire.EXTENDED, wire.string(FSYNC), field))
-        told = session.ask(wire.FSTAT, field)
-        for reply in asked:
-            await reply.wait(wire.STATUS)
-        return thing_of((await told.wait(wire.ATTRS)).stat())
+        told, closed = session.ask(wire.FSTAT, field), session.ask(wire.CLOSE, field)
+        try:
+            for reply in asked:
+                await reply.wait(wire.STATUS)
+            thing = thing_of((await told.wait(wire.ATTRS)).stat())
+        except wire.Status as status:
+            if status.code != wire.NO_SUCH_FILE:
+                raise
+            thing = None
+        if thing is not None and thing.size == version.size:
+            return thing
+        await closed.wait(wire.STATUS)  # on some servers (rclone's) it is only there, or whole, from now on
+        if given:
+            await session.ask(wire.SETSTAT, wire.string(name), wanted).wait(wire.STATUS)
+        thing = thing_of((await session.ask(wire.LSTAT, wire.string(name)).wait(wire.ATTRS)).stat())
+        if thing.size != version.size:
+            raise Busy(f"{thing.size} bytes arrived of {version.size}")
+        return thing
 
     async def _why(self, session: wire.Session, error: wire.Status | Busy, wanted: int) -> Exception:
         """Why a write failed: a full disk is only "Failure" to the protocol."""

@@ -88,10 +88,10 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def opened(server: Sshd, there: Path, **options: Any) -> AsyncIterator[Stage]:
-    """A replica that was made just now in a directory of the server."""
+async def opened(server: Sshd, there: Path, root: str = "", **options: Any) -> AsyncIterator[Stage]:
+    """A replica that was made just now in a directory of the server, which calls it `root`."""
     os.makedirs(there, exist_ok=True)
-    driver = SftpDriver("nas", server.options(**options), {FOLDER: str(there)})
+    driver = SftpDriver("nas", server.options(**options), {FOLDER: root or str(there)})
     driver.workspace = str(server.home / "workspace")
     async with driver.open():
         await driver.identify(FOLDER)
