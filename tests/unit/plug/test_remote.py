@@ -663,3 +663,13 @@ async def test_what_was_put_with_the_time_of_now_is_read_again(weak: Stage) -> N
             ((done,),) = await weak.driver.perform(FOLDER, [Order(1, Do.PUT, path, version)], {1: staged}, {})
         assert done.seen is Seen.DONE
         assert (done.token == await weak.token(path)) is believed
+
+
+async def test_a_file_that_cannot_take_its_place_is_told_by_its_own_name(renaming: Stage) -> None:
+    def fail(call: str, path: bytes) -> None:
+        if call == "rename" and path.startswith(b".onitu/tmp/"):
+            raise Refused(Trouble.DENIED, "permission denied")
+
+    renaming.cupboard.fail = fail
+    event = answer(await renaming.put(b"denied/a"))
+    assert (event.trouble, event.reason) == (Trouble.DENIED, "shelf: cannot write denied/a: permission denied")

@@ -1,0 +1,127 @@
+"""A local folder and one on a real sshd, kept the same by the whole of Onitu; and a server that is not OpenSSH."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from onitu.model.events import Seen
+from onitu.model.orders import Do, Order
+from onitu.model.versions import BLAKE3, Kind, Version
+from onitu.plug.driver import Identity
+from onitu.plug.remote import Changed
+from tests.servers.sftp import Sshd, rclone, sshd
+from tests.unit.drivers.sftp_stage import FOLDER, MINE, NEW, answer, file_version, opened
+
+from .harness import assert_same, onitu, snapshot, started, wait_for
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Sshd]:
+    with sshd() as server:
+        yield server
+
+
+def configured(server: Sshd, here: Path, there: Path, state: Path) -> Path:
+    options = {**server.options(), "poll": 0.2, "poll_most": 0.5}
+    path = state.parent / "onitu.yaml"
+    services = {
+        "laptop": {"driver": "local", "folders": {"docs": str(here)}},
+        "nas": {"driver": "sftp", "options": options, "folders": {"docs": str(there)}},
+    }
+    path.write_text(json.dumps({"state": str(state), "folders": {"docs": {}}, "services": services}))
+    return path
+
+
+def whole_seconds(path: Path) -> None:
+    """A time that SFTP can hold."""
+    os.utime(path, ns=(1_600_000_000_000_000_000, 1_600_000_000_000_000_000))
+
+
+def write(root: Path, name: str, data: bytes) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    whole_seconds(path)
+
+
+def test_fifty_files_edits_moves_and_deletions_travel_both_ways_and_then_nothing_moves(
+    server: Sshd, tmp_path: Path, state: Path
+) -> None:
+    here, there = tmp_path / "here", server.root / "docs"
+    for root, side in ((here, "here"), (there, "there")):
+        root.mkdir()
+        for number in range(25):
+            write(root, f"{side}/{number % 3}/{number} é.txt", f"{side} {number}\n".encode() * number * 50)
+    os.symlink("0/0 é.txt", here / "here" / "link")
+    configuration = configured(server, here, there, state)
+    with started(configuration, state) as daemon:
+        assert len([1 for kind, *_ in assert_same(here, there, meta=False).values() if kind == "file"]) == 50
+        for root, other, side in ((here, there, "here"), (there, here, "there")):
+            write(root, f"{side}/1/1 é.txt", b"edited on " + side.encode())
+            (root / side / "2" / "2 é.txt").unlink()
+            os.rename(root / side / "0" / "3 é.txt", root / side / "moved")
+            wait_for(lambda other=other, side=side: (other / side / "moved").exists(), why="the move arrives")
+            wait_for(lambda other=other, side=side: not (other / side / "2" / "2 é.txt").exists(), why="the deletion")
+            wait_for(
+                lambda other=other, side=side: (other / side / "1" / "1 é.txt").read_bytes()[:6] == b"edited",
+                why="the edit arrives",
+            )
+            daemon.in_sync()
+        assert_same(here, there, meta=False)
+    before = snapshot(here), snapshot(there)
+    with started(configuration, state) as daemon:
+        status = json.dumps(daemon.status())
+        assert '"transferred_bytes": 0' in status or "transferred_bytes" not in status
+        log = onitu("status", "-c", configuration)
+        assert log.code == 0
+    assert (snapshot(here), snapshot(there)) == before
+
+
+def test_onitu_sync_takes_the_url_of_a_replica(server: Sshd, tmp_path: Path, state: Path) -> None:
+    here, there, config = tmp_path / "here", server.root / "by url", tmp_path / "config"
+    here.mkdir()
+    there.mkdir()
+    write(here, "file", b"from here")
+    write(there, "other", b"from there")
+    config.write_text(f"Host *\n  IdentityFile {server.home}/key\n  UserKnownHostsFile {server.home}/known\n")
+    url = f"ssh://127.0.0.1:{server.port}{there}?config={config}".replace(" ", "%20")
+    for _ in range(2):
+        done = onitu("sync", here, url, "--state", state, "--json")
+        assert done.code == 0, done.err + done.out
+        assert_same(here, there)
+
+
+async def test_a_server_that_is_not_openssh_takes_a_password_and_keeps_the_same_promises() -> None:
+    password = "pässword '1 $(2)"
+    with rclone("me", password) as server:
+        options = {"user": "me", "password": password, "identity": ""}
+        async with opened(server, server.root / "docs", root="docs", **options) as stage:
+            assert await stage.driver.identify(FOLDER) == Identity("me", 1, 2)
+            big = random.Random(1).randbytes(3_000_000)
+            put = answer(await stage.put(b"some where/big", big))
+            assert put.seen is Seen.DONE
+            assert await stage.content(b"some where/big", len(big)) == big
+            held = file_version(big)
+            again = answer(await stage.put(b"some where/big", NEW, expect=put.token, held=held))
+            assert (again.seen, stage.visible()) == (Seen.DONE, {"some where/big": NEW})
+            (stage.there / "mine").write_bytes(MINE)
+            for path, target in ((b"some where/big", b"mine"), (b"some where", b"mine")):
+                with pytest.raises(Changed):
+                    await stage.remote.rename(path, target, None)
+            refused = answer(await stage.put(b"mine", NEW))
+            assert (refused.seen, refused.version.digests[BLAKE3]) == (Seen.STANDS, blake3(MINE).digest())
+            token = await stage.token(b"some where/big")
+            move = Order(1, Do.MOVE, b"some where/big", file_version(NEW), token, file_version(NEW), b"else/where")
+            assert answer((await stage.do(move))[0]).seen is Seen.DONE
+            token = await stage.token(b"mine")
+            delete = Order(2, Do.DELETE, b"mine", Version(Kind.NOTHING), token, file_version(MINE))
+            assert answer((await stage.do(delete))[0]).seen is Seen.DONE
+            assert stage.visible() == {"else/where": NEW}
+            assert stage.hidden() == []
