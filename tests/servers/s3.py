@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -52,21 +53,17 @@ class S3Server:
 
 
 def free_ports(count: int, spare: int = 0) -> list[int]:
-    """Ports of loopback that nobody has now, nor the ones `spare` above them."""
+    """Ports of loopback that nobody has now, nor the ones `spare` above them. By chance, so that two workers take
+    others, and below what the kernel gives to connections, so that none is taken before the server has it."""
+    chance = random.SystemRandom()
     found: list[int] = []
-    held: list[socket.socket] = []
-    try:
+    with contextlib.ExitStack() as held:
         while len(found) < count:
-            one = socket.create_server(("127.0.0.1", 0))
-            held.append(one)
-            port = one.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                if spare:
-                    held.append(socket.create_server(("127.0.0.1", port + spare)))
+            port = chance.randrange(12_000, 22_000)
+            with contextlib.suppress(OSError):
+                for one in {port, port + spare}:
+                    held.enter_context(socket.create_server(("127.0.0.1", one)))
                 found.append(port)
-    finally:
-        for one in held:
-            one.close()
     return found
 
 
