@@ -423,24 +423,26 @@ class Acting:
         try:
             return await act()
         except Missing:
-            if not await self._make_parents(path):
-                raise
+            await self._make_parents(path)
         return await act()
 
-    async def _make_parents(self, path: bytes) -> bool:
-        """Whether any was made. Raises `_InTheWay`."""
+    async def _make_parents(self, path: bytes) -> None:
+        """Make those that are missing; another order may be about it too. Raises `_InTheWay`."""
         call, remote = self.replica.calls.call, self.replica.remote
-        made = False
         for directory in reversed(paths.ancestors(path)):
             thing = await self.replica.stat(directory)
             if thing is not None and thing.kind is not Kind.DIRECTORY:
                 raise _InTheWay(await self._look(directory, read=False))
             if thing is None:
-                await call("make", directory, partial(remote.make_directory, directory))
+                try:
+                    await call("make", directory, partial(remote.make_directory, directory))
+                except Changed:  # somebody else made it just now, maybe another order
+                    thing = await self.replica.stat(directory)
+                    if thing is None or thing.kind is not Kind.DIRECTORY:
+                        raise
+                    continue
                 there = await self.replica.stat(directory) if self.replica.capabilities.modes else None
                 self._made[directory] = there or Thing(Kind.DIRECTORY)
-                made = True
-        return made
 
     # --- answers ------------------------------------------------------------------------------------------------
 

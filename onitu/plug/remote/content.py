@@ -76,6 +76,11 @@ class Content:
     def size(self) -> int:
         return self.version.size
 
+    @property
+    def own(self) -> bool:
+        """Whether `path` is a file of Onitu's own, on its way and checked, which may be given another time."""
+        return self._trusted and bool(self.path)
+
     # --- for tasks ----------------------------------------------------------------------------------------------
 
     async def read(self, offset: int = 0, length: int = -1) -> bytes:

@@ -22,7 +22,7 @@ from onitu.plug.driver import Entry, Hint, HintKind, Identity, Refused
 from onitu.plug.remote import Busy, Lost, Thing, calls
 from onitu.plug.remote.content import Content
 
-from .cupboard import CUPBOARDS, Cupboard, CupboardDriver
+from .cupboard import CUPBOARDS, Cupboard, CupboardDriver, CupboardRemote
 
 FOLDER = "docs"
 SWAPS, RENAMES, NEITHER = {"swaps": True}, {"swaps": False}, {"swaps": False, "renames": False}
@@ -187,6 +187,51 @@ async def test_a_new_file_stands_with_its_parents_which_are_told_beside(stage: S
     ]
     assert (done.seen, done.order, done.token) == (Seen.DONE, 1, await stage.token(b"a/b/new"))
     assert stage.hidden() == []
+
+
+async def test_parents_that_another_order_makes_at_the_same_time_are_taken_as_they_are(stage: Stage) -> None:
+    waiting: list[bytes] = []
+
+    def fail(call: str, path: bytes) -> None:
+        if (call, path) == ("make_directory", b"a") and not waiting:
+            waiting.append(path)
+            stage.cupboard.things[b"a"] = Thing(Kind.DIRECTORY)
+
+    stage.cupboard.fail = fail
+    assert answer(await stage.put(b"a/new")).seen is Seen.DONE
+    assert waiting
+    assert stage.data() == {b"a/new": NEW}
+
+
+async def test_a_parent_that_was_made_since_it_was_missed_is_no_reason_to_give_up(stage: Stage) -> None:
+    asked: list[bytes] = []
+
+    def fail(call: str, path: bytes) -> None:
+        if (call, path) == ("stat", b"a") and not asked:
+            asked.append(path)
+            stage.cupboard.things[b"a"] = Thing(Kind.DIRECTORY)
+
+    stage.cupboard.fail = fail
+    assert answer(await stage.put(b"a/new")).seen is Seen.DONE
+    assert asked
+    assert stage.data() == {b"a/new": NEW}
+
+
+async def test_a_listing_of_everything_that_turns_out_impossible_is_made_directory_by_directory(
+    swapping: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swapping.cupboard.write(b"a/b", OLD)
+    tried = []
+
+    async def cut() -> AsyncIterator[tuple[bytes, Thing]]:
+        tried.append(True)
+        raise Busy("one directory cannot be read", 0)
+        yield
+
+    monkeypatch.setattr(CupboardRemote, "list_tree", lambda self: None if tried else cut())
+    top, inside = await swapping.driver.scan(FOLDER, [paths.ROOT, b"a"])
+    assert tried
+    assert [entry.path for entry in (*top.entries, *inside.entries)] == [b"a", b"a/b"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 300_000])
