@@ -76,7 +76,7 @@ def mutation(session: nox.Session) -> None:
 
     By mutmut, not by cosmic-ray: it knows which tests reach a function, runs only these, the fastest first, and forks
     a process that has them imported already, where cosmic-ray starts a pytest and runs everything for each mutant.
-    Not part of CI: it takes hours. What survives, and why, is told in tests/MUTATION.md.
+    Not part of CI: it takes most of an hour. What survives, and why, is told in tests/MUTATION.md.
     """
     session.install("-e", ".[test]", "mutmut>=3.8")
     session.run("mutmut", "run", *session.posargs, env={"ONITU_BUDGET": "0.02"})
@@ -91,6 +91,6 @@ def soak(session: nox.Session) -> None:
 
 
 def tests(session: nox.Session, where: str) -> None:
-    """Run pytest on a part of the tests, or on what was asked for."""
+    """Run pytest on a part of the tests, on every processor; or on what was asked for."""
     session.install("-e", ".[test]")
-    session.run("python", "-m", "pytest", *(session.posargs or [where]))
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto", "--dist", "worksteal", where]))

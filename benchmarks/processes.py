@@ -54,20 +54,27 @@ class Measured:
 def run(command: Sequence[str | Path]) -> Measured:
     """Run a command to its end, which must be a success, and measure it."""
     measured = Measured()
+    words = [str(word) for word in command]
     began = time.perf_counter()
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment())
     over = threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, measured, over))
     watcher.start()
     try:
-        _, words = process.communicate()
+        _, errors = process.communicate()
         measured.seconds = time.perf_counter() - began
     finally:
         over.set()
         watcher.join()
     if process.returncode:
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {words.decode(errors='replace')}")
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {errors.decode(errors='replace')}")
     return measured
+
+
+def environment() -> dict[str, str]:
+    """The environment of what is measured: ours, but Python may keep the bytecode that it compiled, as it can for who
+    installs Onitu. Where it may not, each process of each run compiles all modules anew."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _watch(pid: int, measured: Measured, over: threading.Event) -> None:

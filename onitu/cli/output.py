@@ -219,6 +219,8 @@ def status_lines(status: Data, verbose: bool = False) -> list[str]:
         lines.append(f"{name}: {state}; {', '.join(parts)}")
         for service, found in folder.get("services", {}).items():
             lines.append(f"  {service}: {_service(found)}")
+            if verbose and (cost := _cost(found.get("counters", {}))):
+                lines.append(f"    {cost}")
         for service, held in folder.get("quarantined", {}).items():
             if held:
                 lines.append(
@@ -237,6 +239,20 @@ def _service(found: Data) -> str:
         if found.get(key):
             words += f", {found[key]:,} {word}"
     return f"{words}: {found['trouble']}" if found.get("trouble") else words
+
+
+def _cost(counters: Mapping[str, int]) -> str:
+    """What a service in the network was asked since its driver started, and what its last poll cost; empty: nothing."""
+    if not counters.get("requests"):
+        return ""
+    last = count(counters.get("poll_requests", 0), "request")
+    if counters.get("poll_bytes"):
+        last += f", {show_size(counters['poll_bytes'])}"
+    words = f"{count(counters['requests'], 'request')}; {count(counters.get('scans', 0), 'poll')}, the last of {last}"
+    for key, word in (("read_bytes", "read"), ("written_bytes", "written")):
+        if counters.get(key):
+            words += f"; {show_size(counters[key])} {word}"
+    return words
 
 
 def _process(process: Data) -> str:

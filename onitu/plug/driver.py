@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import ClassVar, Protocol
@@ -211,6 +211,9 @@ class Driver(abc.ABC):
     things. `identify` makes nothing and settles nothing there, and what it cannot find out so is taken for usual.
     `mark`, `stage` and `perform` are not called."""
 
+    on_settled: Callable[[], None] = staticmethod(lambda: None)
+    """Set by the plug: to be called when what `unsettled` says changed without an order."""
+
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         """`options`: as checked against `Options`; `roots`: by folder, the replica's root as configured."""
         self.service = service
@@ -231,6 +234,11 @@ class Driver(abc.ABC):
         vanished and one that appeared may be a move: they are, where the whole token is the same, and else where the
         content is, when read. None: it cannot be told."""
         return None
+
+    def unsettled(self, folder: str) -> int:
+        """How many things that orders displaced may still turn out to be a user's value, and get a path again. Whoever
+        waits for all to be in sync waits for them. One that did counts until its hint was sent."""
+        return 0
 
     @abc.abstractmethod
     async def identify(self, folder: str) -> Identity:

@@ -94,8 +94,10 @@ class Replica:
 
     @property
     def looking(self) -> int:
-        """How much is still to be looked at before everything that was seen is in batches that were sent."""
-        return (self._observer.looking if self._observer is not None else 0) + self.outbox.unsent
+        """How much is still to be looked at before everything that was seen is in batches that were sent; where changes
+        are watched for, that includes what orders displaced and what is not settled yet."""
+        unsettled = self._driver.unsettled(self.folder) if self._watch else 0
+        return (self._observer.looking if self._observer is not None else 0) + self.outbox.unsent + unsettled
 
     # --- what the session says ----------------------------------------------------------------------------------
 

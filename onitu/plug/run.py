@@ -92,6 +92,7 @@ async def run(
     epoch = outside.name()
     counters = driver.counters
     wake = Bell()
+    driver.on_settled = wake.ring
     lookups = Lookups(wake.ring)
     peers = Peers(wire.chunks)
     rate = float(service.options.get("bandwidth", 0) or 0)

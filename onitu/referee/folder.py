@@ -7,6 +7,7 @@ derived from the store and can be lost at any instruction.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from onitu.model.orders import Do, Order
 from onitu.model.outside import REAL, Outside
 from onitu.model.settings import Settings
 from onitu.model.versions import Kind
-from onitu.store.interface import Change, Entry, FolderStore, Problem, ServiceRecord
+from onitu.store.interface import Change, Entry, FolderStore, Meta, Problem, ServiceRecord
 from onitu.wire.messages import Ack, Batch, Command, Index, Known, Lookup, Message, Orders
 
 from . import machine
@@ -39,8 +40,10 @@ T = TypeVar("T")
 PAGE = 512
 """Paths that are read from the index of what is left at a time, and orders in one message."""
 
+GAPS = 1_000
+"""Gaps between sequence numbers that are remembered: one for each start."""
 AT_HAND = 20_000
-"""Nodes that are kept at hand between two rounds at most."""
+"""Nodes that are kept at hand at most, beside those of one round or page: they take about 1 kB each."""
 
 _PASSING = frozenset({Trouble.SOURCE_LOST, Trouble.NOT_EMPTY, Trouble.STOPPED, Trouble.UNAVAILABLE})
 """What may be over in a moment, by an event or an order that is on its way."""
@@ -72,6 +75,7 @@ class FolderReferee:
         self.counts: dict[str, int] = {}
         self.totals: dict[str, int] = {}
         self.seq = 0
+        self.doubts = machine.NO_DOUBTS
         self.troubled: dict[tuple[str, bytes], str] = {}
         self.settled = trio.Event()
         self._send = send
@@ -87,7 +91,7 @@ class FolderReferee:
     async def load(self) -> None:
         """Take up where the store says that the last Referee stopped."""
         meta = await self.store.meta()
-        self.seq = meta.seq or self.outside.bits(22) << machine.ERA_BITS
+        await self._number(meta)
         self.records = dict(meta.services)
         self.counts = dict(meta.counts)
         self.troubled = {(p.service, p.path): p.kind for p in await self.store.problems(None, 1_000_000)}
@@ -95,6 +99,8 @@ class FolderReferee:
             await self._work_out_anew()
         for service, link in self.links.items():
             link.paused = self.record(service).paused
+            link.newest = self.score
+            link.restart()
             held_back = await self.store.quarantined(service, 1_000_000)
             if held_back:
                 # A burst that the last Referee did not see the end of: judged anew, with what is known of it.
@@ -103,6 +109,17 @@ class FolderReferee:
                 link.guard.quarantined = link.guard.suspicious(link.guard.files)
                 link.guard.holding = not link.guard.quarantined
                 link.guard.last = trio.current_time()
+
+    async def _number(self, meta: Meta) -> None:
+        """Go on with numbers that no earlier run has given, not even one whose last commits are lost: what was ordered
+        from such a commit is known by its number then (S6)."""
+        if not meta.seq:
+            self.seq = self.outside.bits(22) << machine.ERA_BITS
+            return
+        self.seq = meta.seq + machine.LEAP + self.outside.bits(24)
+        gaps = (*meta.gaps, (meta.seq, self.seq))[-GAPS:]
+        self.doubts = machine.Doubts(gaps, meta.forgotten)
+        await self.store.commit(Change(seq=self.seq, gaps=gaps))
 
     async def _work_out_anew(self) -> None:
         """Other services, filters or rules than at the last run: what is left of every path may be another."""
@@ -182,8 +199,7 @@ class FolderReferee:
         self._look_settled()
         if self._next() < self._alarm:
             self._earlier.set()
-        if len(self.view) > AT_HAND:
-            self.view.forget()
+        self._make_room()
 
     # --- what drivers say ---------------------------------------------------------------------------------------
 
@@ -212,6 +228,11 @@ class FolderReferee:
             if held is not None:
                 yield Known(held.name or node.path, held.token, held.version, held.hidden, held.gone)
 
+    @property
+    def score(self) -> int:
+        """Under which score what is left is written down now; it grows with every commit."""
+        return self.seq & (1 << machine.ERA_BITS) - 1
+
     def record(self, service: str) -> ServiceRecord:
         return self.records.get(service) or ServiceRecord()
 
@@ -227,6 +248,17 @@ class FolderReferee:
                 for directory in need.children:
                     (found,) = await self.store.children((directory,))
                     self.view.load_children(directory, found)
+
+    async def fetch(self, wanted: Iterable[bytes]) -> None:
+        """Have these nodes at hand, for who holds none of the others: a hop into the store costs about as much for one
+        as for hundreds, and a whole folder may be read page by page in one round."""
+        self._make_room()
+        await self._load(wanted)
+
+    def _make_room(self) -> None:
+        """Drop what is at hand where it has become too much."""
+        if len(self.view) > AT_HAND:
+            self.view.forget()
 
     async def _load(self, wanted: Iterable[bytes]) -> None:
         missing = self.view.missing(dict.fromkeys(wanted))
@@ -279,11 +311,14 @@ class FolderReferee:
         work.change.seq = self.seq
         if work.change != Change(todo=work.change.todo, seq=self.seq) or any(work.change.todo.values()):
             await self.store.commit(work.change)
+        for link in self.links.values():
+            link.newest = self.score
         for path, services in work.left.items():
             for service in services:
                 self.links[service].add(path)
         for topic, data in work.news:
             self._tell(topic, self.folder, data)
+        self._make_room()
         for service, directory in work.looks:
             await self.rescan(service, (directory,))
 
@@ -307,6 +342,8 @@ class FolderReferee:
         while link.open:
             if not link.ready and not await self._read_on(link):
                 break
+            if link.ready[0] not in self.view:
+                await self.fetch(itertools.islice(link.ready, PAGE))
             path = link.take()
             if path in link.busy or link.rests(path, now):
                 continue
@@ -329,12 +366,12 @@ class FolderReferee:
         """Read the next page of what is left from the store; whether there is anything to plan now."""
         while link.behind:
             page = await self.store.todo(link.cursor, PAGE)
-            if not page:
+            found = [path for score, path in page if score <= link.until]
+            if len(found) < PAGE:
                 link.behind = False
-                break
-            link.cursor = page[-1]
-            await self._load(path for _, path in page)
-            for _, path in page:
+            else:
+                link.cursor = page[-1]
+            for path in found:
                 link.add(path)
             if link.ready:
                 return True
@@ -392,6 +429,8 @@ class FolderReferee:
         there no more, nobody would ever tell, and all would wait for it for ever (S2).
         """
         self.view.forget()
+        self.doubts = attrs.evolve(self.doubts, forgotten=self.seq)
+        await self.store.commit(Change(forgotten=self.seq))
         async for page in self.store.walk():
             work = Round(self)
             self.view.load((node.path for node in page), {node.path: node for node in page})
@@ -449,7 +488,7 @@ class Round:
         path = paths.key(event.path)
         hold_back = event.seen is Seen.GONE and await self._guarded(link, event, path)
         decision = await referee.at_hand(
-            lambda: observe(referee.view, referee.rules, link.service, event, referee.seq, hold_back)
+            lambda: observe(referee.view, referee.rules, link.service, event, referee.seq, hold_back, referee.doubts)
         )
         referee.seq = decision.seq
         for node in decision.nodes.values():
@@ -625,7 +664,7 @@ class Round:
             services = await referee.at_hand(functools.partial(left, referee.view, referee.rules, path))
             if services:
                 self.left[path] = services
-                self.change.todo[path] = referee.seq & (1 << machine.ERA_BITS) - 1
+                self.change.todo[path] = referee.score
                 continue
             self.change.todo[path] = None
             for link in referee.links.values():

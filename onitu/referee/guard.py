@@ -79,5 +79,4 @@ class Guard:
     def end(self) -> None:
         """The burst was judged; the next deletion begins another."""
         self.holding = False
-        self.count = self.held = 0
         self.last = float("-inf")

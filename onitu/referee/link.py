@@ -51,7 +51,9 @@ class Link:
         in_flight: orders that were sent and not answered, by number.
         busy: the paths of those, both ends of a move.
         ready: paths to plan next.
-        behind: whether the store's index has to be read on from `cursor`.
+        behind: whether the store's index has to be read on from `cursor`, as far as `until`.
+        until: the score of the last commit before the reading began. What was committed later came to `ready`.
+        newest: the score of the last commit.
         guard: against mass deletion.
         retry: by path, what failed.
         soonest: no rest of `retry` is over before.
@@ -74,6 +76,8 @@ class Link:
     waiting: set[bytes] = attrs.field(factory=set)
     behind: bool = True
     cursor: tuple[int, bytes] = START
+    until: int = 0
+    newest: int = 0
     guard: Guard = attrs.field(factory=Guard)
     retry: dict[bytes, Retry] = attrs.field(factory=dict)
     soonest: float = float("inf")
@@ -116,7 +120,7 @@ class Link:
         """Plan everything that is left from the beginning."""
         self.ready.clear()
         self.waiting.clear()
-        self.behind, self.cursor = True, START
+        self.behind, self.cursor, self.until = True, START, self.newest
 
     def add(self, path: bytes) -> None:
         """The path wants planning."""

@@ -23,6 +23,7 @@ Everything that affects a decision is in this file. Every rule of it exists to k
 
 from __future__ import annotations
 
+import bisect
 import enum
 
 import attrs
@@ -41,11 +42,39 @@ ERA_BITS = 40
 
 So a version that was ordered from a state that is lost (FLUSHALL, an old backup) is told from one of this state.
 """
+LEAP = 1 << 20
+"""Sequence numbers that a new run of the Referee leaves out at least: more than any run gives in the seconds of commits
+that a store can lose. Chance adds some, so that two runs that begin at the same loss begin at different numbers."""
 
 
 def era(seq: int) -> int:
     """The era of a sequence number."""
     return seq >> ERA_BITS
+
+
+@attrs.frozen
+class Doubts:
+    """By which numbers an order was given from a memory that is not that of this state (S6).
+
+    Attributes:
+        gaps: (a, b), ascending: the state has given no number above `a` and up to `b`. Who knows one was told it by a
+            run of the Referee whose last commits are lost.
+        forgotten: the last number before what was known of a replica was forgotten. What was decided by then may have
+            been withdrawn with it; 0: that never happened.
+    """
+
+    gaps: tuple[tuple[int, int], ...] = ()
+    forgotten: int = 0
+
+    def given(self, seq: int, last: int) -> bool:
+        """Whether this state has given a version this number; `last` is the last one that it gave."""
+        if seq == 0 or seq > last or era(seq) != era(last):
+            return False
+        after = bisect.bisect_left(self.gaps, (seq, 0))  # the first gap that begins with it or after it
+        return not after or seq > self.gaps[after - 1][1]
+
+
+NO_DOUBTS = Doubts()
 
 
 class Case(enum.StrEnum):
@@ -109,7 +138,15 @@ class Decision:
         return self.lines[0].case
 
 
-def observe(view: View, rules: Rules, service: str, event: Event, seq: int, hold_back: bool = False) -> Decision:
+def observe(
+    view: View,
+    rules: Rules,
+    service: str,
+    event: Event,
+    seq: int,
+    hold_back: bool = False,
+    doubts: Doubts = NO_DOUBTS,
+) -> Decision:
     """Decide one event of a service.
 
     Args:
@@ -119,21 +156,23 @@ def observe(view: View, rules: Rules, service: str, event: Event, seq: int, hold
         event: what was seen; its paths are checked.
         seq: the highest sequence number given so far in this folder.
         hold_back: a guard wants deletions of this service to wait for a yes.
+        doubts: which outcomes of orders are not to be believed.
 
     Raises:
         Need: something is not at hand; load it and ask again. Nothing has changed.
     """
-    return _Deciding(view, rules, service, seq).decide(event, hold_back)
+    return _Deciding(view, rules, service, seq, doubts).decide(event, hold_back)
 
 
 class _Deciding:
     """One decision in the making: changes pile up here and become visible only when it is whole."""
 
-    def __init__(self, view: View, rules: Rules, service: str, seq: int) -> None:
+    def __init__(self, view: View, rules: Rules, service: str, seq: int, doubts: Doubts) -> None:
         self.view = view
         self.rules = rules
         self.service = service
         self.seq = seq
+        self.doubts = doubts
         self.changed: dict[bytes, Node] = {}
         self.lines: list[Line] = []
         self.copies: dict[bytes, bytes] = {}
@@ -144,7 +183,7 @@ class _Deciding:
             case Seen.STANDS:
                 self._stands(path, event)
             case Seen.MOVED:
-                self._moved(path, event, hold_back)
+                self._moved(path, event)
             case Seen.GONE:
                 self._gone(path, event, hold_back)
             case Seen.DONE:
@@ -335,7 +374,7 @@ class _Deciding:
             return
         case = Case.UNCHANGED if base is not None and base.seq == head.seq else Case.ADOPTED
         self.put(self.hold(node, version.given(head.service, head.seq), event))
-        self.say(node.path, case, "it has the content already" if case is Case.ADOPTED else "")
+        self.say(node.path, case, "it has the content already")
 
     def _foreign(self, node: Node, version: Version, event: Event) -> None:
         """A service that is no source has something of its own: nobody gets it, nobody destroys it (S1, S5)."""
@@ -409,6 +448,8 @@ class _Deciding:
                 continue  # it is a conflict copy itself, and its own name is the one that is contested
             copy = self.node(path)
             if copy.head.exists and same_content(copy.head, loser) is Same.YES:
+                if not copy.origin:
+                    self.put(attrs.evolve(copy, origin=node.path))
                 break
             if not copy.head.exists and not copy.held:
                 # Whoever holds it where the node's content itself came from shall find it here (S1).
@@ -419,8 +460,6 @@ class _Deciding:
                 break
         if copy.path not in node.heirs:
             self.put(attrs.evolve(self.node(node.path), heirs=(*node.heirs, copy.path)))
-        if not copy.origin:
-            self.put(attrs.evolve(self.node(copy.path), origin=node.path))
         self.copies[copy.path] = node.path
 
     # --- nothing stands there -----------------------------------------------------------------------------------
@@ -462,7 +501,7 @@ class _Deciding:
 
     # --- moves --------------------------------------------------------------------------------------------------
 
-    def _moved(self, path: bytes, event: Event, hold_back: bool) -> None:
+    def _moved(self, path: bytes, event: Event) -> None:
         came_from = paths.key(event.source)
         source = self.node(came_from)
         held = source.held.get(self.service)
@@ -516,12 +555,15 @@ class _Deciding:
         if not version.exists:
             self.put(self.drop(node))
             self.say(path, Case.WRITTEN)
-        elif version.seq == 0 or era(version.seq) != era(self.seq) or version.seq > self.seq:
+        elif not self.doubts.given(version.seq, self.seq):
             # Ordered from a memory that this Referee does not have (S6): an observation like any other.
             self._stands(path, event)
         elif node.head.exists and same_content(version, node.head) is Same.YES and not version.meta_differs(node.head):
             self.put(self.hold(node, version.given(node.head.service, node.head.seq), event))
             self.say(path, Case.WRITTEN)
+        elif version.seq <= self.doubts.forgotten and (event.order <= 0 or node.head == NOTHING):
+            # What is known here now does not follow from what was ordered: it was withdrawn, perhaps (S6).
+            self._stands(path, event)
         else:
             self.put(self.hold(node, version, event))
             self.say(path, Case.WRITTEN)
@@ -583,11 +625,9 @@ class _Deciding:
 
         What a service that is no source has of its own never becomes a version, so it stays undecided.
         """
-        observer = self.service
         while (waiting := self._comparable()) is not None:
             path, self.service, held = waiting
             self._stands(path, Event(Seen.STANDS, _spelling(held, path), held.version, held.token))
-        self.service = observer
 
     def _comparable(self) -> tuple[bytes, str, Holding] | None:
         for path, node in self.changed.items():

@@ -57,7 +57,7 @@ def plan(view: View, rules: Rules, service: str, path: bytes, sources: frozenset
     """
     node = view[path]
     held = node.held.get(service)
-    if held is not None and held.hidden:
+    if held is not None and (held.hidden or _is_head(node, held)):
         return _NOTHING_LEFT
     if held is not None and _is_asked_for(node, held):
         return Plan(Order(0, Do.FINGERPRINT, held.name or path, held.version, expect=held.token), left=True)
@@ -138,7 +138,7 @@ def _fill(view: View, rules: Rules, service: str, node: Node, sources: frozenset
     """The service holds nothing here: it gets the head, by a rename from its origin where it has it there."""
     if node.origin and _comes_from_origin(view, rules, service, node):
         return Plan(left=True, why=f"it is renamed from {paths.show(node.origin)}")
-    where = _sources(view, rules, service, node, sources)
+    where = _sources(view, rules, node, sources)
     if node.head.kind is Kind.FILE and not where:
         return Plan(left=True, why="no service that has it can be reached")
     return Plan(Order(0, Do.PUT, _spelled(view, service, node), node.head, sources=where), left=True)
@@ -154,24 +154,36 @@ def _update(view: View, rules: Rules, service: str, node: Node, held: Holding, s
             return Plan(Order(0, Do.META, here, node.head, expect=held.token, held=held.version), left=True)
         case Same.UNKNOWN:
             return Plan(left=True, why="nobody knows yet whether it is the head: one of the two has to be read first")
-    keep = b""
+    keep, old = b"", held.version
     if held.version.carries_value:
         heir = _heir(view, rules, service, node, held)
         if heir is not None and _moves_on(view, service, node):
             target = _spelled(view, service, heir)
             return Plan(Order(0, Do.MOVE, here, heir.head, held.token, held.version, target), left=True)
         if heir is not None:
-            keep = _spelled(view, service, heir)
+            # Told under the number of the copy: who does not know that one does not know the copy (S6).
+            keep, old = _spelled(view, service, heir), old.given(heir.head.service, heir.head.seq)
         elif _stands_nowhere_else(view, rules, node, held):
             return Plan(left=True, why="its content has to arrive under its conflict name first")
         elif held.version.seq == 0:
             # A value that nobody decided about (a service that is no source): it stays, beside the head (S1).
             keep = conflict_name(here, service, held.version.mtime)
-    where = _sources(view, rules, service, node, sources)
+    where = _sources(view, rules, node, sources)
     if node.head.kind is Kind.FILE and not where:
         return Plan(left=True, why="no service that has it can be reached")
-    order = Order(0, Do.PUT, here, node.head, expect=held.token, held=held.version, keep=keep, sources=where)
+    order = Order(0, Do.PUT, here, node.head, expect=held.token, held=old, keep=keep, sources=where)
     return Plan(order, left=True)
+
+
+def _is_head(node: Node, held: Holding) -> bool:
+    """Whether what is held is the head itself, read and all: the commonest case, of which no rule is asked."""
+    version = held.version
+    return (
+        version is node.head
+        and version.exists
+        and not held.gone
+        and (version.kind is not Kind.FILE or BLAKE3 in version.digests)
+    )
 
 
 def _is_asked_for(node: Node, held: Holding) -> bool:
@@ -264,15 +276,14 @@ def _brings(view: View, rules: Rules, service: str, origin: Node, node: Node) ->
     return heir is not None and heir.path == node.path
 
 
-def _sources(view: View, rules: Rules, service: str, node: Node, available: frozenset[str]) -> tuple[Source, ...]:
-    """Where the head's content can be had, the fastest service first."""
+def _sources(view: View, rules: Rules, node: Node, available: frozenset[str]) -> tuple[Source, ...]:
+    """Where the head's content can be had, the fastest service first. Under another name a service can be its own."""
     if node.head.kind is not Kind.FILE:
         return ()
     found: list[tuple[float, str, Source]] = []
     for at in (node, *_origins(view, node)):
         for name, held in at.held.items():
-            itself = name == service and at is node  # under another name it can be its own source
-            if itself or name not in available or held.gone or held.hidden or not rules.readable(name):
+            if name not in available or held.gone or held.hidden or not rules.readable(name):
                 continue
             if same_content(held.version, node.head) is Same.YES:
                 found.append((-rules.velocity.get(name, 1.0), name, Source(name, held.name or at.path, held.token)))

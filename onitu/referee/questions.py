@@ -17,7 +17,7 @@ from onitu.store.interface import Change
 from onitu.wire.messages import Command
 
 from . import checking
-from .folder import FolderReferee
+from .folder import PAGE, FolderReferee
 from .link import Link
 from .machine import era
 from .planner import plan
@@ -287,8 +287,9 @@ async def planned(referee: RefereeService, arguments: dict[str, Any]) -> dict[st
 async def _planned(folder: FolderReferee, limit: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cursor = (0, b"")
-    while page := await folder.store.todo(cursor, 512):
+    while page := await folder.store.todo(cursor, PAGE):
         cursor = page[-1]
+        await folder.fetch(path for _, path in page)
         for _, path in page:
             for service in folder.links:
                 todo = await folder.at_hand(

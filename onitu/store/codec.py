@@ -75,6 +75,7 @@ _nodes = msgspec.msgpack.Decoder(_Node)
 _entries = msgspec.msgpack.Decoder(_Entry)
 _records = msgspec.msgpack.Decoder(ServiceRecord)
 _reasons = msgspec.msgpack.Decoder(tuple[str, str])
+_gaps = msgspec.msgpack.Decoder(tuple[tuple[int, int], ...])
 
 
 def encode(node: Node) -> bytes:
@@ -140,6 +141,19 @@ def decode_record(data: bytes, folder: str, service: str) -> ServiceRecord:
         return _records.decode(data)
     except msgspec.MsgspecError as error:
         raise StateError(f"the record of service {service!r} in folder {folder!r} is damaged: {error}") from error
+
+
+def encode_gaps(gaps: tuple[tuple[int, int], ...]) -> bytes:
+    """The gaps between the sequence numbers."""
+    return _encode(gaps)
+
+
+def decode_gaps(data: bytes, folder: str) -> tuple[tuple[int, int], ...]:
+    """What `encode_gaps` wrote, or `StateError`."""
+    try:
+        return _gaps.decode(data)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"the gaps in the numbers of folder {folder!r} are damaged: {error}") from error
 
 
 def encode_problem(problem: Problem) -> bytes:

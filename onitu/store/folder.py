@@ -48,16 +48,18 @@ class RedisReader:
     async def meta(self) -> Meta:
         """Sequence number, services, counters, rules."""
         pipe = self.client.pipeline(transaction=False)
-        pipe.hmget(self.keys.named("meta"), "seq", "rules")
+        pipe.hmget(self.keys.named("meta"), "seq", "rules", "gaps", "forgotten")
         pipe.hgetall(self.keys.named("services"))
         pipe.hgetall(self.keys.named("counts"))
-        (seq, rules), services, counts = await self.hop(pipe.execute)
+        (seq, rules, gaps, forgotten), services, counts = await self.hop(pipe.execute)
         return Meta(
             fresh=self._fresh,
             seq=int(seq or 0),
             services={n.decode(): codec.decode_record(r, self.folder, n.decode()) for n, r in services.items()},
             counts={n.decode(): int(count) for n, count in counts.items()},
             rules=(rules or b"").decode(),
+            gaps=codec.decode_gaps(gaps, self.folder) if gaps else (),
+            forgotten=int(forgotten or 0),
         )
 
     async def nodes(self, wanted: Sequence[bytes]) -> dict[bytes, Node]:

@@ -65,6 +65,8 @@ class Change:
         problems: by (service, path), the problem, or None: it is over.
         quarantine: by (service, path), True: held back, False: released.
         seq: the highest seq given so far.
+        gaps: the gaps between the sequence numbers, from now on.
+        forgotten: the last sequence number before a replica is forgotten.
         rules: the digest of the rules by which the index of what is left is made from now on.
         counts: what to add to the folder's counters (`files`, `bytes`, `conflicts`…).
         conflicts: by conflict copy's path, the path it is a copy of; None: resolved.
@@ -77,6 +79,8 @@ class Change:
     problems: dict[tuple[str, bytes], Problem | None] = attrs.field(factory=dict)
     quarantine: dict[tuple[str, bytes], bool] = attrs.field(factory=dict)
     seq: int | None = None
+    gaps: tuple[tuple[int, int], ...] | None = None
+    forgotten: int | None = None
     rules: str | None = None
     counts: dict[str, int] = attrs.field(factory=dict)
     conflicts: dict[bytes, bytes | None] = attrs.field(factory=dict)
@@ -87,7 +91,8 @@ class Meta:
     """What is remembered of the folder as a whole.
 
     `fresh`: the store knew nothing of it when it was opened. `rules`: the digest of the rules by which the index of
-    what is left was made.
+    what is left was made. `gaps`: (a, b), ascending: no sequence number above `a` and up to `b` was given.
+    `forgotten`: the last sequence number before a replica was forgotten; 0: none was.
     """
 
     fresh: bool
@@ -95,6 +100,8 @@ class Meta:
     services: Mapping[str, ServiceRecord]
     counts: Mapping[str, int]
     rules: str = ""
+    gaps: tuple[tuple[int, int], ...] = ()
+    forgotten: int = 0
 
 
 class FolderStore(Protocol):

@@ -5,7 +5,8 @@ script may touch them all:
 
     …:fence      string   fencing token of the last Referee that took the folder; never expires
     …:lease      string   who that is; expires when its holder no longer renews it
-    …:meta       hash     schema, seq, rules (their digest), commit (id of the last commit)
+    …:meta       hash     schema, seq, gaps (between the seqs), forgotten (the seq of that), rules (their digest),
+                          commit (id of the last commit)
     …:d:DIR      hash     the nodes directly in DIR, by name: small hashes, which the server packs tightly
     …:dirs       set      every DIR that has such a hash (SCAN would pass every key of a shared server, on each node
                           of a cluster)
@@ -95,6 +96,10 @@ def commands(keys: Keys, change: Change) -> list[Command]:
         found.append([b"XADD", keys.named("journal"), b"MAXLEN", b"~", limit, b"*", b"e", codec.encode_entry(entry)])
     if change.seq is not None:
         found.append([b"HSET", keys.named("meta"), b"seq", b"%d" % change.seq])
+    if change.gaps is not None:
+        found.append([b"HSET", keys.named("meta"), b"gaps", codec.encode_gaps(change.gaps)])
+    if change.forgotten is not None:
+        found.append([b"HSET", keys.named("meta"), b"forgotten", b"%d" % change.forgotten])
     if change.rules is not None:
         found.append([b"HSET", keys.named("meta"), b"rules", change.rules.encode()])
     return found

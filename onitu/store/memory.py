@@ -63,6 +63,8 @@ class _State:
     problems: dict[tuple[str, bytes], Problem] = attrs.field(factory=dict)
     quarantine: dict[str, dict[bytes, None]] = attrs.field(factory=dict)
     seq: int = 0
+    gaps: tuple[tuple[int, int], ...] = ()
+    forgotten: int = 0
     rules: str = ""
     counts: dict[str, int] = attrs.field(factory=dict)
     conflicts: dict[bytes, bytes] = attrs.field(factory=dict)
@@ -183,7 +185,10 @@ class MemoryFolder:
 
     async def meta(self) -> Meta:
         """Sequence number, services, counters."""
-        return await self._read("meta", lambda s: Meta(self._fresh, s.seq, dict(s.services), dict(s.counts), s.rules))
+        return await self._read(
+            "meta",
+            lambda s: Meta(self._fresh, s.seq, dict(s.services), dict(s.counts), s.rules, s.gaps, s.forgotten),
+        )
 
     async def nodes(self, wanted: Sequence[bytes]) -> dict[bytes, Node]:
         """The nodes of these paths; a path that is not known is left out."""
@@ -289,6 +294,8 @@ def _apply(state: _State, change: Change, journal: list[bytes]) -> None:
     for name, by in change.counts.items():
         state.counts[name] = state.counts.get(name, 0) + by
     state.seq = state.seq if change.seq is None else change.seq
+    state.gaps = state.gaps if change.gaps is None else change.gaps
+    state.forgotten = state.forgotten if change.forgotten is None else change.forgotten
     state.rules = state.rules if change.rules is None else change.rules
     state.journal += journal
     state.entered += len(journal)

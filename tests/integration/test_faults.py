@@ -132,11 +132,6 @@ def crashed(roots: list[Path], state: Path, crowd: list[User], values: int) -> N
             wait_for(lambda: not any(alive(pid) for pid in children), why="its children end too")
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="known: a state that is cut back by less than the last generation of the markers is believed, and now and "
-    "then a value that was written just before is lost (S6); see docs/explanation/limits.md",
-)
 def test_a_power_cut_may_tear_the_stores_log_at_any_byte(roots: list[Path], state: Path) -> None:
     chance = random.Random(f"cut {SEED}")
     crowd = storm(roots, "cut")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,12 @@ def test_every_promise_is_kept_whatever_fails(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(1001, 1011))
 def test_every_promise_is_kept_while_nothing_fails(seed: int) -> None:
     outcome = simulate(draw(seed, services=3, operations=100, faults=False))
+    assert outcome.ok, outcome.verdict.explain()
+
+
+@pytest.mark.parametrize("script", sorted((Path(__file__).parent / "scripts").iterdir()), ids=lambda path: path.stem)
+def test_what_once_broke_a_promise_does_so_no_more(script: Path) -> None:
+    outcome = simulate(decode(script.read_bytes()))
     assert outcome.ok, outcome.verdict.explain()
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from onitu.drivers.rclone import RcloneDriver
 from onitu.drivers.rclone.names import encoded
+from onitu.testing.conformance import LocalServer
+from onitu.testing.conformance.server import LocalRoot
 
 
 def binary() -> str:
@@ -95,3 +97,14 @@ class Guest:
         found = await self.driver.rcd.ask("operations/list", fs=self.root, remote="", opt=opt)
         names = {item["Path"] for item in found["list"]}
         return {name for name in names if not name.startswith(".onitu/") and ".onitu-directory" not in name}
+
+
+class DiskServer(LocalServer):
+    """For the suite that every driver passes: remotes of type `local`, whose other side is a directory."""
+
+    def empty(self, name: str) -> LocalRoot:
+        config = self.place / "rclone.conf"
+        config.write_text("[disk]\ntype = local\n")
+        root = super().empty(name)
+        root.options = {"remote": "disk", "config": str(config)}
+        return root

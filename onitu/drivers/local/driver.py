@@ -14,7 +14,7 @@ from onitu.model.errors import Unavailable
 from onitu.model.events import Event
 from onitu.model.orders import Order
 from onitu.model.versions import Version
-from onitu.plug.driver import Capabilities, Driver, Entry, Hint, Identity, Listing, Staged
+from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Staged
 from onitu.plug.options import Options, option
 
 from . import reading, tokens
@@ -46,6 +46,7 @@ class LocalDriver(Driver):
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         super().__init__(service, options, roots)
         self._replicas: dict[str, Replica] = {}
+        self._hints: dict[str, trio.MemorySendChannel[Hint]] = {}
         self._limiter = trio.CapacityLimiter(_THREADS)
         self._displaced = trio.Event()
         self._settling = trio.Lock()
@@ -79,8 +80,22 @@ class LocalDriver(Driver):
                 await self._displaced.wait()
                 continue
             async with self._settling:
-                for replica in list(self._replicas.values()):
+                for folder, replica in list(self._replicas.items()):
                     await self._hop(replica.limbo.settle_due)
+                    self._tell_returned(folder, replica)
+            self.on_settled()
+
+    def _tell_returned(self, folder: str, replica: Replica) -> None:
+        """Have looked at what settling gave a path again, before it counts as settled."""
+        hints = self._hints.get(folder)
+        for path in replica.limbo.returned:
+            if hints is not None:
+                with contextlib.suppress(trio.WouldBlock, trio.BrokenResourceError):  # then the watcher tells it alone
+                    hints.send_nowait(Hint(HintKind.CHANGED, path))
+        replica.limbo.returned.clear()
+
+    def unsettled(self, folder: str) -> int:
+        return self._replicas[folder].limbo.unsettled if folder in self._replicas else 0
 
     async def _hop(self, act: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(act, limiter=self._limiter)
@@ -179,7 +194,11 @@ class LocalDriver(Driver):
         return await self._hop(fingerprint)
 
     async def watch(self, folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:
-        await watch(self._replica(folder), hints, ready, self.options.poll)
+        self._hints[folder] = hints
+        try:
+            await watch(self._replica(folder), hints, ready, self.options.poll)
+        finally:
+            del self._hints[folder]
 
     async def read(self, folder: str, path: bytes, token: bytes, offset: int, length: int) -> bytes:
         tree = self._replica(folder).tree

@@ -70,6 +70,8 @@ class Limbo:
     small: int
     journal: Journal = attrs.field(init=False)
     _waiting: dict[str, _Waiting] = attrs.field(factory=dict)
+    returned: list[bytes] = attrs.field(factory=list)
+    """The paths that settling gave back; whoever has told a watcher of them takes them out."""
 
     @property
     def tree(self) -> Tree:
@@ -123,6 +125,11 @@ class Limbo:
         token = tokens.token_of(still) if still is not None else b""
         self._waiting[record.slot] = _Waiting(record, time.monotonic() + AGE, token)
 
+    @property
+    def unsettled(self) -> int:
+        """How many slots may hold a value that is missed: not what was held still while it was looked at."""
+        return sum(not waiting.token for waiting in list(self._waiting.values())) + len(self.returned)
+
     def due(self) -> float | None:
         """Seconds until something is to be settled; None: nothing is."""
         waiting = [waiting.due for waiting in list(self._waiting.values())]
@@ -150,8 +157,9 @@ class Limbo:
                 if self._untouched(waiting, st) or self._superfluous(record, st):
                     self.drop(record)
                 else:
-                    self.bring_back(record, st)
+                    self.returned.append(self.bring_back(record, st))
                 return
+        waiting.token = b""  # it is being written: what was expected is not what is in it
         waiting.due = time.monotonic() + waiting.delay
         waiting.delay = min(_POLL_LAST, waiting.delay * 2)
         self._waiting[record.slot] = waiting

@@ -24,7 +24,9 @@ def _status(*codes: int) -> str:
     return rf"(?:error|status|code|http)[ a-z:=(]{{0,12}}(?:{numbers})\b|\b(?:{numbers}) [a-z]|\((?:{numbers})\)"
 
 
-_MISSING = re.compile(r"object not found|directory not found|no such file or directory|: not a directory")
+_OWN = re.compile(r"(?:^|: )(?:object|directory) not found$")
+"""What rclone says itself, without a name."""
+_MISSING = re.compile(r"not found$|no such file or directory|: not a directory")
 _CHANGED = re.compile(r"is a directory|file exists|directory already exists")
 _LOST = re.compile(
     r"connection refused|no such host|network is unreachable|no route to host|name resolution|server misbehaving"
@@ -42,12 +44,15 @@ _NAME = re.compile(r"name too long|malformed_path|disallowed_name|invalid (?:fil
 _SETUP = re.compile(
     r"didn't find section in config|config file is encrypted|couldn't decrypt|password required|didn't find backend"
     r"|invalid_grant|expired_access_token|empty token|token (?:has )?expired|couldn't fetch token|refresh token"
-    r"|unable to authenticate|authentication fail|couldn't connect ssh|knownhosts|failed to log ?in|login fail"
+    r"|unable to decrypt|failed to load config|unable to authenticate|authentication fail|couldn't connect ssh"
+    r"|knownhosts|failed to log ?in|login fail"
     r"|invalid.?(?:credential|access.?key)|signaturedoesnotmatch|unauthorized|user (?:or password )?incorrect"
     r"|no such ?bucket|bucket.{0,20}not.{0,10}exist|" + _status(401)
 )
 _REFUSED = {_NO_SPACE: Trouble.NO_SPACE, _DENIED: Trouble.DENIED, _NAME: Trouble.NAME_IMPOSSIBLE}
-_PREFIX = re.compile(r"^(?:error in ListJSON: |failed to (?:find object|open source object|copy): )+")
+_PREFIX = re.compile(
+    r"^(?:error in ListJSON: |panic received: |fatal error: |failed to (?:find object|open source object|copy): )+"
+)
 
 
 def meaning(error: Failed, *about: str) -> Exception:
@@ -55,8 +60,8 @@ def meaning(error: Failed, *about: str) -> Exception:
     cause = _PREFIX.sub("", error.cause)[:500].strip() or "rclone says only that it failed"
     words = error.cause.lower()
     for name in sorted(filter(None, about), key=len, reverse=True):
-        words = words.replace(name.lower(), "")
-    if _MISSING.search(words):
+        words = re.sub(rf"(?<!\w){re.escape(name.lower())}(?!\w)", "", words)
+    if _OWN.search(error.cause) or _MISSING.search(words):
         return Missing()
     if "source file is being updated" in words:
         return Refused(Trouble.SOURCE_LOST, "the file changed while it was read")

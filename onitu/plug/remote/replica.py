@@ -75,6 +75,7 @@ class Replica:
     _listed: float = float("-inf")
     _began: float = float("-inf")
     _seeing: Hasher = attrs.field(factory=blake3)
+    _before: dict[str, int] = attrs.field(factory=dict)
 
     @property
     def remote(self) -> Remote:
@@ -158,6 +159,7 @@ class Replica:
         """Everything is to be listed from here on."""
         self._tree, self._listed = {}, float("-inf")
         self._began, self._seeing = trio.current_time(), blake3()
+        self._before = dict(self.calls.counters)
 
     def note(self, listings: Sequence[Listing]) -> None:
         """These were listed."""
@@ -167,6 +169,9 @@ class Replica:
         self.sights = self._seeing.digest()
         self.looked = trio.current_time()
         self.took = self.looked - self._began
+        for counted, told in (("requests", "poll_requests"), ("received_bytes", "poll_bytes")):
+            if counted in self.calls.counters:
+                self.calls.counters[told] = self.calls.counters[counted] - self._before.get(counted, 0)
         self.scanned.set()
         self.scanned = trio.Event()
 

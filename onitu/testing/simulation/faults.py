@@ -157,6 +157,19 @@ class _Fault:
             self.world.store.restore(self.world.backup)
             self.users.history.forget("the newer state", at=trio.current_time())
 
+    def _lag(self) -> None:
+        """In some seconds the power fails everywhere, and what the store was told from now on is gone then."""
+        world, backup = self.world, self.world.store.backup()
+
+        def end() -> None:
+            world.trace.line("the power fails")
+            for process in world.processes.values():
+                process.life.die()
+            world.store.restore(backup)
+            self.users.history.forget("the newer state", at=trio.current_time())
+
+        self._later(end)
+
     def _snapshot(self) -> None:
         host = self.host
         host.snapshot = copy.deepcopy(host.disk.root), host.identity

@@ -18,6 +18,8 @@ FAULTS = (
     "crash", "crash", "stop", "cut", "fail", "full", "denied", "away", "forget", "overflow", "late", "jump", "clock",
     "flush", "backup", "restore", "snapshot", "return",
 )  # fmt: skip
+LAG = "lag"
+"""The power fails, and the store has lost its last seconds: in a quarter of the histories, drawn on its own."""
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -25,7 +27,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         gap: seconds after the step before.
-        what: one of `USERS` or `FAULTS`.
+        what: one of `USERS` or `FAULTS`, or `LAG`.
         who: the number of the service; -1: the Referee.
         path, target: where.
         size: bytes; for a crash, the effects until it happens.
@@ -84,6 +86,8 @@ def draw(seed: int, services: int = 3, operations: int = 100, faults: bool = Tru
         if chance.random() < rate:
             steps.append(_fault(chance, services, hurry, chance.choice(kinds_of_faults)))
     latency = chance.choice((0.0, 0.0, 0.002, 0.05, 0.5))
+    if faults:
+        _lags(steps, seed)
     return Script(seed, kinds, tuple(steps), latency)
 
 
@@ -104,6 +108,14 @@ def _fault(chance: random.Random, services: int, hurry: float, what: str) -> Ste
     gap = round(chance.expovariate(1 / hurry), 4)
     seconds = round(chance.choice((0.1, 0.5, 2.0, 15.0)) * chance.random(), 3)
     return Step(gap, what, who, chance.choice(("", "d", "f")), size=chance.randint(1, 60), seconds=seconds)
+
+
+def _lags(steps: list[Step], seed: int) -> None:
+    chance = random.Random(f"lags {seed}")  # noqa: S311 (nobody is to be kept from guessing it)
+    if chance.random() < 0.25:
+        for _ in range(chance.randint(1, 3)):
+            seconds = round(chance.choice((0.1, 0.5, 2.0, 8.0)) * chance.random(), 3)
+            steps.insert(chance.randrange(len(steps) + 1), Step(0.0, LAG, seconds=seconds))
 
 
 def encode(script: Script) -> bytes:

@@ -76,3 +76,17 @@ def test_a_status_tells_of_a_run_without_its_referee_and_of_what_was_given_up() 
     given_up = "process driver a: failed, 5 restarts (status 1); `onitu resume` starts it again"
     assert output.status_lines(found) == [*lines, given_up]
     assert output.status_lines(found, verbose=True) == [*lines, given_up, "process store: running, 12, 12.0 MB"]
+
+
+def test_what_a_poll_costs_is_told_when_asked() -> None:
+    found = status()
+    found["folders"]["docs"]["services"]["b"]["counters"] = {
+        "requests": 12,
+        "scans": 3,
+        "poll_requests": 2,
+        "poll_bytes": 2_000_000,
+        "read_bytes": 1_000,
+    }
+    cost = "    12 requests; 3 polls, the last of 2 requests, 2.00 MB; 1.00 kB read"
+    assert cost in output.status_lines(found, verbose=True)
+    assert cost not in output.status_lines(found)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -196,7 +197,7 @@ async def test_a_root_that_is_removed_is_lost(local: Local, watch: Watch) -> Non
 
 async def test_a_limit_of_watches_is_answered_with_regular_scans(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     (local.root / "unwatched").mkdir()
-    local.driver.given["poll"] = 0.01
+    local.driver.options = attrs.evolve(local.driver.options, poll=0.01)
     real = Inotify._add
 
     def limited(self: Inotify, path: bytes) -> int | None:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
-from blake3 import blake3
 
-from onitu.drivers.rclone import RcloneDriver, rcd, remote
+from onitu.drivers.rclone import rcd, remote
 from onitu.drivers.rclone.errors import Failed, meaning
 from onitu.drivers.rclone.listing import nanoseconds
 from onitu.drivers.rclone.names import decoded, encoded
 from onitu.model import paths
 from onitu.model.errors import Unavailable
-from onitu.model.events import Event, Seen, Trouble
+from onitu.model.events import Seen, Trouble
 from onitu.model.orders import Do, Order
-from onitu.model.versions import BLAKE3, Kind, Version
-from onitu.plug.driver import Entry, Identity, Refused
+from onitu.model.versions import Kind, Version
+from onitu.plug.driver import Refused
 from onitu.plug.remote import Busy, Content, Lost, Missing
-from tests.servers.rclone import Cloud, Guest, binary, cloud
 
-FOLDER = "docs"
-OLD = 1_600_000_000_123_456_789
-OTHER = 1_500_000_000_987_654_321
+from .rclones import FOLDER, OLD, OTHER, Stage, answer, staged, version_of
+
 NAMES = [
     "plain",
     "a name with spaces ",
@@ -50,71 +45,6 @@ NAMES = [
 SIZES = [0, 1, 65535, 65536, 65537, 128 * 1024, 128 * 1024 + 1, 5_000_000]
 
 
-@attrs.define
-class Stage:
-    driver: RcloneDriver
-    cloud: Cloud
-    guest: Guest
-
-    async def entry(self, path: bytes) -> Entry:
-        (entry,) = await self.driver.stat(FOLDER, [path])
-        assert entry is not None, path
-        return entry
-
-    async def put(
-        self, path: bytes, data: bytes, expect: bytes = b"", held: Version | None = None, mtime: int = OLD
-    ) -> Event:
-        version = version_of(data, mtime)
-        order = Order(1, Do.PUT, path, version, expect, held)
-        async with self.driver.stage(FOLDER, version, path) as staged:
-            await staged.write(data)
-            await staged.finish()
-            (events,) = await self.driver.perform(FOLDER, [order], {1: staged}, {})
-        return answer(events)
-
-    async def do(self, order: Order) -> Event:
-        (events,) = await self.driver.perform(FOLDER, [order], {}, {})
-        return answer(events)
-
-    async def tree(self) -> dict[bytes, Entry]:
-        """Everything, as scans tell it."""
-        found: dict[bytes, Entry] = {}
-        todo = [paths.ROOT]
-        while todo:
-            listings = await self.driver.scan(FOLDER, todo)
-            assert all(listing.complete and not listing.missing for listing in listings)
-            entries = [entry for listing in listings for entry in listing.entries]
-            found |= {entry.path: entry for entry in entries}
-            todo = [entry.path for entry in entries if entry.kind is Kind.DIRECTORY]
-        return found
-
-    async def content(self, path: bytes) -> bytes:
-        entry = await self.entry(path)
-        data = b""
-        while len(data) < entry.version.size:
-            data += await self.driver.read(FOLDER, path, entry.token, len(data), 1 << 20)
-        return data
-
-
-def version_of(data: bytes, mtime: int = OLD) -> Version:
-    return Version(Kind.FILE, len(data), {BLAKE3: blake3(data).digest()}, mtime, 0o644)
-
-
-def answer(events: Sequence[Event]) -> Event:
-    (found,) = [event for event in events if event.order == 1]
-    return found
-
-
-@contextlib.asynccontextmanager
-async def opened(here: Cloud, workspace: Path, **options: str | bool) -> AsyncIterator[RcloneDriver]:
-    remote, _, root = here.root.partition(":")
-    given = {"remote": remote, "config": str(here.config), "program": binary(), **options}
-    driver = RcloneDriver("nas", given, {FOLDER: root})
-    driver.workspace = str(workspace)
-    async with driver.open():
-        yield driver
-
-
 @pytest.fixture(params=["disk", "memory", "secret"])
 async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
     async with staged(request.param, tmp_path) as stage:
@@ -125,17 +55,6 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def disk(tmp_path: Path) -> AsyncIterator[Stage]:
     async with staged("disk", tmp_path) as stage:
         yield stage
-
-
-@contextlib.asynccontextmanager
-async def staged(kind: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    here = cloud(tmp_path, kind)
-    async with opened(here, tmp_path / "workspace") as driver:
-        if kind == "memory":
-            await driver.rcd.ask("operations/mkdir", fs="memory:bucket", remote="")
-        assert await driver.identify(FOLDER) == Identity()
-        await driver.mark(FOLDER, Identity("me", 1, 2))
-        yield Stage(driver, here, Guest(driver, here.root))
 
 
 # --- names and errors, without a service ------------------------------------------------------------------------------
@@ -161,7 +80,9 @@ def test_errors_are_told_apart_by_their_words_but_not_by_those_of_names() -> Non
         found = meaning(Failed(cause), *about)
         return found.trouble if isinstance(found, Refused) else type(found)
 
-    assert kind("object not found") is Missing
+    assert kind("object not found") is kind("object not found", "object", "d") is Missing
+    assert kind("error in ListJSON: directory not found", "directory not found") is Missing
+    assert kind("lstat /d/denied/a: no such file or directory", "denied/a") is Missing
     assert kind("googleapi: Error 429: Too Many Requests, rateLimitExceeded") is Busy
     assert kind("HTTP error 503 (503 Service Unavailable) returned body") is Busy
     assert kind("dial tcp 127.0.0.1:1: connect: connection refused") is Lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -16,6 +17,7 @@ from onitu.drivers.local import reading, syscalls
 from onitu.model.events import Event, Seen
 from onitu.model.orders import Do
 from onitu.model.versions import BLAKE3
+from onitu.plug.driver import Hint
 
 from .conftest import Local, file_version, write
 
@@ -205,3 +207,37 @@ async def test_who_opens_a_file_while_it_is_displaced_does_not_wait_until_it_is_
     await trio.to_thread.run_sync(just_begun.join)
     assert compared
     assert all(compared), "who had opened it waited until it was read"
+
+
+async def test_what_is_still_written_after_it_was_displaced_is_not_settled_before_its_return_was_told(
+    local: Local,
+) -> None:
+    """So a status says that all is in sync only when what comes out of it was told."""
+    send, hints = trio.open_memory_channel[Hint](100)
+    said: list[tuple[int, list[bytes]]] = []
+
+    def look() -> None:
+        told = []
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
+                told.append(hints.receive_nowait().path)
+        said.append((local.driver.unsettled("f"), told))
+
+    async with trio.open_nursery() as nursery:
+        ready = trio.Event()
+        nursery.start_soon(local.driver.watch, "f", send, ready)
+        await ready.wait()
+        write(local.root / "f", OLD)
+        old = await local.hashed(b"f")
+        with (local.root / "f").open("r+b", buffering=0) as program:
+            await local.put(b"f", NEW, expect=old.token, held=old.version)
+            assert local.driver.unsettled("f") == 1
+            local.driver.on_settled = look
+            program.write(LATE)
+        with trio.fail_after(10):
+            while not said or said[-1][0]:  # noqa: ASYNC110 - the driver only calls back
+                await trio.sleep(0.005)
+        nursery.cancel_scope.cancel()
+    told = [path for _, paths in said for path in paths if b"conflict" in path]
+    assert told, said
+    assert LATE in contents(local.root)

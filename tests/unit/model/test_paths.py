@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from onitu.model import paths
 
 
 @pytest.mark.parametrize(
-    "bad", [b"", b"/a", b"a/", b"a//b", b".", b"..", b"../a", b"a/..", b"a/./b", b"a\0b", b".onitu", b".onitu/tmp"]
+    "bad", [b"", b"/a", b"a/", b"abc/", b"a//b", b".", b"..", b"../a", b"a/..", b"a/./b", b"a\0b", b"abc\0"]
 )
-def test_no_path_leaves_its_root_or_enters_onitus_own_directory(bad: bytes) -> None:
-    with pytest.raises(paths.BadPath):
+def test_no_path_leaves_its_root_or_has_a_name_that_is_none(bad: bytes) -> None:
+    with pytest.raises(paths.BadPath, match=re.escape(f"{paths.show(bad)!r} is not a path")):
         paths.checked(bad)
+
+
+@pytest.mark.parametrize("private", [b".onitu", b".onitu/tmp"])
+def test_no_path_enters_onitus_own_directory(private: bytes) -> None:
+    with pytest.raises(paths.BadPath, match=rf"'{private.decode()}' belongs to Onitu"):
+        paths.checked(private)
 
 
 @pytest.mark.parametrize("good", [b"a", b"a/b", b"...", b" ", b"-n", b"a\nb", b"\xff", b"d/.onitu", b".onitu2"])

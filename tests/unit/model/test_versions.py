@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import attrs
+import pytest
+
 from onitu.model.versions import NOTHING, Kind, Same, Version, same_content
 
 
@@ -18,6 +21,7 @@ def test_another_size_is_another_content_without_a_digest() -> None:
 
 def test_without_a_digest_in_common_nobody_guesses() -> None:
     assert same_content(file(blake3=b"1"), file(md5=b"1")) is Same.UNKNOWN
+    assert same_content(file(), file()) is Same.UNKNOWN
 
 
 def test_two_kinds_are_never_the_same() -> None:
@@ -32,3 +36,9 @@ def test_links_are_compared_by_their_target() -> None:
 
 def test_a_directorys_time_is_no_metadata() -> None:
     assert not Version(Kind.DIRECTORY, mtime=1, mode=0o755).meta_differs(Version(Kind.DIRECTORY, mtime=2, mode=0o755))
+
+
+@pytest.mark.parametrize("given", [("nas", 7), ("nas", 8), ("laptop", 7), ("laptop", 8)])
+def test_a_version_that_is_given_has_this_maker_and_number_whichever_it_had(given: tuple[str, int]) -> None:
+    version = Version(Kind.FILE, 1, {"blake3": b"1"}, 2, 0o644, b"", "nas", 7)
+    assert version.given(*given) == attrs.evolve(version, service=given[0], seq=given[1])

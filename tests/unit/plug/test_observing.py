@@ -372,3 +372,12 @@ async def test_a_hidden_row_that_is_hidden_no_more_is_told_again_without_a_read(
         assert event.seen is Seen.STANDS
         assert event.version.digests
         assert "read" not in at.driver.counts
+
+
+async def test_a_poll_scans_everything(runtime: str) -> None:
+    async with stage(runtime) as at:
+        await at.started()
+        at.driver.write(b"a", b"1")
+        await at.hint(Hint(HintKind.POLL))
+        await at.referee.until(lambda: at.referee.scans == 2)
+        assert at.referee.seen(Seen.STANDS) == [b"a"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -18,7 +19,7 @@ from onitu.model.errors import Unavailable
 from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
-from onitu.plug.driver import Entry, Hint, HintKind, Identity, Refused
+from onitu.plug.driver import Capabilities, Entry, Hint, HintKind, Identity, Refused
 from onitu.plug.remote import Busy, Lost, Thing, calls
 from onitu.plug.remote.content import Content
 
@@ -585,3 +586,80 @@ async def watched(stage: Stage, send: trio.MemorySendChannel[Hint], task_status:
 def kind_of(stage: Stage) -> str:
     able = stage.driver.capabilities(FOLDER)
     return "swaps" if able.compare_and_swap else "renames" if able.moves else "neither"
+
+
+async def test_what_a_poll_cost_is_counted(swapping: Stage) -> None:
+    swapping.cupboard.write(b"a/b", OLD)
+    swapping.cupboard.asked.clear()
+    await swapping.driver.scan(FOLDER, [paths.ROOT])
+    assert swapping.driver.counters["poll_requests"] == len(swapping.cupboard.asked)
+    assert swapping.driver.counters["scans"] == 1
+
+
+# --- tokens that tell little ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def weak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """A service that can only rename, and knows size and second of a file."""
+    second = 1_000_000_000
+
+    async def ask(self: CupboardRemote, call: str, path: bytes) -> Thing | None:
+        thing = await asked(self, call, path)
+        if thing is not None and thing.kind is Kind.FILE:
+            token = b"%d %d" % (thing.size, thing.mtime // second)
+            self.cupboard.things[path] = thing = attrs.evolve(thing, token=token, digests={})
+        return thing
+
+    async def probe(self: CupboardRemote) -> Capabilities:
+        return attrs.evolve(await probed(self), racy=second)
+
+    async def listing(self: CupboardRemote, directory: bytes) -> Mapping[bytes, Thing]:
+        names = await listed(self, directory)
+        return {name: await ask(self, "look", paths.join(directory, name)) or thing for name, thing in names.items()}
+
+    asked, probed, listed = CupboardRemote.ask, CupboardRemote.probe, CupboardRemote.list
+    monkeypatch.setattr(CupboardRemote, "ask", ask)
+    monkeypatch.setattr(CupboardRemote, "probe", probe)
+    monkeypatch.setattr(CupboardRemote, "list", listing)
+    async with opened(tmp_path, RENAMES) as stage:
+        yield stage
+
+
+async def test_what_was_written_just_now_is_not_believed_by_its_token(weak: Stage) -> None:
+    now = time.time_ns()
+    weak.cupboard.write(b"a", b"first", now)
+    (entry,) = await weak.driver.stat(FOLDER, [b"a"])
+    assert entry is not None
+    (read,) = await weak.driver.fingerprint(FOLDER, [entry])
+    assert read is not None
+    weak.cupboard.write(b"a", b"other", now)
+    assert await weak.token(b"a") != read.token
+    (events,) = await weak.do(deletion(b"a", read.token, b"first"))
+    assert answer(events).seen is Seen.STANDS
+    found = answer(await weak.put(b"a", NEW, read.token, file_version(b"first")))
+    assert found.version.digests[BLAKE3] == blake3(b"other").digest()
+    assert weak.data() == {b"a": b"other"}
+
+
+async def test_what_was_not_written_lately_keeps_its_token_when_it_is_read(weak: Stage) -> None:
+    weak.cupboard.write(b"a", b"first", time.time_ns() - 3_600_000_000_000)
+    (entry,) = await weak.driver.stat(FOLDER, [b"a"])
+    assert entry is not None
+    (read,) = await weak.driver.fingerprint(FOLDER, [entry])
+    assert read is not None
+    assert read.token == entry.token
+    ((done,),) = await weak.do(deletion(b"a", read.token, b"first"))
+    assert done.seen is Seen.DONE
+
+
+async def test_what_was_put_with_the_time_of_now_is_read_again(weak: Stage) -> None:
+    for age, believed in ((0, False), (3_600_000_000_000, True)):
+        version = attrs.evolve(file_version(NEW), mtime=time.time_ns() - age)
+        path = b"%d" % age
+        async with weak.driver.stage(FOLDER, version, path) as staged:
+            await staged.write(NEW)
+            await staged.finish()
+            ((done,),) = await weak.driver.perform(FOLDER, [Order(1, Do.PUT, path, version)], {1: staged}, {})
+        assert done.seen is Seen.DONE
+        assert (done.token == await weak.token(path)) is believed

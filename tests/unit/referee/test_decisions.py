@@ -13,7 +13,7 @@ from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
 from onitu.model.settings import Filter, Folder, Replica
 from onitu.model.versions import NOTHING, Kind, Version
-from onitu.referee.machine import ERA_BITS, Case, Decision, observe
+from onitu.referee.machine import ERA_BITS, NO_DOUBTS, Case, Decision, Doubts, Line, observe
 from onitu.referee.rules import Rules
 from onitu.referee.view import View
 
@@ -44,22 +44,29 @@ PARENT = node(b"d", DIR, a=DIR, b=DIR, c=DIR)
 
 
 def decide(
-    service: str, event: Event, *nodes: Node, rules: Rules = RULES, hold_back: bool = False, parent: Node = PARENT
+    service: str,
+    event: Event,
+    *nodes: Node,
+    rules: Rules = RULES,
+    hold_back: bool = False,
+    parent: Node = PARENT,
+    seq: int = SEQ,
+    doubts: Doubts = NO_DOUBTS,
 ) -> Decision:
-    """Decide one event where only these nodes are known; the view checks that nothing else is asked for by mistake."""
+    """Decide one event where only these nodes are known; the view checks that only paths are asked for."""
     known = {n.path: n for n in (parent, *nodes)}
 
     class All(View):
         def __getitem__(self, path: bytes) -> Node:
-            return known.get(path) or Node(path)
+            return known.get(path) or Node(paths.checked(path))
 
         def children(self, directory: bytes) -> list[Node]:
             return [n for path, n in sorted(known.items()) if paths.parent(path) == directory]
 
-    decision = observe(All(), rules, service, event, SEQ, hold_back)
+    decision = observe(All(), rules, service, event, seq, hold_back, doubts)
     assert all(path == n.path for path, n in decision.nodes.items())
     heads = [n.head.seq for n in decision.nodes.values()]
-    assert max([SEQ, *heads]) == decision.seq, "a number is given once, and the highest is told"
+    assert max([seq, *heads]) == decision.seq, "a number is given once, and the highest is told"
     assert all(isinstance(line.case, Case) and isinstance(line.outcome, str) for line in decision.lines)
     return decision
 
@@ -87,7 +94,7 @@ def held(decision: Decision, service: str, path: bytes = PATH) -> tuple[Version,
 def test_something_new_is_created_by_who_saw_it() -> None:
     decision = decide("b", stands())
     head = decision.nodes[PATH].head
-    assert said(decision) == [(PATH, Case.CREATED)]
+    assert decision.lines == (Line(PATH, Case.CREATED, "", "b"),)
     assert head == NEW.given("b", SEQ + 1)
     assert held(decision, "b") == (head, b"new")
 
@@ -151,6 +158,13 @@ def test_a_new_token_of_the_same_thing_is_taken() -> None:
     assert held(decision, "b") == (ONE, b"new")
 
 
+def test_what_was_read_of_a_token_is_still_known_where_it_is_seen_again_unread() -> None:
+    known = node(PATH, ONE, a=ONE, b=ONE)
+    decision = decide("b", stands(Version(Kind.FILE, 3, {}, 1, 0o644), token=b"b"), known)
+    assert said(decision) == [(PATH, Case.UNCHANGED)]
+    assert not decision.nodes
+
+
 def test_a_token_that_says_nothing_of_the_mode_hides_no_new_one() -> None:
     decision = decide("b", stands(file("one", mode=0o600), token=b"b"), node(PATH, ONE, a=ONE, b=ONE))
     assert said(decision) == [(PATH, Case.META)]
@@ -179,11 +193,12 @@ def test_who_puts_a_file_where_it_was_deleted_elsewhere_edits() -> None:
     assert decision.nodes[PATH].head == NEW.given("b", SEQ + 1)
 
 
-def test_what_was_deleted_elsewhere_and_is_only_touched_is_no_edit() -> None:
-    decision = decide("b", stands(file("one", 7)), node(PATH, NOTHING, b=ONE))
+@pytest.mark.parametrize("seq", [ERA + 1, 1], ids=["a number", "the first of all numbers"])
+def test_what_was_deleted_elsewhere_and_is_only_touched_is_no_edit(seq: int) -> None:
+    decision = decide("b", stands(file("one", 7)), node(PATH, NOTHING, b=attrs.evolve(ONE, seq=seq)))
     assert said(decision) == [(PATH, Case.UNCHANGED)]
     assert not decision.nodes[PATH].head.exists
-    assert held(decision, "b") == (file("one", 7, 1, "a"), b"new")
+    assert held(decision, "b") == (attrs.evolve(file("one", 7, 1, "a"), seq=seq), b"new")
 
 
 def test_without_a_digest_in_common_nothing_is_concluded() -> None:
@@ -202,6 +217,15 @@ def test_a_second_name_in_another_unicode_form_is_a_clash() -> None:
     assert decision.lines[0].outcome
     assert decision.nodes.get(composed, known) == known
     assert said(decide("b", gone(composed), known)) == [(composed, Case.ALREADY_DELETED)]
+
+
+@pytest.mark.parametrize("mark", ["gone", "hidden"])
+def test_what_is_gone_or_hidden_is_in_the_way_of_no_other_spelling(mark: str) -> None:
+    decomposed, composed = "d/e\u0301".encode(), "d/\u00e9".encode()
+    known = Node(composed, ONE, {"b": attrs.evolve(Holding(ONE, b"b", decomposed), **{mark: True})})
+    decision = decide("b", stands(file("one"), composed), known)
+    assert said(decision) == [(composed, Case.UNCHANGED)]
+    assert decision.nodes[composed].held["b"] == Holding(ONE, b"new")
 
 
 def test_a_services_spelling_is_kept() -> None:
@@ -229,6 +253,7 @@ def test_the_older_of_two_edits_gets_a_copy() -> None:
     decision = decide("c", stands(file("three", 0)), node(PATH, TWO, b=TWO, c=ONE))
     copy = COPY % b"c"
     assert said(decision) == [(PATH, Case.CONFLICT)]
+    assert "c" in decision.lines[0].outcome
     assert decision.nodes[PATH].head == TWO
     assert decision.nodes[copy].head.digests == NEW.digests
     version, token = held(decision, "c") or (NOTHING, b"")
@@ -256,6 +281,12 @@ def test_a_preferred_service_keeps_the_name_with_an_older_time_too() -> None:
     assert decision.nodes[PATH].head.service == "c"
 
 
+def test_the_policy_is_that_of_the_replica_on_which_the_change_was_made() -> None:
+    rules = attrs.evolve(RULES, replicas={**RULES.replicas, "c": Replica("f", "/c", conflict="first")})
+    assert decide("c", stands(), node(PATH, TWO, b=TWO, c=ONE), rules=rules).nodes[PATH].head == TWO
+    assert decide("b", stands(), node(PATH, TWO, c=TWO, b=ONE), rules=rules).nodes[PATH].head.service == "b"
+
+
 def test_a_copy_takes_a_name_where_nothing_stands_and_nothing_is_held() -> None:
     first, second = COPY % b"b", b"d/x (conflict b 1970-01-01 00.00.00 2).txt"
     third = b"d/x (conflict b 1970-01-01 00.00.00 3).txt"
@@ -264,6 +295,28 @@ def test_a_copy_takes_a_name_where_nothing_stands_and_nothing_is_held() -> None:
     assert decision.copies == {third: PATH}
     assert first not in decision.nodes
     assert second not in decision.nodes
+
+
+def test_a_copy_takes_the_first_name_that_is_free() -> None:
+    taken = node(COPY % b"b", ONE, a=ONE)
+    decision = decide("c", stands(), node(PATH, TWO, b=TWO, c=ONE), taken)
+    assert decision.copies == {b"d/x (conflict b 1970-01-01 00.00.00 2).txt": PATH}
+
+
+def test_a_copy_comes_from_where_its_name_was_contested_whatever_came_and_went_under_its_own() -> None:
+    copy = COPY % b"b"
+    before = attrs.evolve(node(copy, NOTHING), origin=b"d/elsewhere")
+    decision = decide("c", stands(), node(PATH, TWO, b=TWO, c=ONE), before)
+    assert decision.nodes[copy].origin == PATH
+
+
+def test_only_the_content_that_came_from_an_origin_is_its_heir() -> None:
+    there = attrs.evolve(node(b"d/old", NOTHING, a=TWO), heirs=(PATH,))
+    here = attrs.evolve(node(PATH, TWO, b=TWO, c=ONE), origin=b"d/old")
+    lost = decide("c", stands(file("three", 0)), here, there)
+    assert lost.nodes.keys() == {PATH, COPY % b"c"}
+    displaced = decide("c", stands(), here, there)
+    assert displaced.nodes[b"d/old"].heirs == (COPY % b"b",)
 
 
 def test_a_copy_that_stands_is_not_made_twice() -> None:
@@ -321,6 +374,8 @@ def test_a_directory_beside_an_order_is_nobodys() -> None:
     assert said(decision) == [(b"n", Case.UNCHANGED)]
     assert not decision.nodes[b"n"].head.exists
     assert "b" in decision.nodes[b"n"].held
+    replaced = decide("b", stands(directory(), b"n", order=BESIDE), node(b"n", NOTHING, b=ONE))
+    assert held(replaced, "b", b"n") == (directory(), b"new"), "it has no number, whatever stood there before"
 
 
 def test_a_directory_replaces_the_file_that_its_maker_saw() -> None:
@@ -328,6 +383,7 @@ def test_a_directory_replaces_the_file_that_its_maker_saw() -> None:
     assert said(decision) == [(PATH, Case.FAST_FORWARD)]
     assert decision.lines[0].outcome
     assert decision.nodes[PATH].head.kind is Kind.DIRECTORY
+    assert held(decision, "b") == (decision.nodes[PATH].head, b"new")
     assert decision.copies == {}
 
 
@@ -360,6 +416,13 @@ def test_a_directory_keeps_its_name_where_something_lives_in_it_or_nobody_saw_it
     (copy,) = decision.copies
     assert decision.nodes[copy].head.digests == NEW.digests
     assert held(decision, "b", b"n") == (NEW.given("b", SEQ + 1), b"new")
+
+
+def test_what_was_replaced_by_a_directory_and_is_only_touched_is_no_edit() -> None:
+    decision = decide("b", stands(file("one", 7), b"n"), node(b"n", DIR, a=DIR, b=ONE))
+    assert said(decision) == [(b"n", Case.UNCHANGED)]
+    assert decision.nodes[b"n"].head == DIR
+    assert held(decision, "b", b"n") == (file("one", 7, 1, "a"), b"new")
 
 
 def test_what_lives_brings_its_deleted_directories_back() -> None:
@@ -505,6 +568,7 @@ def test_a_move_says_where_it_came_from_and_leaves_an_heir() -> None:
     decision = decide("b", moved(), node(OLD, ONE, a=ONE, b=ONE))
     assert said(decision) == [(PATH, Case.MOVED), (PATH, Case.CREATED), (OLD, Case.DELETED)]
     assert "d/old" in decision.lines[0].outcome
+    assert {line.service for line in decision.lines} == {"b"}
     assert (decision.nodes[PATH].head.service, decision.nodes[PATH].origin) == ("b", OLD)
     assert not decision.nodes[OLD].head.exists
     assert decision.nodes[OLD].heirs == (PATH,)
@@ -523,6 +587,18 @@ def test_a_move_of_another_content_is_a_new_file_and_a_deletion() -> None:
     assert said(decision) == [(PATH, Case.CREATED), (OLD, Case.DELETED)]
     assert decision.nodes[PATH].origin == b""
     assert decision.nodes[OLD].heirs == ()
+
+
+def test_what_is_known_of_a_content_says_nothing_of_another_that_came_from_its_name() -> None:
+    known = attrs.evolve(ONE, digests={"blake3": b"one", "sha256": b"2"})
+    decision = decide("b", moved(NEW), node(OLD, known, a=known, b=known))
+    assert decision.nodes[PATH].head.digests == NEW.digests
+
+
+def test_a_directory_stays_where_a_file_is_said_to_have_come_from_its_name_into_it() -> None:
+    decision = decide("b", moved(NEW, source=b"n", path=b"n/x"), node(b"n", DIR, a=DIR, b=DIR))
+    assert (b"n", Case.EDIT_WINS) in said(decision)
+    assert decision.nodes[b"n"].head == DIR
 
 
 def test_a_move_of_what_was_edited_elsewhere_leaves_the_edit() -> None:
@@ -571,6 +647,20 @@ def test_a_new_content_inherits_nothing() -> None:
     assert decision.nodes[OLD].heirs == (b"d/other",)
 
 
+def test_a_new_content_inherits_nothing_from_any_link_of_a_chain_of_moves() -> None:
+    first = attrs.evolve(node(b"d/first", NOTHING, a=ONE), heirs=(PATH, b"d/other"))
+    second = attrs.evolve(node(OLD, NOTHING), origin=b"d/first", heirs=(PATH,))
+    heir = attrs.evolve(node(PATH, ONE, b=ONE), origin=OLD)
+    decision = decide("b", stands(), heir, second, first)
+    assert (decision.nodes[OLD].heirs, decision.nodes[b"d/first"].heirs) == ((), (b"d/other",))
+
+
+def test_a_new_content_inherits_nothing_from_names_that_were_moved_in_a_circle() -> None:
+    circle = [attrs.evolve(node(a, TWO), origin=b, heirs=(PATH,)) for a, b in ((OLD, b"d/2"), (b"d/2", OLD))]
+    decision = decide("b", stands(), attrs.evolve(node(PATH, ONE, b=ONE), origin=OLD), *circle)
+    assert decision.nodes[OLD].heirs == decision.nodes[b"d/2"].heirs == ()
+
+
 # --- what became of orders ----------------------------------------------------------------------------------------
 
 
@@ -588,8 +678,13 @@ def test_what_was_ordered_is_held() -> None:
 
 
 def test_what_was_ordered_with_another_time_is_held_with_that_time() -> None:
-    older = file("one", 7, 1, "a")
-    assert held(decide("b", done(older), node(PATH, ONE, a=ONE)), "b") == (older, b"new")
+    older, newer = file("one", 7, 1, "a"), attrs.evolve(ONE, seq=ERA + 2)
+    assert held(decide("b", done(older), node(PATH, newer, a=newer)), "b") == (older, b"new")
+
+
+def test_what_was_ordered_and_is_the_head_under_a_newer_number_is_the_head() -> None:
+    newer = attrs.evolve(ONE, service="c", seq=ERA + 2)
+    assert held(decide("b", done(ONE), node(PATH, newer, a=newer)), "b") == (newer, b"new")
 
 
 def test_what_was_ordered_away_is_held_no_more() -> None:
@@ -611,9 +706,25 @@ def test_an_order_that_this_referee_cannot_have_given_is_an_observation(seq: int
     assert decision.nodes[PATH].head == NEW.given("b", SEQ + 1)
 
 
+def test_what_a_filter_hides_is_a_version_of_nobody_whatever_another_memory_ordered() -> None:
+    path = b"d/x.bak"
+    foreign = attrs.evolve(NEW, service="x", seq=(4 << ERA_BITS) + 1)
+    decision = decide("b", done(foreign, path), node(path, ONE, a=ONE))
+    assert said(decision) == [(path, Case.HIDDEN)]
+    assert held(decision, "b", path) == (NEW, b"new")
+
+
 def test_the_newest_order_of_this_referee_is_its_own() -> None:
     newest = attrs.evolve(NEW, service="a", seq=SEQ)
     assert said(decide("b", done(newest), node(PATH, newest, a=newest))) == [(PATH, Case.WRITTEN)]
+
+
+def test_what_has_no_number_was_ordered_by_nobody_though_the_era_of_this_state_is_0() -> None:
+    known = node(PATH, attrs.evolve(ONE, seq=1), a=ONE)
+    unnumbered = decide("b", done(NEW), node(PATH, NOTHING), seq=100)
+    assert said(unnumbered) == [(PATH, Case.CREATED)]
+    first = decide("b", done(attrs.evolve(NEW, seq=1)), known, seq=100)
+    assert said(first) == [(PATH, Case.WRITTEN)]
 
 
 def test_what_is_told_again_is_taken_only_where_nothing_newer_was_told() -> None:
@@ -626,6 +737,39 @@ def test_what_is_told_again_is_taken_only_where_nothing_newer_was_told() -> None
     assert held(decide("b", done(TWO, order=AGAIN), older), "b") == (TWO, b"new")
     another = attrs.evolve(TWO, seq=(4 << ERA_BITS) + 2)
     assert held(decide("b", done(TWO, order=AGAIN), node(PATH, TWO, b=another)), "b") == (TWO, b"new")
+
+
+@pytest.mark.parametrize("order", [0, 7, AGAIN])
+def test_what_was_ordered_from_a_commit_that_is_lost_is_a_value_like_any_other(order: int) -> None:
+    """Its number lies in a gap: this state never gave it. Believed, it would be old, and replaced or deleted (S6)."""
+    lost, doubts = file("lost", seq=50), Doubts(((ERA + 40, ERA + 60),))
+    for known in ((), (node(PATH, TWO, a=TWO, b=ONE),)):
+        decision = decide("b", done(lost, order=order), *known, doubts=doubts)
+        assert "lost" in {n.head.digests["blake3"].decode() for n in decision.nodes.values() if n.head.carries_value}
+    assert said(decide("b", done(lost, order=order), doubts=Doubts(((ERA + 50, ERA + 60),)))) == [(PATH, Case.WRITTEN)]
+
+
+@pytest.mark.parametrize(
+    ("number", "was"),
+    [(0, False), (1, True), (10, True), (11, False), (20, False), (21, True), (30, True), (31, False), (40, False),
+     (41, True), (99, True), (100, True), (101, False)],
+)  # fmt: skip
+def test_a_number_was_given_unless_it_lies_in_a_gap_or_ahead(number: int, was: bool) -> None:
+    doubts = Doubts(((ERA + 10, ERA + 20), (ERA + 30, ERA + 40)))
+    assert doubts.given(ERA + number if number else 0, SEQ) is was
+    assert not doubts.given(number, SEQ), "of another era"
+
+
+def test_what_was_ordered_before_a_replica_was_forgotten_may_be_withdrawn_since() -> None:
+    """A conflict copy that only that replica was to keep, say: told late, it is a value like any other (S6)."""
+    kept, doubts = file("kept", seq=50), Doubts(forgotten=ERA + 50)
+    for order in (0, 7, AGAIN):
+        assert said(decide("b", done(kept, order=order), doubts=doubts)) == [(PATH, Case.CREATED)]
+        assert said(decide("b", done(kept, order=order), doubts=Doubts(forgotten=ERA + 49))) == [(PATH, Case.WRITTEN)]
+    newer = node(PATH, file("newer", seq=60), a=file("newer", seq=60))
+    assert said(decide("b", done(kept, order=7), newer, doubts=doubts)) == [(PATH, Case.WRITTEN)], "it is under way"
+    for order in (0, AGAIN):
+        assert decide("b", done(kept, order=order), newer, doubts=doubts).case is Case.CONFLICT
 
 
 def test_a_directory_that_could_not_go_comes_back_with_what_lives_in_it() -> None:
@@ -645,6 +789,13 @@ def test_a_directory_that_could_not_go_comes_back_with_what_lives_in_it() -> Non
     ):
         assert said(quiet) == [(b"n", Case.FAILED)]
         assert not quiet.nodes
+
+
+def test_a_file_whose_directory_could_not_go_for_it_becomes_a_copy_beside_it() -> None:
+    failed = Event(Seen.FAILED, b"n", order=7, trouble=Trouble.NOT_EMPTY, reason="not empty")
+    decision = decide("b", failed, node(b"n", ONE, a=ONE, b=DIR), node(b"n/x", TWO, a=TWO))
+    assert decision.nodes[b"n"].head.kind is Kind.DIRECTORY
+    assert [decision.nodes[copy].head.digests for copy in decision.copies] == [ONE.digests]
 
 
 # --- heads that nobody holds --------------------------------------------------------------------------------------
@@ -681,3 +832,20 @@ def test_an_heir_whose_content_was_destroyed_at_its_origin_is_withdrawn() -> Non
     decision = decide("a", gone(OLD), origin, heir)
     assert (PATH, Case.WITHDRAWN) in said(decision)
     assert not decision.nodes[PATH].head.exists
+    assert decision.nodes[PATH].origin == b""
+
+
+def test_a_head_that_an_unread_file_may_be_is_not_withdrawn_before_it_is_read() -> None:
+    unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644)
+    decision = decide("a", Event(Seen.HIDDEN, PATH, reason="a filter"), node(PATH, ONE, a=ONE, c=unread))
+    assert said(decision) == [(PATH, Case.HIDDEN)]
+    assert decision.nodes[PATH].head == ONE
+
+
+def test_a_head_that_no_reading_of_another_file_can_be_compared_with_is_withdrawn() -> None:
+    head = attrs.evolve(ONE, digests={"sha256": b"1"})
+    unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644)
+    decision = decide("a", Event(Seen.HIDDEN, PATH, reason="a filter"), node(PATH, head, a=head, c=unread))
+    assert said(decision) == [(PATH, Case.HIDDEN), (PATH, Case.WITHDRAWN), (PATH, Case.EDIT_WINS)]
+    assert decision.lines[2].service == "c"
+    assert decision.nodes[PATH].head.digests == unread.digests

@@ -11,12 +11,16 @@ import pytest
 import trio
 
 from onitu.model.errors import Fenced
-from onitu.model.events import BESIDE, Event, Seen, Trouble
+from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.settings import Folder, Replica, Service, Settings
 from onitu.model.versions import Kind, Version
+from onitu.referee import folder as folder_module
+from onitu.referee import link as link_module
+from onitu.referee import questions
 from onitu.referee.folder import FolderReferee
 from onitu.referee.greeting import greet
+from onitu.store import memory as memory_module
 from onitu.store.memory import MemoryStore
 from onitu.wire.messages import Ack, Batch, Command, Expected, Hello, Index, Lookup, Message, Orders, ReplicaState
 
@@ -216,6 +220,23 @@ async def test_a_mass_deletion_is_held_back_until_it_is_approved() -> None:
         assert len(d.orders("b")) == 99  # what b takes at once, beside the new file
 
 
+async def test_what_was_ordered_by_a_run_whose_commits_are_lost_is_a_value_like_any_other() -> None:
+    """The store is put back by one commit; the next run comes to no number that the lost one has given (S6)."""
+    store = MemoryStore()
+    async with desk(store, settings(("a", "b"))) as d:
+        await d.say("a", stands(b"w", "v0"))
+        backup = store.backup()
+        await d.say("a", stands(b"x", "v1"))
+        (order,) = [order for order in d.orders("b") if order.path == b"x"]
+    store.restore(backup)
+    async with desk(store, settings(("a", "b"))) as d:
+        assert d.folder.seq > order.version.seq
+        await d.say("a", *(stands(b"y%d" % n, f"other {n}") for n in range(8)))
+        await d.say("b", Event(Seen.DONE, b"x", order.version, b"tb", order=AGAIN))
+        assert not [one for one in d.orders("b") if one.path == b"x"], "it is not taken for something old that is to go"
+        assert [(one.do, one.path) for one in d.orders("a")] == [(Do.PUT, b"x")]
+
+
 async def test_a_deletion_that_was_ordered_and_is_seen_again_is_no_part_of_a_burst() -> None:
     async with desk(given=settings(("a", "b"))) as d:
         await d.say("a", stands(b"x", "v1"))
@@ -371,3 +392,118 @@ async def test_what_waits_for_a_name_to_be_free_is_renamed_once_it_is() -> None:
         await d.say("b", Event(Seen.DONE, away.target, away.version, b"tz", source=b"y", order=away.number))
         (order,) = d.orders("b")
         assert (order.do, order.path, order.target) == (Do.MOVE, b"x", b"y")
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Little room in memory, and pages to match. How many nodes may be at hand."""
+    monkeypatch.setattr(folder_module, "AT_HAND", 16)
+    monkeypatch.setattr(folder_module, "PAGE", 8)
+    return 16 + 8
+
+
+def watch_the_view(store: MemoryStore, d: Desk) -> list[int]:
+    """From now on, how many nodes were at hand at each call of the store."""
+    seen: list[int] = []
+    store.hook = lambda call: seen.append(len(d.folder.view))
+    return seen
+
+
+async def fill(d: Desk, number: int) -> None:
+    for start in range(0, number, 8):
+        await d.say("a", *(stands(b"%03d" % n, f"v{n}") for n in range(start, start + 8)))
+
+
+async def test_a_service_with_nothing_to_do_reads_the_whole_index_and_keeps_little_of_it(small_pages: int) -> None:
+    store = MemoryStore()
+    async with desk(store, meet=False) as d:
+        await d.meet("a")
+        await fill(d, 160)
+        seen = watch_the_view(store, d)
+        d.folder.links["a"].restart()
+        await d.settle()
+        assert not d.folder.links["a"].behind
+        assert max(seen) <= small_pages
+
+
+async def test_what_was_dropped_is_fetched_a_page_at_a_time_for_planning(small_pages: int) -> None:
+    store = MemoryStore()
+    async with desk(store, meet=False) as d:
+        await d.meet("a")
+        await fill(d, 160)
+        calls: list[str] = []
+        store.hook = lambda call: calls.append(call.operation) if call.done else None
+        await d.meet("b")
+        assert len(d.orders("b")) == 100  # the credit
+        assert calls.count("nodes") <= 160 // 8
+
+
+async def test_a_replica_is_forgotten_without_having_the_folder_at_hand(
+    small_pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_module, "PAGE", 8)
+    store = MemoryStore()
+    async with desk(store, meet=False) as d:
+        await d.meet("a")
+        await fill(d, 160)
+        seen = watch_the_view(store, d)
+        await d.folder.ask(lambda: d.folder.forget("a"))
+        assert max(seen) <= small_pages
+        assert not [node async for page in d.folder.store.walk() for node in page if "a" in node.held]
+
+
+async def test_deletions_are_approved_without_having_the_folder_at_hand(small_pages: int) -> None:
+    store = MemoryStore()
+    async with desk(store, meet=False) as d:
+        await d.meet("a")
+        await fill(d, 160)
+        d.folder.links["a"].guard.quarantined = True
+        for start in range(0, 160, 8):
+            await d.say("a", *(Event(Seen.GONE, b"%03d" % n) for n in range(start, start + 8)))
+        seen = watch_the_view(store, d)
+        assert await d.folder.ask(lambda: d.folder.approve("a")) == 160
+        assert max(seen) <= small_pages
+
+
+async def test_a_rehearsal_is_planned_without_having_the_folder_at_hand(small_pages: int) -> None:
+    store = MemoryStore()
+    async with desk(store, meet=False, given=settings(dry_run=True)) as d:
+        await d.meet("a")
+        await fill(d, 1600)
+        seen = watch_the_view(store, d)
+        rows = await d.folder.ask(lambda: questions._planned(d.folder, 10_000))
+        assert len(rows) == 2 * 1600
+        assert max(seen) <= 16 + questions.PAGE
+
+
+async def test_what_is_committed_after_the_reading_of_the_index_began_is_not_read_from_it(small_pages: int) -> None:
+    store = MemoryStore()
+    async with desk(store, meet=False) as d:
+        await d.meet("a", scanned=False)
+        await fill(d, 160)
+        calls: list[str] = []
+        store.hook = lambda call: calls.append(call.operation) if call.done else None
+        await d.say("a", scanned=True)
+        assert calls.count("todo") == 1
+        assert not d.folder.links["a"].behind
+
+
+async def test_everything_comes_to_a_service_that_is_far_behind(
+    small_pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "READY", 12)
+    async with desk(given=settings(("a", "b")), meet=False) as d:
+        await d.meet("a")
+        await fill(d, 80)
+        await d.meet("b", scanned=False)
+        for start in range(80, 320, 8):
+            await d.say("a", *(stands(b"%03d" % n, f"v{n}") for n in range(start, start + 8)))
+        await d.say("b", scanned=True)
+        came: set[bytes] = set()
+        while orders := d.orders("b"):
+            came |= {order.path for order in orders}
+            await d.say("a", stands(b"%03d" % (len(came) % 320), f"again {len(came)}"))
+            await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in orders))
+        assert came == {b"%03d" % n for n in range(320)}
+        assert d.folder.links["b"].quiet
+        assert await d.folder.store.todo_count() == 0

@@ -42,6 +42,17 @@ def test_more_than_half_of_a_folder_is_suspicious() -> None:
     assert guard.suspicious(standing(150, burst(guard, 100, 150)))
 
 
+def test_just_half_of_a_folder_is_believed() -> None:
+    guard = Guard()
+    guard.announce(0.0, 60, 120)
+    assert not guard.suspicious(standing(120, burst(guard, 60, 120)))
+
+
+def test_fifty_files_are_believed_whatever_part_of_the_folder_they_were() -> None:
+    guard = Guard()
+    assert not guard.suspicious(standing(60, burst(guard, 50, 60)))
+
+
 def test_half_of_a_small_folder_is_not() -> None:
     guard = Guard()
     assert not guard.suspicious(standing(40, burst(guard, 30, 40)))
@@ -52,6 +63,18 @@ def test_everything_is_suspicious_in_a_small_folder_too() -> None:
     held = burst(guard, 10, 10)
     assert held.count(False) == 5
     assert guard.suspicious(standing(10, held))
+
+
+def test_both_of_two_files_are_suspicious() -> None:
+    guard = Guard()
+    held = burst(guard, 2, 2)
+    assert held == [False, True]
+    assert guard.suspicious(standing(2, held))
+
+
+def test_all_but_one_of_a_small_folder_are_believed() -> None:
+    guard = Guard()
+    assert not guard.suspicious(standing(10, burst(guard, 9, 10)))
 
 
 def test_deletions_far_apart_are_no_burst() -> None:

@@ -42,7 +42,7 @@ def seen(*nodes: Node) -> View:
 
     class All(View):
         def __getitem__(self, path: bytes) -> Node:
-            return known.get(path) or Node(path)
+            return known.get(path) or Node(paths.checked(path))
 
         def children(self, directory: bytes) -> list[Node]:
             return [n for path, n in sorted(known.items()) if paths.parent(path) == directory]
@@ -149,6 +149,22 @@ def test_a_name_is_spelled_as_its_maker_does_in_the_directory_as_the_service_spe
     assert ordered("c", directory, known, path=path).path == composed + b"/" + decomposed
 
 
+def test_a_name_is_spelled_as_its_maker_does_whoever_else_got_it_first() -> None:
+    decomposed, composed = "e\u0301".encode(), "\u00e9".encode()
+    known = node(composed, ONE, c=ONE, a=Holding(ONE, b"t", decomposed))
+    assert ordered("b", known, path=composed).path == decomposed
+
+
+def test_every_directory_of_a_name_is_spelled_as_its_own_maker_does() -> None:
+    decomposed, composed = "e\u0301".encode(), "\u00e9".encode()
+    nodes = [
+        node(composed, DIR, a=Holding(DIR, b"t", decomposed)),
+        node(composed + b"/d", DIR, a=Holding(DIR, b"t", decomposed + b"/d")),
+        node(composed + b"/d/x", ONE, a=Holding(ONE, b"t", decomposed + b"/d/x")),
+    ]
+    assert ordered("b", *nodes, path=composed + b"/d/x").path == decomposed + b"/d/x"
+
+
 def test_a_name_that_nobody_holds_is_spelled_as_the_referee_does() -> None:
     path = "d/\u00e9".encode()
     assert ordered("b", node(path, DIR), path=path).path == path
@@ -174,6 +190,28 @@ def test_a_rename_spells_the_new_name_as_its_maker_does() -> None:
     assert ordered("b", *nodes, path=OLD).target == path
 
 
+def test_a_rename_goes_into_the_directory_as_the_service_spells_it() -> None:
+    decomposed, composed = "e\u0301".encode(), "\u00e9".encode()
+    path = composed + b"/x"
+    directory = node(composed, DIR, a=DIR, b=Holding(DIR, b"t", decomposed))
+    nodes = (node(OLD, GONE, path, a=ONE, b=ONE), node(path, ONE, origin=OLD, c=ONE), directory)
+    assert ordered("b", *nodes, path=OLD).target == decomposed + b"/x"
+
+
+def test_a_rename_goes_to_the_first_heir_that_has_the_content_and_does_not_stand_yet() -> None:
+    old = node(OLD, GONE, b"d/1", b"d/2", PATH, a=ONE, b=ONE)
+    nodes = (node(b"d/1", TWO, origin=OLD, c=TWO), node(b"d/2", ONE, origin=OLD, b=ONE), node(PATH, ONE, origin=OLD))
+    assert ordered("b", old, *nodes, path=OLD).target == PATH
+
+
+def test_names_that_were_moved_in_a_circle_come_to_an_end() -> None:
+    there = node(OLD, GONE, PATH, origin=PATH, a=ONE)
+    assert [s.path for s in ordered("c", node(PATH, ONE, OLD, origin=OLD), there).sources] == [OLD]
+    second = node(b"d/2", GONE, PATH, origin=OLD, b=ONE)
+    circle = (node(PATH, ONE, origin=OLD), attrs.evolve(there, origin=b"d/2"), second)
+    assert [s.path for s in ordered("c", *circle).sources] == [OLD, b"d/2"]
+
+
 @pytest.mark.parametrize(
     "there",
     [
@@ -187,6 +225,11 @@ def test_a_rename_spells_the_new_name_as_its_maker_does() -> None:
 )
 def test_what_cannot_be_renamed_is_sent(there: Node) -> None:
     assert ordered("b", node(PATH, ONE, origin=OLD), there).do is Do.PUT
+
+
+def test_a_service_is_its_own_source_under_another_name() -> None:
+    order = ordered("b", node(PATH, ONE, origin=OLD), node(OLD, ONE, PATH, b=ONE))
+    assert order.sources == (Source("b", OLD, b"b d/old"),)
 
 
 def test_what_is_not_managed_where_it_came_from_is_sent() -> None:
@@ -209,6 +252,7 @@ def test_a_chain_of_moves_is_followed_to_where_the_content_stands() -> None:
     assert [s.path for s in ordered("c", here, second, first).sources] == [OLD, b"d/first"]
     alive = attrs.evolve(second, head=TWO)
     assert [s.path for s in ordered("c", here, alive, first).sources] == [OLD], "a new content there has no origin"
+    assert plan(View([here, alive]), RULES, "c", PATH, EVERYONE).order, "and nothing else is asked for"
 
 
 # --- to update ----------------------------------------------------------------------------------------------------
@@ -239,6 +283,24 @@ def test_whoever_was_read_already_waits_for_the_read_of_the_head() -> None:
     assert ordered("a", known).do is Do.FINGERPRINT
 
 
+def test_what_nobody_has_to_be_compared_with_is_not_read() -> None:
+    unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644, service="a", seq=1)
+    known = node(PATH, unread, a=unread, c=unread)
+    assert planned("a", known) == Plan()
+    for unmanaged in (Holding(ONE, b"t", hidden=True), Holding(ONE, b"t", gone=True)):
+        assert planned("a", known.holding({**known.held, "b": unmanaged})) == Plan()
+
+
+def test_what_has_another_size_than_the_head_is_replaced_unread() -> None:
+    unread = Version(Kind.FILE, 9, {"md5": b"?"}, 1, 0o644, service="a", seq=1)
+    assert ordered("b", node(PATH, ONE, a=ONE, b=unread)).do is Do.PUT
+
+
+def test_what_is_gone_cannot_be_read() -> None:
+    unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644)
+    assert planned("b", node(PATH, ONE, a=ONE, b=Holding(unread, b"t", gone=True))).order is None
+
+
 def test_an_order_names_what_a_service_holds_as_the_service_spells_it() -> None:
     for head in (TWO, file("one", mtime=9), GONE):
         assert ordered("b", node(PATH, head, a=TWO, b=Holding(ONE, b"t", b"d/X"))).path == b"d/X"
@@ -258,6 +320,13 @@ def test_what_lost_its_name_is_kept_under_its_conflict_name() -> None:
     copy = b"d/copy"
     order = ordered("b", node(PATH, TWO, copy, a=TWO, b=ONE), node(copy, ONE, origin=PATH))
     assert (order.do, order.keep) == (Do.PUT, copy)
+
+
+def test_what_is_kept_is_told_under_the_number_of_the_conflict_copy() -> None:
+    """So that a Referee whose state has lost the copy does not take it for something old that is to go (S6)."""
+    copy, loser = b"d/copy", ONE.given("a", TWO.seq + 1)
+    order = ordered("b", node(PATH, TWO, copy, a=TWO, b=ONE), node(copy, loser, origin=PATH))
+    assert order.held == loser
 
 
 def test_what_lost_its_name_and_stands_under_the_other_is_replaced() -> None:
@@ -300,11 +369,37 @@ def test_what_is_replaced_by_what_cannot_be_renamed_is_kept(old: Node) -> None:
     assert (order.do, order.keep) == (Do.PUT, b"d/new")
 
 
+def test_what_gives_way_goes_into_the_directory_as_the_service_spells_it() -> None:
+    decomposed, composed = "e\u0301".encode(), "\u00e9".encode()
+    directory = node(composed, DIR, a=DIR, b=Holding(DIR, b"t", decomposed))
+    new = composed + b"/new"
+    nodes = (node(PATH, TWO, new, origin=OLD, c=TWO, b=ONE), node(new, ONE, origin=PATH, c=ONE), directory)
+    renamed = ordered("b", node(OLD, GONE, PATH, a=TWO, b=TWO), *nodes)
+    assert (renamed.do, renamed.target) == (Do.MOVE, decomposed + b"/new")
+    kept = ordered("b", node(OLD, GONE, PATH, a=TWO), *nodes)
+    assert (kept.do, kept.keep) == (Do.PUT, decomposed + b"/new")
+
+
 @pytest.mark.parametrize("mark", ["gone", "hidden"])
 def test_what_a_service_does_not_manage_gives_no_way(mark: str) -> None:
     old = node(OLD, GONE, PATH, a=TWO, b=TWO)
     unmanaged = attrs.evolve(Holding(ONE, b"t"), **{mark: True})
     here = node(PATH, TWO, b"d/new", origin=OLD, c=TWO, b=unmanaged)
+    assert ordered("b", old, here, node(b"d/new", ONE, origin=PATH, c=ONE), path=OLD).do is Do.DELETE
+
+
+def test_what_stands_already_where_it_goes_gives_no_way() -> None:
+    """Nothing is ordered for the names in the way, so who waited for them would wait for ever."""
+    old = node(OLD, GONE, PATH, a=TWO, b=TWO)
+    here = node(PATH, TWO, b"d/new", origin=OLD, c=TWO, b=ONE)
+    assert ordered("b", old, here, node(b"d/new", ONE, origin=PATH, b=ONE), path=OLD).do is Do.DELETE
+    arrived = node(PATH, TWO, b"d/new", origin=OLD, c=TWO, b=TWO)
+    assert ordered("b", old, arrived, node(b"d/new", TWO, origin=PATH, c=TWO), path=OLD).do is Do.DELETE
+
+
+def test_what_is_sent_and_not_renamed_waits_for_no_name() -> None:
+    old = node(OLD, GONE, PATH, a=TWO, b=TWO)
+    here = node(PATH, TWO, b"d/new", c=TWO, b=ONE)
     assert ordered("b", old, here, node(b"d/new", ONE, origin=PATH, c=ONE), path=OLD).do is Do.DELETE
 
 

@@ -85,6 +85,14 @@ def test_what_the_folder_or_the_replica_hides_is_not_admitted_and_the_reason_is_
     assert found.admits("laptop", b"a", SMALL_FILE, frozenset())
 
 
+def test_a_filter_is_asked_with_the_path_and_the_kind_of_what_stands_there() -> None:
+    found = Rules(Folder("docs", filter=Filter(("private/",), mimetypes=("text/*",))), rules().replicas)
+    hidden = [found.hides("nas", b"private", version) is not None for version in (DIRECTORY, LINK)]
+    assert hidden == [True, False]
+    hidden = [found.hides("nas", path, SMALL_FILE) is not None for path in (b"a.png", b"a.txt")]
+    assert hidden == [True, False]
+
+
 def test_a_stranger_is_neither_read_nor_written() -> None:
     found = Rules(Folder("docs"), {"r": Replica("docs", "/r", mode="r"), "w": Replica("docs", "/w", mode="w")})
     assert [found.readable(name) for name in ("r", "w", "a stranger")] == [True, False, False]

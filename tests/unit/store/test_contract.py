@@ -108,6 +108,15 @@ async def test_what_a_commit_takes_away_is_gone(folder: FolderStore) -> None:
     assert (meta.seq, meta.counts) == (2, {"files": 1})
 
 
+async def test_gaps_between_the_numbers_stay_until_others_are_told(folder: FolderStore) -> None:
+    assert (await folder.meta()).gaps == ()
+    await folder.commit(Change(seq=9, gaps=((1, 5), (7, 2**62))))
+    await folder.commit(Change(seq=10, forgotten=2**62 + 1))
+    await folder.commit(Change(seq=11))
+    assert (await folder.meta()).gaps == ((1, 5), (7, 2**62))
+    assert (await folder.meta()).forgotten == 2**62 + 1
+
+
 async def test_a_directory_is_walked_until_its_last_node_is_gone(folder: FolderStore) -> None:
     await folder.commit(Change(nodes={b"d/a": a_file(b"d/a")}))
     await folder.commit(Change(nodes={b"d/a": Node(b"d/a")}))
