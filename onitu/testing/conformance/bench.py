@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import attrs
+import pytest
 import trio
 from blake3 import blake3
 
@@ -101,6 +103,20 @@ class Bench:
     ) -> Event:
         """The answer to an order that needs no content."""
         return answer(await self.carry_out(Order(1, do, path, version, expect, held, target)))
+
+
+_reasons: list[str] = []
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip the test. pytest-trio forgets the reason; here it is kept for the report."""
+    _reasons.append(reason)
+    pytest.skip(reason)
+
+
+def reason_of_skip() -> str:
+    """Why a test was skipped just now; empty: it was not by `skip`."""
+    return _reasons.pop() if _reasons else ""
 
 
 def file_version(data: bytes, mtime: int = LONG_AGO, mode: int = 0o644) -> Version:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ import pytest
 from onitu.plug.driver import Driver
 from onitu.plug.options import Value
 
-from .bench import Bench, bench_on, opened
+from .bench import Bench, bench_on, opened, reason_of_skip, skip
 from .server import Fault, LocalServer, Root, Server
 
 T = TypeVar("T")
@@ -27,6 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "onitu/testing/conformance" in item.path.as_posix():
             item.add_marker(pytest.mark.trio)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and (reason := reason_of_skip()):
+        report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
+    return report
 
 
 def _named(config: pytest.Config, option: str, base: type[T], default: type[T] | None = None) -> type[T]:
@@ -87,7 +95,7 @@ class Faulty:
     def having(self, fault: Fault) -> Iterator[Mapping[str, Value]]:
         """Have a fault; the options of a driver that meets it."""
         if fault not in self.server.faults:
-            pytest.skip(f"{type(self.server).__name__} cannot have it that {fault.value}")
+            skip(f"{type(self.server).__name__} cannot have it that {fault.value}")
         with self.server.fault(fault, self.root) as options:
             yield options
 

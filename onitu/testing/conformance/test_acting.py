@@ -9,7 +9,7 @@ from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, NOTHING, Kind, Version
 
-from .bench import FOLDER, LONG_AGO, Bench, answer, file_version
+from .bench import FOLDER, LONG_AGO, Bench, answer, file_version, skip
 
 OLD, NEW, MINE = b"what stands there", b"what shall stand there", b"what a user wrote"
 ROUNDS = 20
@@ -176,7 +176,7 @@ async def test_a_put_that_is_cancelled_leaves_old_or_new_whole(bench: Bench) -> 
 
 async def test_a_user_who_writes_at_the_same_time_loses_nothing(bench: Bench) -> None:
     if not bench.able.compare_and_swap:
-        pytest.skip("this service cannot compare and swap")
+        skip("this service cannot compare and swap")
     await bench.write(b"a", OLD)
     held = OLD
     for number in range(ROUNDS):

@@ -10,7 +10,7 @@ from onitu.model.events import Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
 
-from .bench import LONG_AGO, Bench, answer, file_version
+from .bench import LONG_AGO, Bench, answer, file_version, skip
 from .server import Denied
 
 NAMES = {
@@ -69,7 +69,7 @@ async def test_a_users_name_is_seen_as_it_is(bench: Bench, name: bytes) -> None:
     try:
         entry = await bench.write(name, b"a user's")
     except Denied as error:
-        pytest.skip(f"this server's user cannot: {error}")
+        skip(f"this server's user cannot: {error}")
     assert (await bench.listed())[name] == entry
     assert entry.version.size == 8
     (read,) = await bench.driver.fingerprint("docs", [entry])
@@ -103,7 +103,7 @@ async def test_any_range_can_be_read(bench: Bench) -> None:
 async def test_an_mtime_is_kept_as_far_as_the_capabilities_say(bench: Bench) -> None:
     step = bench.able.mtimes
     if not step:
-        pytest.skip("this service keeps no mtimes")
+        skip("this service keeps no mtimes")
     for number, mtime in enumerate([LONG_AGO + 123_456_789, 1_000_000_000, 4_000_000_000_123_456_789]):
         order = Order(1, Do.PUT, b"file%d" % number, file_version(b"x", mtime))
         assert answer(await bench.carry_out(order, b"x")).seen is Seen.DONE
@@ -112,7 +112,7 @@ async def test_an_mtime_is_kept_as_far_as_the_capabilities_say(bench: Bench) -> 
 
 async def test_a_mode_is_kept_where_there_are_modes(bench: Bench) -> None:
     if not bench.able.modes:
-        pytest.skip("this service keeps no modes")
+        skip("this service keeps no modes")
     for mode in (0o600, 0o644, 0o755):
         order = Order(1, Do.PUT, b"file%o" % mode, file_version(b"x", mode=mode))
         assert answer(await bench.carry_out(order, b"x")).seen is Seen.DONE
@@ -132,7 +132,7 @@ async def test_a_link_is_kept_or_refused(bench: Bench) -> None:
 
 async def test_an_empty_directory_stands(bench: Bench) -> None:
     if not bench.able.directories:
-        pytest.skip("this service has no empty directories")
+        skip("this service has no empty directories")
     event = answer(await bench.carry_out(Order(1, Do.PUT, b"a/b", Version(Kind.DIRECTORY, mode=0o755))))
     assert event.seen is Seen.DONE, event
     assert await bench.tree() == {b"a": None, b"a/b": None}
