@@ -409,7 +409,9 @@ class Acting:
 
     async def _rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing:
         remote = self.replica.remote
-        there = await self.replica.calls.call("rename", path, lambda: remote.rename(path, target, expect))
+        # What comes out of Onitu's own directory is the content of the order's path, and told as that.
+        doing, shown = ("write", target) if paths.within(path, paths.PRIVATE) else ("rename", path)
+        there = await self.replica.calls.call(doing, shown, lambda: remote.rename(path, target, expect))
         return there or await self._after(target)
 
     async def _after(self, path: bytes) -> Thing:
