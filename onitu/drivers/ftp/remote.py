@@ -26,6 +26,7 @@ from onitu.plug.remote import (
     Missing,
     Remote,
     Thing,
+    text,
 )
 
 from .connection import QUIET, Connection, Pool
@@ -34,6 +35,8 @@ from .replies import EPOCH, SECOND, code, meaning, said, thing_of
 T = TypeVar("T")
 
 PIECE = 256 * 1024
+UNSEEN = ("550", "501")
+"""Replies that may mean that nothing is there."""
 
 
 @attrs.define(eq=False)
@@ -47,11 +50,14 @@ class FtpRemote(Remote):
     concurrency = 4
 
     _timed: bool = False
+    _utf8: bool = False
 
     def _at(self, path: bytes) -> str:
         """The argument of a command."""
         if b"\r" in path or b"\n" in path:
             raise Refused(Trouble.NAME_IMPOSSIBLE, "FTP cannot tell a name with a line break")
+        if self._utf8:
+            text(path)
         return (paths.join(self.root.rstrip(b"/"), path) if path else self.root or b"/").decode("latin-1")
 
     async def _command(self, command: str, path: bytes) -> str:
@@ -75,7 +81,7 @@ class FtpRemote(Remote):
                 " or another server"
             )
         self.root = where.encode("latin-1")
-        self._timed = "MFMT" in features
+        self._timed, self._utf8 = "MFMT" in features, "UTF8" in features
         return Capabilities(
             compare_and_swap=False,
             create_only=False,
@@ -90,14 +96,15 @@ class FtpRemote(Remote):
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def list(self, directory: bytes) -> Mapping[bytes, Thing]:
-        line = f"MLSD {self._at(directory)}"
-
         try:
-            lines = await self.pool.use(partial(_listing, line=line))
+            return await self._entries(directory)
         except ftplib.error_perm as error:
-            if directory and code(error) in ("550", "501", "450") and await self.stat(directory) is None:
+            if directory and code(error) in UNSEEN and await self.stat(directory) is None:
                 raise Missing from error
             raise
+
+    async def _entries(self, directory: bytes) -> dict[bytes, Thing]:
+        lines = await self.pool.use(partial(_listing, line=f"MLSD {self._at(directory)}"))
         found = {}
         for entry in filter(None, lines):
             facts, _, name = entry.partition(" ")
@@ -107,26 +114,33 @@ class FtpRemote(Remote):
         return found
 
     async def stat(self, path: bytes) -> Thing | None:
+        thing = await self._facts(path)
+        if thing is not None or not path:
+            return thing
+        # It is not there, or may not be seen: the listing of the nearest directory that can be seen tells.
+        below = path
+        for directory in [*paths.ancestors(path), paths.ROOT]:
+            there = await self._facts(directory)
+            if there is not None:
+                if there.kind is not Kind.DIRECTORY:
+                    return None
+                found = (await self._entries(directory)).get(paths.name(below))
+                if found is None or below == path:
+                    return found
+                raise Refused(Trouble.DENIED, "the server does not show it")
+            below = directory
+        return None
+
+    async def _facts(self, path: bytes) -> Thing | None:
+        """What the server tells of one path; None: nothing."""
         try:
             answer = await self._command("MLST", path)
         except ftplib.error_perm as error:
-            if code(error) not in ("550", "501"):
-                raise
-            if not path:
+            if code(error) in UNSEEN:
                 return None
-            return (await self._siblings(path)).get(paths.name(path))
+            raise
         facts = next((line.strip() for line in answer.splitlines()[1:] if ";" in line), "")
         return thing_of(facts.partition(" ")[0], itself=True)
-
-    async def _siblings(self, path: bytes) -> Mapping[bytes, Thing]:
-        """What the directory of a path holds: whether a 550 means that nothing is there, or that it may not be seen."""
-        above = paths.parent(path)
-        if above and (there := await self.stat(above)) is not None and there.kind is not Kind.DIRECTORY:
-            return {}
-        try:
-            return await self.list(above)
-        except Missing:
-            return {}
 
     async def read(self, path: bytes, token: bytes, offset: int, length: int) -> bytes:
         there = await self.stat(path)
@@ -223,8 +237,15 @@ class FtpRemote(Remote):
         return await self.stat(path)
 
     def translate(self, error: Exception) -> Exception:
+        found = self._meaning(error)
+        if isinstance(found, Unavailable):
+            shown = paths.show(self.configured) or "the root"
+            return Unavailable(f"{shown} on {self.pool.options.host} cannot be used: {found}")
+        return found
+
+    def _meaning(self, error: Exception) -> Exception:
         if isinstance(error, ssl.SSLCertVerificationError):
-            return Unavailable(f"the certificate of {self.pool.options.host} is not trusted: {error.verify_message}")
+            return Unavailable(f"its certificate is not trusted: {error.verify_message}")
         if isinstance(error, ssl.SSLError):
             return Lost(f"no TLS with {self.pool.options.host}: {error.reason or error}")
         if isinstance(error, ftplib.Error):
