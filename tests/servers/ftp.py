@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from onitu.plug.options import Value
-from onitu.testing.conformance import Fault, LocalServer, Root
+from onitu.testing.conformance import Denied, Fault, LocalServer, Root
 from onitu.testing.conformance.server import LocalRoot
 
 USER, PASSWORD = "me", "a password for tests"
@@ -27,6 +27,13 @@ class FtpRoot(LocalRoot):
 
     def _at(self, path: bytes) -> bytes:
         return os.path.join(os.fsencode(self._here), path)
+
+    def write(self, path: bytes, data: bytes) -> None:
+        with contextlib.suppress(UnicodeDecodeError):
+            if "\n" not in path.decode():
+                super().write(path, data)
+                return
+        raise Denied("the server shows another name")
 
     def tree(self) -> dict[bytes, bytes | None]:
         driver, self.path = self.path, self._here

@@ -15,7 +15,7 @@ import pytest
 
 from onitu.drivers.rclone import RcloneDriver
 from onitu.drivers.rclone.names import encoded
-from onitu.testing.conformance import LocalServer
+from onitu.testing.conformance import Denied, LocalServer
 from onitu.testing.conformance.server import LocalRoot
 
 
@@ -99,12 +99,23 @@ class Guest:
         return {name for name in names if not name.startswith(".onitu/") and ".onitu-directory" not in name}
 
 
+class DiskRoot(LocalRoot):
+    """A directory that rclone shows, which has no names but texts."""
+
+    def write(self, path: bytes, data: bytes) -> None:
+        try:
+            path.decode()
+        except UnicodeDecodeError:
+            raise Denied("rclone tells another name") from None
+        super().write(path, data)
+
+
 class DiskServer(LocalServer):
     """For the suite that every driver passes: remotes of type `local`, whose other side is a directory."""
 
     def empty(self, name: str) -> LocalRoot:
         config = self.place / "rclone.conf"
         config.write_text("[disk]\ntype = local\n")
-        root = super().empty(name)
+        root = DiskRoot(self.place / name)
         root.options = {"remote": "disk", "config": str(config)}
         return root

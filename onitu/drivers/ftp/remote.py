@@ -108,6 +108,8 @@ class FtpRemote(Remote):
         found = {}
         for entry in filter(None, lines):
             facts, _, name = entry.partition(" ")
+            if "=" not in facts or not name:  # where a name has a line break, it is not known where it ends
+                raise Refused(Trouble.NAME_IMPOSSIBLE, f"the server lists what is no entry: {entry[:100]!r}")
             thing = thing_of(facts)
             if thing is not None:
                 found[name.encode("latin-1")] = thing

@@ -148,6 +148,15 @@ async def test_a_name_with_a_line_break_is_refused(server: FtpServer, tmp_path: 
         assert await bench.tree() == {}
 
 
+async def test_a_listing_in_which_a_name_has_a_line_break_is_not_believed(server: FtpServer, tmp_path: Path) -> None:
+    async with bench_on(FtpDriver, server.empty("odd"), tmp_path) as bench:
+        await bench.write(b"good/a", b"x")
+        (server.home / "odd" / "good" / "broken\nname").write_bytes(b"x")
+        (listing,) = await bench.driver.scan(FOLDER, [b"good"])
+        assert not listing.complete
+        assert "no entry" in listing.reason
+
+
 async def say_nothing(stream: trio.SocketStream) -> None:
     await trio.sleep_forever()
 
