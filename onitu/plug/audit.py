@@ -269,7 +269,10 @@ def _contents(row: Known, entry: Entry) -> str:
 
 def differing_meta(known: Version, stands: Version, can: Capabilities) -> str | None:
     """In what way mode or time differ, as far as the service keeps them; None: they do not."""
-    if can.modes and known.mode and known.kind is not Kind.LINK and known.mode & 0o777 != stands.mode & 0o777:
+    modes = can.modes and known.mode and known.kind is not Kind.LINK
+    if known.kind is Kind.DIRECTORY and not stands.mode:
+        modes = False  # the service does not tell them
+    if modes and known.mode & 0o777 != stands.mode & 0o777:
         return f"its mode is {stands.mode & 0o777:04o}, known is {known.mode & 0o777:04o}"
     if can.mtimes and known.kind is not Kind.DIRECTORY and known.mtime // can.mtimes != stands.mtime // can.mtimes:
         return "its modification time is not the known one"

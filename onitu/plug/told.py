@@ -97,10 +97,12 @@ class Told:
 
 
 def agrees(known: Known, entry: Entry, modes: bool = True) -> bool:
-    """Whether the entry is what is known already. `modes`: whether the service keeps permission bits."""
+    """Whether the entry is what is known already. `modes`: whether the service keeps permission bits; a directory
+    whose bits are 0 is one of which it does not tell them."""
     if known.version.kind is not entry.kind or known.token != entry.token:
         return False
-    return entry.kind is not Kind.DIRECTORY or not modes or known.version.mode == entry.version.mode
+    told = modes and entry.kind is Kind.DIRECTORY and entry.version.mode
+    return not told or known.version.mode == entry.version.mode
 
 
 def _effects(event: Event) -> list[tuple[bytes, Known | None]]:

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -162,6 +163,8 @@ def main(home: str, control: str, certificate: str, tls: str) -> None:
         Handler.certfile = certificate
         Handler.tls_control_required = Handler.tls_data_required = tls == "explicit"
     logging.disable()
+    # Whoever started it is gone when its standard input ends: it goes too.
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     server = FTPServer(("127.0.0.1", 0), Handler)
     print(server.socket.getsockname()[1], flush=True)
     server.serve_forever(handle_exit=False)

@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from onitu.model.settings import Filter
-from onitu.model.versions import Kind
+from onitu.model.versions import Kind, Version
 from onitu.plug import audit
-from onitu.plug.driver import Hint, HintKind
+from onitu.plug.audit import differing_meta
+from onitu.plug.driver import Capabilities, Hint, HintKind
 from onitu.wire.messages import Audit, Known
 
 from .kit import FOLDER, MemoryDriver, Stage, Thing, stage
@@ -174,3 +175,11 @@ async def test_a_directory_that_cannot_be_listed_is_told(runtime: str) -> None:
         await at.started()
         at.driver.incomplete.add(b"d")
         assert await at.referee.audit() == {b"d": "no access"}
+
+
+def test_a_directory_whose_mode_the_service_does_not_tell_differs_in_nothing() -> None:
+    known = Version(Kind.DIRECTORY, mode=0o755)
+    assert differing_meta(known, Version(Kind.DIRECTORY), Capabilities()) is None
+    assert differing_meta(known, Version(Kind.DIRECTORY, mode=0o700), Capabilities()) is not None
+    file = Version(Kind.FILE, mode=0o644)
+    assert differing_meta(file, Version(Kind.FILE), Capabilities()) is not None

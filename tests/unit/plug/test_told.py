@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from onitu.model.events import Event, Seen
 from onitu.model.versions import Kind, Version
-from onitu.plug.told import Told
+from onitu.plug.driver import Entry
+from onitu.plug.told import Told, agrees
 from onitu.wire.messages import Known
 
 FILE = Version(Kind.FILE, 1)
@@ -62,3 +63,9 @@ def test_a_failed_order_changes_nothing() -> None:
     told = Told()
     told.note(Event(Seen.FAILED, b"a", order=1), 1)
     assert told.overlay(b"", [row(b"a", b"t")])[b"a"].token == b"t"
+
+
+def test_a_directory_whose_mode_the_service_does_not_tell_is_the_known_one() -> None:
+    known = Known(b"d", b"directory", Version(Kind.DIRECTORY, mode=0o755))
+    for mode, same in ((0o755, True), (0, True), (0o700, False)):
+        assert agrees(known, Entry(b"d", Version(Kind.DIRECTORY, mode=mode), b"directory")) is same
