@@ -41,7 +41,8 @@ OWN = (
     Known(("sftp", "ssh"), "onitu.drivers.sftp:SftpDriver", "sftp", ("sftp", "ssh")),
     Known(("s3", "amazon_s3"), "onitu.drivers.s3:S3Driver", "s3", ("s3",)),
     Known(("webdav",), "onitu.drivers.webdav:WebdavDriver", "webdav", ("dav", "davs")),
-    Known(("ftp", "ftps"), "onitu.drivers.ftp:FtpDriver", "ftp", ("ftp", "ftps")),
+    Known(("ftp",), "onitu.drivers.ftp:FtpDriver", schemes=("ftp",)),
+    Known(("ftps",), "onitu.drivers.ftp:FtpsDriver", schemes=("ftps",)),
     Known(("rclone",), "onitu.drivers.rclone:RcloneDriver", "rclone", ("rclone",)),
 )
 

@@ -32,7 +32,7 @@ from onitu.plug.driver import Entry, Refused
 from .content import Content
 from .interface import NOTHING_THERE, Changed, Missing, Thing
 from .limbo import Limbo
-from .replica import DIRECTORY, TMP, Replica, dirty_token_of, entry_of, is_dirty, matches, token_of
+from .replica import DIRECTORY, Replica, dirty_token_of, entry_of, is_dirty, matches, token_of
 from .spool import read_local
 
 T = TypeVar("T")
@@ -409,8 +409,9 @@ class Acting:
 
     async def _rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing:
         remote = self.replica.remote
-        doing, told = ("write", target) if paths.within(path, TMP) else ("rename", path)
-        there = await self.replica.calls.call(doing, told, lambda: remote.rename(path, target, expect))
+        # What comes out of Onitu's own directory is the content of the order's path, and told as that.
+        doing, shown = ("write", target) if paths.within(path, paths.PRIVATE) else ("rename", path)
+        there = await self.replica.calls.call(doing, shown, lambda: remote.rename(path, target, expect))
         return there or await self._after(target)
 
     async def _after(self, path: bytes) -> Thing:

@@ -235,6 +235,16 @@ async def test_a_listing_of_everything_that_turns_out_impossible_is_made_directo
     assert [entry.path for entry in (*top.entries, *inside.entries)] == [b"a", b"a/b"]
 
 
+async def test_a_refused_rename_into_place_names_the_path_that_was_ordered(renaming: Stage) -> None:
+    def fail(call: str, path: bytes) -> None:
+        if call == "rename" and path.startswith(b".onitu/tmp/"):
+            raise Refused(Trouble.DENIED, "not yours")
+
+    renaming.cupboard.fail = fail
+    event = answer(await renaming.put(b"a"))
+    assert (event.trouble, event.reason) == (Trouble.DENIED, "shelf: cannot write a: not yours")
+
+
 @pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 300_000])
 async def test_every_size_arrives_whole(stage: Stage, size: int) -> None:
     data = bytes(range(256)) * (size // 256 + 1)

@@ -1,0 +1,286 @@
+"""`FtpRemote`: one directory of an FTP server, as commands."""
+
+from __future__ import annotations
+
+import contextlib
+import ftplib
+import ssl
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from onitu.model import paths
+from onitu.model.errors import Unavailable
+from onitu.model.events import Trouble
+from onitu.model.versions import Kind, Version
+from onitu.plug import Capabilities, Refused
+from onitu.plug.remote import (
+    Busy,
+    Changed,
+    Content,
+    Lost,
+    Missing,
+    Remote,
+    Thing,
+    text,
+)
+
+from .connection import QUIET, Connection, Pool
+from .replies import EPOCH, SECOND, code, meaning, said, thing_of
+
+T = TypeVar("T")
+
+PIECE = 256 * 1024
+UNSEEN = ("550", "501")
+"""Replies that may mean that nothing is there."""
+
+
+@attrs.define(eq=False)
+class FtpRemote(Remote):
+    """One directory of a server, as it is configured. `root`: its absolute path, known after `probe`."""
+
+    pool: Pool
+    configured: bytes
+    root: bytes = b""
+
+    concurrency = 4
+
+    _timed: bool = False
+    _utf8: bool = False
+
+    def _at(self, path: bytes) -> str:
+        """The argument of a command."""
+        if b"\r" in path or b"\n" in path:
+            raise Refused(Trouble.NAME_IMPOSSIBLE, "FTP cannot tell a name with a line break")
+        if self._utf8:
+            text(path)
+        return (paths.join(self.root.rstrip(b"/"), path) if path else self.root or b"/").decode("latin-1")
+
+    async def _command(self, command: str, path: bytes) -> str:
+        line = f"{command} {self._at(path)}"
+        return await self.pool.use(lambda connection: connection.sendcmd(line))
+
+    async def probe(self) -> Capabilities:
+        def look(connection: Connection) -> tuple[frozenset[str], str]:
+            connection.cwd(connection.home)  # where an earlier look may have left
+            try:
+                connection.cwd(self.configured.decode("latin-1") or ".")
+            except ftplib.error_perm as error:
+                shown = paths.show(self.root)
+                raise Unavailable(f"there is no directory {shown} on {self.pool.options.host}: {said(error)}") from None
+            return connection.features, connection.pwd()
+
+        features, where = await self.pool.use(look)
+        if not {"MLSD", "MLST"} & features:
+            raise Unavailable(
+                f"{self.pool.options.host} has no MLSD, the listings of FTP that programs can rely on: use sftp,"
+                " or another server"
+            )
+        self.root = where.encode("latin-1")
+        self._timed, self._utf8 = "MFMT" in features, "UTF8" in features
+        return Capabilities(
+            compare_and_swap=False,
+            create_only=False,
+            moves=True,
+            links=False,
+            modes=False,
+            mtimes=SECOND if self._timed else 0,
+            racy=SECOND,
+            watches=False,
+        )
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    async def list(self, directory: bytes) -> Mapping[bytes, Thing]:
+        try:
+            return await self._entries(directory)
+        except ftplib.error_perm as error:
+            if directory and code(error) in UNSEEN and await self.stat(directory) is None:
+                raise Missing from error
+            raise
+
+    async def _entries(self, directory: bytes) -> dict[bytes, Thing]:
+        lines = await self.pool.use(partial(_listing, line=f"MLSD {self._at(directory)}"))
+        found = {}
+        for entry in filter(None, lines):
+            facts, _, name = entry.partition(" ")
+            if "=" not in facts or not name:  # where a name has a line break, it is not known where it ends
+                raise Refused(Trouble.NAME_IMPOSSIBLE, f"the server lists what is no entry: {entry[:100]!r}")
+            thing = thing_of(facts)
+            if thing is not None:
+                found[name.encode("latin-1")] = thing
+        return found
+
+    async def stat(self, path: bytes) -> Thing | None:
+        thing = await self._facts(path)
+        if thing is not None or not path:
+            return thing
+        # It is not there, or may not be seen: the listing of the nearest directory that can be seen tells.
+        below = path
+        for directory in [*paths.ancestors(path), paths.ROOT]:
+            there = await self._facts(directory)
+            if there is not None:
+                if there.kind is not Kind.DIRECTORY:
+                    return None
+                found = (await self._entries(directory)).get(paths.name(below))
+                if found is None or below == path:
+                    return found
+                raise Refused(Trouble.DENIED, "the server does not show it")
+            below = directory
+        return None
+
+    async def _facts(self, path: bytes) -> Thing | None:
+        """What the server tells of one path; None: nothing."""
+        try:
+            answer = await self._command("MLST", path)
+        except ftplib.error_perm as error:
+            if code(error) in UNSEEN:
+                return None
+            raise
+        facts = next((line.strip() for line in answer.splitlines()[1:] if ";" in line), "")
+        return thing_of(facts.partition(" ")[0], itself=True)
+
+    async def read(self, path: bytes, token: bytes, offset: int, length: int) -> bytes:
+        there = await self.stat(path)
+        if there is None or there.token != token:
+            raise Changed
+        return await self.pool.use(partial(_read, line=f"RETR {self._at(path)}", offset=offset, length=length))
+
+    # --- acting -------------------------------------------------------------------------------------------------
+
+    async def put(self, path: bytes, content: Content, expect: bytes | None, prepared: object = None) -> Thing:
+        goes_on = paths.within(path, paths.PRIVATE + b"/tmp")
+        there = await self.stat(path) if goes_on else None
+        have = there.size if there is not None and 0 < there.size <= content.size else 0
+        at = self._at(path)
+
+        def send(connection: Connection) -> None:
+            if have == content.size > 0:
+                return
+            file = content.file()
+            file.seek(have)
+            connection.storbinary(f"{'APPE' if have else 'STOR'} {at}", file, PIECE)
+
+        if have:
+            await content.verified()
+        await self._explained(path, self.pool.use(send))
+        if content.version.mtime:
+            await self._set_time(path, content.version.mtime)
+        thing = await self.stat(path)
+        if thing is None or thing.size != content.size:
+            with contextlib.suppress(ftplib.Error):
+                await self._command("DELE", path)  # so that nobody goes on with it
+            raise Busy("what was written does not have the size that it should have")
+        return thing
+
+    async def _set_time(self, path: bytes, mtime: int) -> None:
+        if self._timed:
+            stamp = (EPOCH + timedelta(seconds=mtime // SECOND)).strftime("%Y%m%d%H%M%S")
+            with contextlib.suppress(ftplib.error_perm):  # not every server lets everybody
+                await self._command(f"MFMT {stamp}", path)
+
+    async def _explained(self, path: bytes, act: Any, target: bytes | None = None) -> Any:
+        """What it returns; a 550 or 553, which may mean anything, as what it means here."""
+        try:
+            return await act
+        except ftplib.error_perm as error:
+            if code(error) not in ("550", "553", "501"):
+                raise
+            where = path if target is None else target
+            above = paths.parent(where)
+            if above and await self.stat(above) is None:
+                raise Missing from error
+            if target is not None and await self.stat(path) is None:
+                raise Missing from error
+            raise
+
+    async def delete(self, path: bytes, expect: bytes | None) -> None:
+        try:
+            await self._command("DELE", path)
+        except ftplib.error_perm as error:
+            if await self.stat(path) is None:
+                raise Missing from error
+            raise
+
+    async def make_directory(self, path: bytes) -> None:
+        try:
+            await self._explained(path, self._command("MKD", path))
+        except ftplib.error_perm as error:
+            if await self.stat(path) is not None:
+                raise Changed from error
+            raise
+
+    async def remove_directory(self, path: bytes) -> None:
+        if await self.list(path):
+            raise Refused(Trouble.NOT_EMPTY, "there is something in it")
+        await self._command("RMD", path)
+
+    async def rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
+        if await self.stat(target) is not None:
+            raise Changed
+        await self._explained(
+            path, self.pool.use(partial(Connection.rename, fromname=self._at(path), toname=self._at(target))), target
+        )
+        return None
+
+    async def set_meta(self, path: bytes, version: Version, expect: bytes | None) -> Thing | None:
+        if not self._timed or not version.mtime or version.kind is not Kind.FILE:
+            return None
+        there = await self.stat(path)
+        if there is None:
+            raise Missing
+        if expect is not None and there.token != expect:
+            raise Changed
+        await self._set_time(path, version.mtime)
+        return await self.stat(path)
+
+    def translate(self, error: Exception) -> Exception:
+        found = self._meaning(error)
+        if isinstance(found, Unavailable):
+            shown = paths.show(self.configured) or "the root"
+            return Unavailable(f"{shown} on {self.pool.options.host} cannot be used: {found}")
+        return found
+
+    def _meaning(self, error: Exception) -> Exception:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return Unavailable(f"its certificate is not trusted: {error.verify_message}")
+        if isinstance(error, ssl.SSLError):
+            return Lost(f"no TLS with {self.pool.options.host}: {error.reason or error}")
+        if isinstance(error, ftplib.Error):
+            return meaning(error)
+        if isinstance(error, TimeoutError | trio.TooSlowError):
+            return Busy(f"no answer for {QUIET:g} s")
+        if isinstance(error, EOFError):
+            return Lost("the server closed the connection")
+        if isinstance(error, OSError):
+            return Lost(error.strerror or str(error))
+        return super().translate(error)
+
+
+def _listing(connection: Connection, line: str) -> list[str]:
+    """The lines of a listing. (`ftplib.retrlines` would leave the connection in ASCII mode, in which no part of a file
+    can be had.)"""
+    data = connection.transfercmd(line)
+    parts: list[bytes] = []
+    with data:
+        while piece := data.recv(PIECE):
+            parts.append(piece)
+    connection.voidresp()
+    return b"".join(parts).decode("latin-1").replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def _read(connection: Connection, line: str, offset: int, length: int) -> bytes:
+    """A part of a file. The transfer is ended where the part ends."""
+    data = connection.transfercmd(line, str(offset) if offset else None)
+    parts: list[bytes] = []
+    with data:
+        while length and (piece := data.recv(min(length, PIECE))):
+            parts.append(piece)
+            length -= len(piece)
+    with contextlib.suppress(ftplib.error_temp):  # 426, 451: that is what ending it is called
+        connection.voidresp()
+    return b"".join(parts)

@@ -1,0 +1,174 @@
+"""A pyftpdlib of the tests' own, with and without TLS, and with faults; run as a program, it is that server."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from onitu.plug.options import Value
+from onitu.testing.conformance import Denied, Fault, LocalServer, Root
+from onitu.testing.conformance.server import LocalRoot
+
+USER, PASSWORD = "me", "a password for tests"
+
+
+class FtpRoot(LocalRoot):
+    """A directory in the user's home, which the server shows as `/`: the driver's path is another than this host's."""
+
+    def __init__(self, path: Path, options: Mapping[str, Value]) -> None:
+        super().__init__(path)
+        self.options, self._here, self.path = options, str(path), path.name
+
+    def _at(self, path: bytes) -> bytes:
+        return os.path.join(os.fsencode(self._here), path)
+
+    def write(self, path: bytes, data: bytes) -> None:
+        with contextlib.suppress(UnicodeDecodeError):
+            if "\n" not in path.decode():
+                super().write(path, data)
+                return
+        raise Denied("the server shows another name")
+
+    def tree(self) -> dict[bytes, bytes | None]:
+        driver, self.path = self.path, self._here
+        try:
+            return super().tree()
+        finally:
+            self.path = driver
+
+
+class FtpServer(LocalServer):
+    """Every root is a directory in the home of one user. `tls`: no, explicit or implicit."""
+
+    faults = frozenset({Fault.WRONG_PASSWORD, Fault.DOWN, Fault.CUT, Fault.DENIED, Fault.CLOCK})
+    tls = "no"
+
+    def __enter__(self) -> FtpServer:
+        self.home, self.control = self.place / "home", self.place / "fault"
+        self.home.mkdir(mode=0o700)
+        self.control.write_text("")
+        certificate = self._certificate() if self.tls != "no" else ""
+        command = [sys.executable, "-m", "tests.servers.ftp", self.home, self.control, certificate, self.tls]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())  # it ends, or it listens: there is always a line
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def _certificate(self) -> str:
+        import trustme
+
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.place / "ca.pem")
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(self.place / "server.pem")
+        return str(self.place / "server.pem")
+
+    @property
+    def options(self) -> dict[str, Value]:
+        found: dict[str, Value] = {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD}
+        return found | ({} if self.tls == "no" else {"tls": self.tls, "certificate": str(self.place / "ca.pem")})
+
+    def empty(self, name: str) -> LocalRoot:
+        return FtpRoot(self.home / name, self.options)
+
+    @contextlib.contextmanager
+    def fault(self, fault: Fault, root: Root) -> Iterator[Mapping[str, Value]]:
+        if fault is Fault.WRONG_PASSWORD:
+            yield {**root.options, "password": "a password that is none"}
+            return
+        self.control.write_text(fault.name)
+        try:
+            yield root.options
+        finally:
+            self.control.write_text("")
+
+
+class ExplicitServer(FtpServer):
+    """With AUTH TLS."""
+
+    tls = "explicit"
+
+
+class ImplicitServer(FtpServer):
+    """With TLS from the first byte."""
+
+    tls = "implicit"
+
+
+def main(home: str, control: str, certificate: str, tls: str) -> None:
+    from pyftpdlib.authorizers import DummyAuthorizer
+    from pyftpdlib.filesystems import AbstractedFS
+    from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_DTPHandler, TLS_FTPHandler
+    from pyftpdlib.servers import FTPServer
+
+    def fault() -> str:
+        return Path(control).read_text()
+
+    class Files(AbstractedFS):
+        def getmtime(self, path: str) -> float:
+            return super().getmtime(path) + (3600 if fault() == "CLOCK" else 0)
+
+        def stat(self, path: str) -> os.stat_result:
+            found = super().stat(path)
+            if fault() != "CLOCK":
+                return found
+            return os.stat_result([*found[:8], int(found.st_mtime) + 3600, found[9]])
+
+    class Users(DummyAuthorizer):
+        def has_perm(self, username: str, perm: str, path: str | None = None) -> bool:
+            denied = fault() == "DENIED" and path is not None and "/denied" in path and perm in "adfmwMT"
+            return not denied and super().has_perm(username, perm, path)
+
+    base, transfers = (FTPHandler, DTPHandler) if tls == "no" else (TLS_FTPHandler, TLS_DTPHandler)
+
+    class Transfers(transfers):
+        def handle_read(self) -> None:
+            super().handle_read()
+            if fault() == "CUT" and self.tot_bytes_received > 300_000:
+                self.cmd_channel.close()
+                self.close()
+
+    class Handler(base):
+        def handle(self) -> None:
+            if tls == "implicit":
+                self.secure_connection(self.get_ssl_context())
+            if fault() == "DOWN":
+                self.close()
+            else:
+                super().handle()
+
+        def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
+            if fault() == "DOWN":
+                self.close()
+            else:
+                super().pre_process_command(line, cmd, arg)
+
+    users = Users()
+    users.add_user(USER, PASSWORD, home, perm="elradfmwMT")
+    Handler.authorizer, Handler.abstracted_fs, Handler.dtp_handler = users, Files, Transfers
+    Handler.permit_foreign_addresses, Handler.auth_failed_timeout = False, 0
+    if tls != "no":
+        Handler.certfile = certificate
+        Handler.tls_control_required = Handler.tls_data_required = tls == "explicit"
+    logging.disable()
+    # Whoever started it is gone when its standard input ends: it goes too.
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    server = FTPServer(("127.0.0.1", 0), Handler)
+    print(server.socket.getsockname()[1], flush=True)
+    server.serve_forever(handle_exit=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,175 @@
+"""The driver for FTP, on a pyftpdlib of the tests' own: what the suite for every driver does not know of."""
+
+from __future__ import annotations
+
+import ftplib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from onitu.drivers.ftp import FtpDriver, FtpsDriver, connection
+from onitu.drivers.ftp.replies import meaning, nanoseconds, thing_of
+from onitu.model.errors import ConfigurationError, Unavailable
+from onitu.model.events import Seen, Trouble
+from onitu.model.versions import Kind
+from onitu.plug.driver import Refused
+from onitu.plug.remote import Busy
+from onitu.plug.remote.replica import TMP
+from onitu.testing.conformance import Fault
+from onitu.testing.conformance.bench import FOLDER, answer, bench_on, file_version, opened
+from tests.servers.ftp import PASSWORD, ExplicitServer, FtpServer, ImplicitServer
+
+BIG = bytes(range(256)) * 4000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FtpServer]:
+    with FtpServer(tmp_path_factory.mktemp("ftp")) as made:
+        yield made
+
+
+def test_replies_are_told_apart() -> None:
+    def kind(reply: str) -> object:
+        error = ftplib.error_perm(reply) if reply[0] == "5" else ftplib.error_temp(reply)
+        found = meaning(error)
+        return found.trouble if isinstance(found, Refused) else type(found)
+
+    assert kind("530 Login incorrect.") is Unavailable
+    assert kind("452 Not enough space.") is kind("552 Quota exceeded.") is Trouble.NO_SPACE
+    assert kind("421 Too many users.") is kind("425 Cannot open data connection.") is Busy
+    assert kind("550 Permission denied.") is Trouble.DENIED
+    assert kind("553 Bad file name.") is kind("550 File name too long.") is Trouble.NAME_IMPOSSIBLE
+
+
+def test_facts_are_read_as_the_standard_has_them() -> None:
+    thing = thing_of("Type=file;Size=5;Modify=20200913122640.125;Unique=8U01;")
+    assert thing is not None
+    assert (thing.kind, thing.size, thing.mtime) == (Kind.FILE, 5, 1_600_000_000_125_000_000)
+    assert thing.token == b"5 20200913122640.125 8U01"
+    assert thing_of("type=cdir;") is None
+    assert thing_of("type=dir;") == thing_of("type=cdir;", itself=True)
+    odd = thing_of("type=OS.unix=slink:/x;size=3;")
+    assert odd is not None
+    assert odd.trouble is Trouble.UNSUPPORTED
+    assert nanoseconds("nonsense") == nanoseconds("20209999999999") == 0
+
+
+def test_a_url_means_a_server_and_a_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    address = FtpDriver.from_url("ftp://me:a%20word@nas:2121/a%20b/c")
+    assert address.options == {"host": "nas", "port": 2121, "user": "me", "password": "a word"}
+    assert (address.root, address.name, address.asks) == ("a b/c", "nas", ())
+    assert FtpDriver.from_url("ftp://me@nas//srv").root == "/srv"
+    assert FtpDriver.from_url("ftp://me@nas/").asks == ("password",)
+    assert FtpDriver.from_url("ftp://nas/").asks == ()
+    assert FtpsDriver.from_url("ftps://nas/").options["tls"] == "explicit"
+    assert FtpsDriver.from_url("ftps://nas:990/").options["tls"] == "implicit"
+    (tmp_path / ".netrc").write_text("machine nas login me password word\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert FtpDriver.from_url("ftp://me@nas/").asks == ()
+    with pytest.raises(ConfigurationError) as caught:
+        FtpDriver.from_url("ftp://me:secret@nas/?tls=no")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [ExplicitServer, ImplicitServer])
+async def test_files_go_each_way_over_tls(kind: type[FtpServer], tmp_path: Path) -> None:
+    with kind(tmp_path) as server:
+        root = server.empty("docs")
+        async with bench_on(FtpsDriver, root, tmp_path / "workspace") as bench:
+            for name, data in ((b"d/small", b"x"), (b"d/big", BIG)):
+                assert answer(await bench.put(name, data)).seen is Seen.DONE
+                assert await bench.read(name, await bench.token(name), len(data)) == data
+            assert await bench.tree() == {b"d": None, b"d/small": b"x", b"d/big": BIG}
+        distrusting = {name: value for name, value in root.options.items() if name != "certificate"}
+        async with opened(FtpsDriver, root, tmp_path / "workspace", distrusting) as driver:
+            with pytest.raises(Unavailable, match=r"docs on .* cannot be used: its certificate is not trusted"):
+                await driver.identify(FOLDER)
+
+
+async def test_ftps_is_never_without_tls(server: FtpServer, tmp_path: Path) -> None:
+    root = server.empty("plain")
+    async with opened(FtpsDriver, root, tmp_path, {**root.options, "tls": "no"}) as driver:
+        with pytest.raises(Unavailable, match="must be explicit or implicit"):
+            await driver.identify(FOLDER)
+    async with opened(FtpsDriver, root, tmp_path, root.options) as driver:
+        with pytest.raises(Unavailable, match="served: "):
+            await driver.identify(FOLDER)
+
+
+async def test_a_wrong_password_is_told_without_it(server: FtpServer, tmp_path: Path) -> None:
+    root = server.empty("wrong")
+    with server.fault(Fault.WRONG_PASSWORD, root) as options:
+        async with opened(FtpDriver, root, tmp_path, options) as driver:
+            with pytest.raises(Unavailable, match="refuses the login") as caught:
+                await driver.identify(FOLDER)
+    assert str(options["password"]) not in str(caught.value)
+    assert PASSWORD not in repr(driver.options)
+
+
+async def test_an_upload_goes_on_where_it_was_cut(server: FtpServer, tmp_path: Path) -> None:
+    root = server.empty("resumed")
+    async with bench_on(FtpDriver, root, tmp_path) as bench:
+        await bench.put(b"first", b"x")  # so that .onitu/tmp is there
+        version = file_version(BIG)
+        waiting = TMP + f"/{next(iter(version.digests.values())).hex()}-{len(BIG)}".encode()
+        (server.home / "resumed" / os.fsdecode(waiting)).write_bytes(BIG[:700_000])
+        commands: list[str] = []
+        putcmd = connection.Connection.putcmd
+
+        def noted(self: connection.Connection, line: str) -> None:
+            commands.append(line.partition(" ")[0])
+            putcmd(self, line)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(connection.Connection, "putcmd", noted)
+            assert answer(await bench.put(b"big", BIG)).seen is Seen.DONE
+        assert "APPE" in commands
+        assert "STOR" not in commands
+        assert (await bench.tree())[b"big"] == BIG
+
+
+async def test_a_server_without_machine_listings_is_refused(
+    server: FtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection.Connection, "_features", lambda self: frozenset({"MDTM", "SIZE"}))
+    async with opened(FtpDriver, server.empty("old"), tmp_path) as driver:
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1 has no MLSD"):
+            await driver.identify(FOLDER)
+
+
+async def test_a_name_with_a_line_break_is_refused(server: FtpServer, tmp_path: Path) -> None:
+    async with bench_on(FtpDriver, server.empty("breaks"), tmp_path) as bench:
+        event = answer(await bench.put(b"a\nDELE b", b"x"))
+        assert (event.seen, event.trouble) == (Seen.FAILED, Trouble.NAME_IMPOSSIBLE)
+        assert await bench.tree() == {}
+
+
+async def test_a_listing_in_which_a_name_has_a_line_break_is_not_believed(server: FtpServer, tmp_path: Path) -> None:
+    async with bench_on(FtpDriver, server.empty("odd"), tmp_path) as bench:
+        await bench.write(b"good/a", b"x")
+        (server.home / "odd" / "good" / "broken\nname").write_bytes(b"x")
+        (listing,) = await bench.driver.scan(FOLDER, [b"good"])
+        assert not listing.complete
+        assert "no entry" in listing.reason
+
+
+async def say_nothing(stream: trio.SocketStream) -> None:
+    await trio.sleep_forever()
+
+
+async def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "QUIET", 0.3)
+    async with trio.open_nursery() as nursery:
+        (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, say_nothing, [silent])
+        driver = FtpDriver("nas", {"host": "127.0.0.1", "port": silent.socket.getsockname()[1]}, {FOLDER: ""})
+        driver.workspace = str(tmp_path)
+        with trio.fail_after(60):
+            async with driver.open():
+                with pytest.raises(Unavailable, match="nas: "):
+                    await driver.identify(FOLDER)
+        nursery.cancel_scope.cancel()
