@@ -108,9 +108,9 @@ def test_the_configuration_is_found_in_the_usual_places(place: Path) -> None:
 
 def test_sync_refuses_what_is_no_replica_and_starts_nothing(place: Path) -> None:
     (place / "a").mkdir()
-    result = run("sync", "a", "s3://bucket", "sftp://host/x")
+    result = run("sync", "a", "smb://bucket", "ftp:///x")
     assert result.exit_code == 2
-    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == ["s3://bucket", "sftp://host/x"]
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == ["smb://bucket", "ftp:///x"]
     assert not (place.parent / "state").exists()
 
 

@@ -111,13 +111,10 @@ def test_two_missing_directories_are_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        (
-            "s3://bucket/x",
-            "s3://bucket/x: the driver 's3' is not part of this version of Onitu",
-        ),
+        ("ftp://me:secret@/x", "ftp://me:***@/x: the host is missing"),
         ("sftp://me:secret@nas/x", "sftp://me:***@nas/x: the driver 'sftp'"),
         ("DAVS://nas/x", "the driver 'webdav'"),
-        ("rclone:remote:x", "rclone:remote:x: the driver 'rclone'"),
+        ("rclone:remote", "rclone:remote: a remote of your rclone.conf is written rclone:REMOTE:PATH"),
         ("smb://nas/x", "smb:// is no kind of replica; allowed are a path, file://, sftp://"),
         ("file://nas/x", "a file:// URL has no host"),
         ("me@nas:/x", "a place on another host is a URL, like sftp://USER@HOST/PATH"),
