@@ -112,8 +112,6 @@ def test_two_missing_directories_are_a_mistake(tmp_path: Path) -> None:
     ("argument", "expected"),
     [
         ("ftp://me:secret@/x", "ftp://me:***@/x: the host is missing"),
-        ("sftp://me:secret@nas/x", "sftp://me:***@nas/x: the driver 'sftp'"),
-        ("DAVS://nas/x", "the driver 'webdav'"),
         ("rclone:remote", "rclone:remote: a remote of your rclone.conf is written rclone:REMOTE:PATH"),
         ("smb://nas/x", "smb:// is no kind of replica; allowed are a path, file://, sftp://"),
         ("file://nas/x", "a file:// URL has no host"),
