@@ -127,7 +127,7 @@ class FolderReferee:
             work = Round(self)
             self.view.load((node.path for node in page), {node.path: node for node in page})
             work.touched |= dict.fromkeys(node.path for node in page)
-            await self.commit(work)
+            await self.commit(work, anew=True)
             self.view.forget()
         await self.store.commit(Change(rules=self.rules.digest()))
 
@@ -304,12 +304,15 @@ class FolderReferee:
         held = node.held.get(service)
         return node.head.carries_value and held is not None and not (held.hidden or held.gone)
 
-    async def commit(self, work: Round) -> None:
-        """Make a round durable, and hand what it touched to the planning of every service."""
+    async def commit(self, work: Round, anew: bool = False) -> None:
+        """Make a round durable, and hand what it touched to the planning of every service.
+
+        `anew`: what is no longer left may stand in the index; else nothing is written where that is all there is.
+        """
         self.seq += 1
         await work.settle()
         work.change.seq = self.seq
-        if work.change != Change(todo=work.change.todo, seq=self.seq) or any(work.change.todo.values()):
+        if anew or work.change != Change(todo=work.change.todo, seq=self.seq) or any(work.change.todo.values()):
             await self.store.commit(work.change)
         for link in self.links.values():
             link.newest = self.score

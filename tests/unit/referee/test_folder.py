@@ -220,6 +220,19 @@ async def test_a_mass_deletion_is_held_back_until_it_is_approved() -> None:
         assert len(d.orders("b")) == 99  # what b takes at once, beside the new file
 
 
+async def test_what_other_rules_ask_for_is_not_left_any_more_once_they_are_gone() -> None:
+    """The rules change twice before anything was ordered; what only the second ones asked for has no other change."""
+    store = MemoryStore()
+    only_read = attrs.evolve(settings(("a", "b")).services["b"], replicas={"f": Replica("f", "/b", mode="r")})
+    both = settings(("a", "b"))
+    one = attrs.evolve(both, services={**both.services, "b": only_read})
+    for given, left in ((one, []), (both, [b"x"]), (one, [])):
+        async with desk(store, given, meet=given is one and not left) as d:
+            if d.folder.counts.get("files", 0) == 0:
+                await d.say("a", stands(b"x", "v1"))
+            assert [path for _, path in await d.folder.store.todo((0, b""), 10)] == left
+
+
 async def test_what_was_ordered_by_a_run_whose_commits_are_lost_is_a_value_like_any_other() -> None:
     """The store is put back by one commit; the next run comes to no number that the lost one has given (S6)."""
     store = MemoryStore()
