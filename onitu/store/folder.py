@@ -11,6 +11,7 @@ import redis
 import trio
 
 from onitu.model import paths
+from onitu.model.errors import StateError
 from onitu.model.nodes import Node
 
 from . import codec, scripts, urls
@@ -52,15 +53,18 @@ class RedisReader:
         pipe.hgetall(self.keys.named("services"))
         pipe.hgetall(self.keys.named("counts"))
         (seq, rules, gaps, forgotten), services, counts = await self.hop(pipe.execute)
-        return Meta(
-            fresh=self._fresh,
-            seq=int(seq or 0),
-            services={n.decode(): codec.decode_record(r, self.folder, n.decode()) for n, r in services.items()},
-            counts={n.decode(): int(count) for n, count in counts.items()},
-            rules=(rules or b"").decode(),
-            gaps=codec.decode_gaps(gaps, self.folder) if gaps else (),
-            forgotten=int(forgotten or 0),
-        )
+        try:
+            return Meta(
+                fresh=self._fresh,
+                seq=int(seq or 0),
+                services={n.decode(): codec.decode_record(r, self.folder, n.decode()) for n, r in services.items()},
+                counts={n.decode(): int(count) for n, count in counts.items()},
+                rules=(rules or b"").decode(),
+                gaps=codec.decode_gaps(gaps, self.folder) if gaps else (),
+                forgotten=int(forgotten or 0),
+            )
+        except ValueError as error:
+            raise StateError(f"what is stored of folder {self.folder!r} is damaged: {error}") from error
 
     async def nodes(self, wanted: Sequence[bytes]) -> dict[bytes, Node]:
         """The nodes of these paths; a path that is not known is left out."""

@@ -239,6 +239,28 @@ async def test_the_journal_is_bounded(valkey: str, client: redis.Redis, monkeypa
     assert 200 <= client.xlen(KEYS.named("journal")) < 400
 
 
+@pytest.mark.parametrize(
+    ("key", "field", "value"),
+    [
+        ("meta", "seq", b"4\xb39"),
+        ("meta", "forgotten", b"-x"),
+        ("meta", "gaps", b"\xff"),
+        ("meta", "rules", b"\xff"),
+        ("services", b"\xff", b""),
+        ("services", "nas", b"\xc1"),
+        ("counts", "files", b"1."),
+        ("counts", b"\xe9", b"1"),
+    ],
+)
+async def test_a_damaged_summary_is_an_error_that_names_the_folder(
+    valkey: str, client: redis.Redis, key: str, field: bytes | str, value: bytes
+) -> None:
+    async with RedisStore(valkey).open_folder("home") as folder:
+        client.hset(KEYS.named(key), field, value)
+        with pytest.raises(StateError, match="folder 'home'"):
+            await folder.meta()
+
+
 async def test_damaged_bytes_are_an_error_that_names_folder_and_path(valkey: str, client: redis.Redis) -> None:
     async with RedisStore(valkey).open_folder("home") as folder:
         await folder.commit(Change(nodes={p: a_file(p) for p in (b"d/a", b"d/b")}))
