@@ -1,0 +1,14 @@
+"""The driver for WebDAV servers: Nextcloud, ownCloud, Apache, rclone and others.
+
+In the order in which a path goes through: `driver` (options), `remote` (what the base for remote services wants),
+`probing` (what the server can do), `tree` (listing all), `uploads` (Nextcloud's chunks), `collection` (requests in
+paths), `client` (requests, and who asks), `multistatus` (answers).
+
+The library is httpx 0.28 (December 2024; BSD, pure Python, as are h11 and httpcore below it): it runs on Trio itself,
+so that a stalled request is cancelled instead of keeping a thread, and it streams both ways. 1,000 PUTs of 64 KiB to
+XX
+"""
+
+from .driver import WebdavDriver
+
+__all__ = ["WebdavDriver"]

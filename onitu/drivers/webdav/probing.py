@@ -1,0 +1,268 @@
+"""What a server can do, found out by trying it: headers like `If-Match` are ignored by many, and none says so.
+
+It is tried in a directory of its own below `.onitu`, with files of a few bytes, and taken away again. A server that
+does not let anything be written is one that can do nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+
+import attrs
+import trio
+
+from onitu.model import paths
+from onitu.plug.driver import Capabilities, Refused
+from onitu.plug.remote import Changed, Missing
+
+from .client import Bytes
+from .collection import SECOND, Collection, expected
+from .multistatus import Member
+
+TRIED = paths.PRIVATE + b"/tried-"
+_WRONG = '"onitu-never"'
+_OLD = 1_000_000_000
+_WAS = b"as it was"
+_MARKS = b'?#;%&+\\"<>|*:'
+_CONTROLS = bytes((*range(1, 32), 127))
+_SOME = b"\n\t\x01\x7f"
+_CUT = 1 << 18
+"""Bytes of an upload that is cut off in its middle."""
+
+
+@attrs.frozen
+class Able:
+    """What was found out.
+
+    Attributes:
+        swaps: `If-Match` and `If-None-Match: *` are obeyed by PUT, DELETE and MOVE.
+        whole: an upload that is cut off leaves what stood there.
+        tells: a PUT answers with the entity tag that a listing tells.
+        reads: a GET does.
+        tagged: MOVE replaces a target on the condition of its entity tag (`If`, RFC 4918, 10.4), and what is moved
+            keeps its own.
+        keeps: what is moved keeps its entity tag.
+        creates: MOVE with `Overwrite: F` replaces nothing.
+        fine: each change has another entity tag, also in the same second.
+        deep: `Depth: infinity` is answered.
+        folders: a collection's entity tag changes with everything below it.
+        times: X-OC-Mtime is obeyed.
+        settable: so is PROPPATCH of the time. rclone says so, and forgets the time with its cache: what can be given a
+            time only with its content is one that keeps none, but is given it nevertheless.
+        refuses: MKCOL refuses where a collection stands.
+        spoils: characters of which the server makes others, or that it cuts, where it is to MOVE: WsgiDAV cuts a name
+            at a `?`, rclone shows control characters as others.
+    """
+
+    swaps: bool = False
+    whole: bool = False
+    tells: bool = False
+    reads: bool = False
+    tagged: bool = False
+    keeps: bool = False
+    creates: bool = False
+    fine: bool = False
+    deep: bool = False
+    folders: bool = False
+    times: bool = False
+    settable: bool = False
+    refuses: bool = False
+    spoils: bytes = b""
+
+    @property
+    def direct(self) -> bool:
+        """Whether a PUT is a compare-and-swap whose outcome is known."""
+        return self.swaps and self.whole and self.tells
+
+    def capabilities(self, cloud: bool) -> Capabilities:
+        swaps = self.swaps and self.creates and self.fine and (self.direct or self.tagged)
+        return Capabilities(
+            compare_and_swap=swaps,
+            create_only=self.creates,
+            moves=self.creates and (self.keeps or swaps),
+            links=False,
+            modes=False,
+            mtimes=SECOND if self.times and self.settable else 0,
+            racy=0 if self.fine else SECOND,
+            watches=False,
+            digests=("sha1", "md5") if cloud else (),
+        )
+
+
+async def learn(root: Collection) -> Able:
+    """Try it. Raises `Busy` and `Unavailable` where the server does not answer."""
+    try:
+        async with _place(root) as box:
+            return await _Trial(root, box).all()
+    except (Refused, Missing, Changed):
+        return Able()
+
+
+@contextlib.asynccontextmanager
+async def _place(root: Collection) -> AsyncIterator[bytes]:
+    """A directory to try things in, which goes with all that is in it."""
+    box = TRIED + secrets.token_hex(6).encode()
+    made = await root.stat(paths.PRIVATE) is None
+    try:
+        if made:
+            expected(await root.make(paths.PRIVATE))
+        expected(await root.make(box))
+        yield box
+    finally:
+        with trio.move_on_after(30, shield=True):
+            await root.client.ask("DELETE", root.at(box, slash=True))
+            if made and not [path async for path, _ in root.inside(paths.PRIVATE)]:
+                await root.client.ask("DELETE", root.at(paths.PRIVATE, slash=True))
+
+
+class _Cut:
+    """A body that breaks off."""
+
+    size = 2 * _CUT
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"x" * _CUT
+        raise _CutOff
+
+
+class _CutOff(Exception):
+    """The end of `_Cut`."""
+
+
+class _Trial:
+    """What is tried, one after the other."""
+
+    def __init__(self, root: Collection, box: bytes) -> None:
+        self._root = root
+        self._box = box
+        self._a, self._b, self._c, self._d = box + b"/in/a", box + b"/b", box + b"/c", box + b"/d"
+
+    async def all(self) -> Able:
+        root = self._root
+        refuses = (await root.make(self._box)).status == 405
+        expected(await root.make(self._box + b"/in"))
+        before, again = await self._folder(), await self._folder()
+        put = expected(await root.send(self._a, Bytes(b"1"), {"X-OC-Mtime": str(_OLD), "If-None-Match": "*"}))
+        first = await self._look(self._a)
+        folders = bool(before) and before == again != await self._folder()
+        times = first.mtime == _OLD * SECOND
+        able = Able(
+            refuses=refuses,
+            folders=folders,
+            times=times,
+            tells=put.tag.strip('"').encode() == first.tag != b"",
+            reads=(await root.ask("GET", self._a)).tag.strip().removeprefix("W/").strip('"').encode() == first.tag,
+            deep=await self._deep(),
+            fine=await self._fine(),
+        )
+        await self._write(self._b)
+        await self._write(self._c)
+        await self._cut(self._c)  # what became of it is looked at later: a server may take its time to notice
+        await self._cut(self._d)
+        able = await self._conditions(able)
+        able = await self._moves(able)
+        able = attrs.evolve(able, spoils=await self._spoils())
+        kept = await root.look(self._c)
+        whole = kept is not None and kept.size == len(_WAS) and await root.look(self._d) is None
+        able = attrs.evolve(able, whole=whole)
+        if times and root.cloud:
+            await root.set_time(self._a, (_OLD + 1000) * SECOND, {})
+            after = await root.look(self._a)
+            able = attrs.evolve(able, settable=after is not None and after.mtime == (_OLD + 1000) * SECOND)
+        return able
+
+    async def _write(self, path: bytes) -> None:
+        expected(await self._root.send(path, Bytes(_WAS), {}))
+
+    async def _look(self, path: bytes) -> Member:
+        member = await self._root.look(path)
+        if member is None:
+            raise Missing
+        return member
+
+    async def _folder(self) -> bytes:
+        member = await self._root.look(b"", slash=True)
+        return member.tag if member is not None else b""
+
+    async def _spoils(self) -> bytes:
+        spoils = b"" if await self._survives(_SOME) else _CONTROLS
+        if not await self._survives(_MARKS):
+            spoils += bytes([mark for mark in _MARKS if not await self._survives(bytes([mark]))])
+        return spoils
+
+    async def _survives(self, characters: bytes) -> bool:
+        """Whether a file that is moved to a name with these characters has that name."""
+        source, target = self._box + b"/plain", self._box + b"/odd" + characters + b"41"
+        await self._write(source)
+        answer = await self._root.move(source, target, {})
+        return answer.status // 100 == 2 and target in [path async for path, _ in self._root.inside(self._box)]
+
+    async def _deep(self) -> bool:
+        try:
+            found = [path async for path, _ in self._root.inside(self._box, "infinity")]
+        except (Refused, Missing, Changed):
+            return False
+        return self._a in found
+
+    async def _fine(self) -> bool:
+        """Whether changes in the same second are told apart. One of three may fall into the next one."""
+        tags = set()
+        for data in (b"2", b"3", b"4"):
+            expected(await self._root.send(self._a, Bytes(data), {}))
+            tags.add((await self._look(self._a)).tag)
+        return len(tags) == 3 and b"" not in tags
+
+    async def _cut(self, path: bytes) -> None:
+        with contextlib.suppress(_CutOff):
+            await self._root.send(path, _Cut(), {})
+
+    async def _conditions(self, able: Able) -> Able:
+        root, a = self._root, self._a
+        refused = [
+            await root.send(a, Bytes(b"5"), {"If-None-Match": "*"}),
+            await root.send(a, Bytes(b"5"), {"If-Match": _WRONG}),
+            await root.send(self._box + b"/none", Bytes(b"5"), {"If-Match": _WRONG}),
+            await root.ask("DELETE", a, {"If-Match": _WRONG}),
+        ]
+        swaps = all(answer.status == 412 for answer in refused)
+        if not swaps:
+            await self._write(a)
+        else:
+            tag = await self._strong(a)
+            answer = await root.send(a, Bytes(b"6"), {"If-Match": f'"{tag}"'})
+            moved = await root.move(a, a + b"2", {"If-Match": _WRONG})
+            swaps = answer.status // 100 == 2 and moved.status == 412
+            if moved.status // 100 == 2:
+                await self._write(a)
+        return attrs.evolve(able, swaps=swaps)
+
+    async def _strong(self, path: bytes) -> str:
+        """The entity tag, once it is a strong one: Apache's is a weak one as long as the file is a second old."""
+        member = await self._look(path)
+        for _ in range(3):
+            if not member.weak:
+                break
+            await trio.sleep(1.1)
+            member = await self._look(path)
+        return member.tag.decode()
+
+    async def _moves(self, able: Able) -> Able:
+        root, a, b = self._root, self._a, self._b
+        creates = (await root.move(a, b, {})).status == 412
+        if not creates:
+            return able
+        target, mine, tag = root.at(b), await self._look(a), await self._strong(b)
+        wrong = await root.move(a, b, {"Overwrite": "T", "If": f"<{target}> ([{_WRONG}])"})
+        if wrong.status // 100 == 2:
+            await self._write(a)
+            mine = await self._look(a)
+        right = await root.move(a, b, {"Overwrite": "T", "If": f'<{target}> (["{tag}"])'})
+        tagged = wrong.status == 412 and right.status // 100 == 2
+        if right.status // 100 != 2:
+            b = self._box + b"/moved"
+            expected(await root.move(a, b, {}))
+        keeps = mine.tag == (await self._look(b)).tag
+        await self._write(a)
+        return attrs.evolve(able, creates=creates, keeps=keeps, tagged=tagged and keeps)

@@ -1,0 +1,406 @@
+"""The driver for WebDAV, beyond the suite of every driver: what servers differ in, who asks, what a hostile one sends.
+
+Apache, rclone and WsgiDAV are real; the cloud is our double of Nextcloud.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from email.utils import formatdate
+from pathlib import Path
+
+import attrs
+import httpx
+import pytest
+import trio
+import trustme
+
+from onitu.drivers.webdav import WebdavDriver
+from onitu.drivers.webdav.client import Answer, refusal
+from onitu.drivers.webdav.multistatus import LONGEST, Member, NotXml, members
+from onitu.model import paths
+from onitu.model.errors import ConfigurationError, Unavailable
+from onitu.model.events import Seen, Trouble
+from onitu.model.orders import Do, Order
+from onitu.model.versions import Kind, Version
+from onitu.plug.driver import Capabilities, Refused
+from onitu.plug.remote import Busy, Changed, Missing
+from onitu.testing.conformance.bench import FOLDER, Bench, answer, bench_on, file_version, opened
+from tests.servers.cloud import FILES, TOKEN, UPLOADS, Cloud, CloudRoot, CloudServer
+from tests.servers.http_faults import answer as told
+from tests.servers.webdav import ApacheServer, DavRoot, DigestServer, RcloneServer, WsgidavServer, _DavServer
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudServer]:
+    with CloudServer(tmp_path) as server:
+        assert isinstance(server, CloudServer)
+        yield server
+
+
+@attrs.define
+class Stage:
+    """A replica in the cloud."""
+
+    bench: Bench
+    cloud: Cloud
+    root: CloudRoot
+
+    def asked(self, method: str) -> list[bytes]:
+        """The paths of such requests since the last look, from the root."""
+        found = [path for asked, path in self.cloud.asked if asked == method]
+        self.cloud.asked.clear()
+        return [path.removeprefix(FILES + b"/docs").lstrip(b"/") for path in found]
+
+
+@pytest.fixture
+async def stage(cloud: CloudServer, tmp_path: Path) -> AsyncIterator[Stage]:
+    root = cloud.empty("docs")
+    assert isinstance(root, CloudRoot)
+    root.options = {**root.options, "part": 5 * MIB}
+    async with bench_on(WebdavDriver, root, tmp_path / "workspace") as bench:
+        cloud.cloud.asked.clear()
+        yield Stage(bench, cloud.cloud, root)
+
+
+# --- what servers can do --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ApacheServer, RcloneServer, WsgidavServer])
+async def test_what_a_real_server_can_do_is_found_out_and_nothing_stays(kind: type[_DavServer], tmp_path: Path) -> None:
+    with kind(tmp_path) as server:
+        root = server.empty("docs")
+        assert isinstance(root, DavRoot)
+        able = await able_to(root, tmp_path)
+        assert list(root.place.iterdir()) == []
+    assert able.moves
+    assert able.create_only
+    assert able.compare_and_swap is (kind is ApacheServer)
+    assert able.mtimes == 0
+    assert able.racy == (1_000_000_000 if kind is WsgidavServer else 0)
+
+
+async def test_a_server_that_ignores_conditions_is_found_out(cloud: CloudServer, tmp_path: Path) -> None:
+    root = cloud.empty("docs")
+    assert isinstance(root, CloudRoot)
+    assert (await able_to(root, tmp_path)).compare_and_swap
+    cloud.cloud.obeys = False
+    able = await able_to(root, tmp_path)
+    assert (able.compare_and_swap, able.moves, able.create_only) == (False, True, True)
+    assert [path for path in cloud.cloud.nodes if paths.within(path, FILES + b"/docs")] == []
+
+
+async def able_to(root: CloudRoot | DavRoot, tmp_path: Path) -> Capabilities:
+    async with opened(WebdavDriver, root, tmp_path / "workspace") as driver:
+        await driver.identify(FOLDER)
+        return driver.capabilities(FOLDER)
+
+
+async def test_a_dry_run_writes_nothing(cloud: CloudServer, tmp_path: Path) -> None:
+    root = cloud.empty("docs")
+    cloud.cloud.asked.clear()
+    async with opened(WebdavDriver, root, tmp_path / "workspace") as driver:
+        driver.look_only = True
+        await driver.identify(FOLDER)
+        await driver.scan(FOLDER, [paths.ROOT])
+    assert {method for method, _ in cloud.cloud.asked} <= {"PROPFIND", "GET"}
+
+
+async def test_folders_that_did_not_change_are_not_listed_again(stage: Stage) -> None:
+    for path in (b"a/b/c/file", b"d/e/file", b"f"):
+        stage.root.write(path, b"x")
+    everything = set(await stage.bench.listed())
+    assert len(stage.asked("PROPFIND")) > len(everything) / 2
+    assert set(await stage.bench.listed()) == everything
+    assert [path for path in stage.asked("PROPFIND") if path and b".onitu" not in path] == []
+    stage.root.write(b"d/e/new", b"x")
+    assert set(await stage.bench.listed()) == everything | {b"d/e/new"}
+    assert set(stage.asked("PROPFIND")) - {b"", b".onitu/marker"} == {b"d", b"d/e"}
+
+
+async def test_digests_that_the_server_has_cost_no_read(stage: Stage) -> None:
+    stage.root.write(b"a", b"x")
+    node = stage.cloud.nodes[FILES + b"/docs/a"]
+    node.checksum = "SHA1:11f6ad8ec52a2984abaafd7c3b516503785c2072 MD5:9dd4e461268c8034f5c8564e155c67a6 ADLER32:0079"
+    digests = (await stage.bench.entry(b"a")).version.digests
+    assert {name: value.hex()[:4] for name, value in digests.items()} == {"sha1": "11f6", "md5": "9dd4"}
+
+
+# --- chunks ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_large_file_comes_in_parts_and_is_put_together_on_a_condition(stage: Stage) -> None:
+    data = os.urandom(12 * MIB)
+    assert answer(await stage.bench.put(b"new/large", data)).seen is Seen.DONE
+    parts = [path for method, path in stage.cloud.asked if method == "PUT" and paths.within(path, UPLOADS)]
+    assert [path.rpartition(b"/")[2] for path in parts] == [b"00001", b"00002", b"00003"]
+    assert stage.root.tree()[b"new/large"] == data
+    assert stage.cloud.children(UPLOADS) == []
+    entry = await stage.bench.entry(b"new/large")
+    assert entry.version.mtime == file_version(data).mtime
+    stage.root.write(b"new/large", b"a user's")
+    assert answer(await stage.bench.put(b"new/large", data[1:], entry.token, data)).seen is Seen.STANDS
+    assert answer(await stage.bench.put(b"new/large", data[2:])).seen is Seen.STANDS
+    assert stage.root.tree()[b"new/large"] == b"a user's"
+
+
+async def test_an_upload_in_parts_goes_on_after_it_was_cut(stage: Stage, cloud: CloudServer) -> None:
+    data = os.urandom(12 * MIB)
+
+    def fail(method: str, path: bytes) -> None:
+        if (method, path.rpartition(b"/")[2]) == ("PUT", b"00003"):
+            cloud.cloud.before = lambda method, path: None
+            raise ConnectionError
+
+    cloud.cloud.before = fail
+    assert answer(await stage.bench.put(b"large", data)).seen is Seen.DONE
+    parts = [path[-1:] for method, path in stage.cloud.asked if method == "PUT" and paths.within(path, UPLOADS)]
+    assert parts == [b"1", b"2", b"3", b"3"]
+    assert stage.root.tree() == {b"large": data}
+
+
+# --- orders ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_comes_into_a_folder_while_it_goes_is_not_lost(stage: Stage) -> None:
+    stage.root.make_directory(b"sub")
+
+    def write(method: str, path: bytes) -> None:
+        if method == "MOVE":
+            stage.cloud.before = lambda method, path: None
+            stage.root.write(b"sub/late", b"a user's")
+
+    stage.cloud.before = write
+    order = Order(1, Do.DELETE, b"sub", Version(Kind.NOTHING), await stage.bench.token(b"sub"), Version(Kind.DIRECTORY))
+    event = answer(await stage.bench.carry_out(order))
+    assert event.trouble is Trouble.NOT_EMPTY
+    assert stage.root.tree() == {b"sub": None, b"sub/late": b"a user's"}
+
+
+async def test_a_folder_that_an_earlier_life_left_aside_comes_back(stage: Stage) -> None:
+    stage.root.make_directory(b"sub")
+    stage.root.write(b"sub/late", b"a user's")
+    stage.cloud.write(FILES + b"/docs/.onitu/tmp", None)
+    stage.root.rename(b"sub", b".onitu/tmp/gone-01234567.c3Vi")  # base64 of its path
+    await stage.bench.driver.identify(FOLDER)
+    assert stage.root.tree() == {b"sub": None, b"sub/late": b"a user's"}
+
+
+async def test_a_locked_file_is_tried_again(stage: Stage) -> None:
+    stage.root.write(b"a", b"old")
+    stage.cloud.locked.add(FILES + b"/docs/a")
+
+    def unlock(method: str, path: bytes) -> None:
+        if len([None for method, _ in stage.cloud.asked if method == "PUT"]) == 2:
+            stage.cloud.locked.clear()
+
+    token = await stage.bench.token(b"a")
+    stage.asked("")
+    stage.cloud.before = unlock
+    assert answer(await stage.bench.put(b"a", b"new", token, b"old")).seen is Seen.DONE
+
+
+async def test_a_full_account_is_told(stage: Stage) -> None:
+    stage.cloud.quota = 1000
+    event = answer(await stage.bench.put(b"a", b"x" * 2000))
+    assert (event.trouble, event.reason) == (Trouble.NO_SPACE, "served: cannot write a: there is no space left")
+
+
+async def test_an_answer_that_was_lost_is_no_conflict(stage: Stage, cloud: CloudServer) -> None:
+    """The file was put in place, and nobody knows."""
+    done = []
+    handler = cloud.cloud.move
+
+    def move(path: bytes, target: bytes, copy: bool = False) -> None:
+        handler(path, target, copy)
+        if not done:
+            done.append(target)
+            raise ConnectionError
+
+    cloud.cloud.move = move  # type: ignore[method-assign]
+    assert answer(await stage.bench.put(b"a", b"x" * 200_000)).seen is Seen.DONE
+    assert stage.root.tree() == {b"a": b"x" * 200_000}
+
+
+# --- who asks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["basic", "digest"])
+async def test_a_password_is_shown_as_the_server_asks(where: str, tmp_path: Path) -> None:
+    with DigestServer(tmp_path) as server:
+        assert isinstance(server, DigestServer)
+        server.where = where
+        root = server.empty("docs")
+        async with bench_on(WebdavDriver, root, tmp_path / "workspace") as bench:
+            assert answer(await bench.put(b"large", b"x" * 300_000)).seen is Seen.DONE
+            assert root.tree() == {b"large": b"x" * 300_000}
+        with pytest.raises(Unavailable, match="does not accept the password of me") as caught:
+            async with opened(
+                WebdavDriver, root, tmp_path, {**root.options, "user": "me", "password": "secret-word"}
+            ) as driver:
+                await driver.identify(FOLDER)
+        assert "secret-word" not in str(caught.value) + repr(driver.options)
+
+
+async def test_a_token_is_shown(cloud: CloudServer, tmp_path: Path) -> None:
+    root = cloud.empty("docs")
+    options = {"url": root.options["url"], "token": TOKEN}
+    async with opened(WebdavDriver, root, tmp_path, options) as driver:
+        await driver.identify(FOLDER)
+    async with opened(WebdavDriver, root, tmp_path, {**options, "token": "another"}) as driver:
+        with pytest.raises(Unavailable, match="does not accept the token"):
+            await driver.identify(FOLDER)
+
+
+async def test_a_password_comes_from_netrc_or_is_asked_for(
+    cloud: CloudServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = cloud.empty("docs")
+    options = {"url": root.options["url"]}
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with opened(WebdavDriver, root, tmp_path, options) as driver:
+        with pytest.raises(Unavailable, match="asks who you are"):
+            await driver.identify(FOLDER)
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password pass\n")
+    (tmp_path / "netrc").chmod(0o600)
+    async with opened(WebdavDriver, root, tmp_path, options) as driver:
+        await driver.identify(FOLDER)
+
+
+def test_a_url_is_taken_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    address = WebdavDriver.from_url("davs://me@cloud.example:8443/remote.php/dav/files/me/a%20b")
+    assert address.options == {"url": "https://cloud.example:8443", "user": "me"}
+    assert (address.root, address.name, address.asks) == (
+        "/remote.php/dav/files/me/a b",
+        "cloud.example",
+        ("password",),
+    )
+    assert WebdavDriver.from_url("dav://me:x@[::1]/d").options == {"url": "http://[::1]", "user": "me", "password": "x"}
+    assert WebdavDriver.from_url("dav://host/d").asks == ()
+    with pytest.raises(ConfigurationError, match="has no host"):
+        WebdavDriver.from_url("dav:///d")
+
+
+# --- servers that must not be trusted -------------------------------------------------------------------------------
+
+
+async def test_no_other_server_is_asked(cloud: CloudServer, tmp_path: Path) -> None:
+    root = cloud.empty("docs")
+    async with opened(WebdavDriver, root, tmp_path) as driver:
+        for location in ("http://127.0.0.1:1/", "https://127.0.0.1/", "//elsewhere.example/x"):
+            cloud.ill.answers = [told("301 Moved", f"Location: {location}")]
+            with pytest.raises(Unavailable, match="redirects to another server"):
+                await driver.identify(FOLDER)
+        cloud.ill.answers = [told("301 Moved", f"Location: /{FILES.decode()}/docs/")]
+        await driver.identify(FOLDER)
+        cloud.ill.answers = [told("301 Moved", f"Location: /{FILES.decode()}/docs/")] * 9
+        with pytest.raises(Unavailable, match="redirects more than"):
+            await driver.identify(FOLDER)
+
+
+async def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with CloudServer(tmp_path) as server:
+        assert isinstance(server, CloudServer)
+        server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+        root = server.empty("docs")
+        port = server.http.server_address[1]
+        options = {**root.options, "url": f"https://127.0.0.1:{port}/{FILES.decode()}"}
+        async with opened(WebdavDriver, root, tmp_path, options) as driver:
+            with pytest.raises(Unavailable, match=r"the certificate of https://127.0.0.1:.* is not accepted"):
+                await driver.identify(FOLDER)
+        trusting = {**options, "certificates": str(tmp_path / "ca.pem")}
+        async with opened(WebdavDriver, root, tmp_path, trusting) as driver:
+            await driver.identify(FOLDER)
+
+
+GOOD = (
+    '<d:multistatus xmlns:d="DAV:">{}<d:response><d:href>{}</d:href><d:propstat><d:prop><d:resourcetype/>'
+    '<d:getetag>W/"a"</d:getetag><d:getcontentlength>5</d:getcontentlength></d:prop>'
+    "<d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response></d:multistatus>"
+)
+
+
+async def parsed(text: str, piece: int = 7, largest: int = 1 << 30) -> list[Member]:
+    async def pieces() -> AsyncIterator[bytes]:
+        data = text.encode()
+        for offset in range(0, len(data), piece):
+            await trio.lowlevel.checkpoint()
+            yield data[offset : offset + piece]
+
+    return [member async for member in members(pieces(), largest)]
+
+
+async def test_an_answer_is_read_in_pieces_of_any_size() -> None:
+    for piece in (1, 7, 100_000):
+        (member,) = await parsed(GOOD.format("", "http://host:1/a%20b/c%2Fd/%C3%A9/"), piece)
+        assert member.names == [b"a b", b"c/d", "é".encode()]
+        assert (member.tag, member.weak, member.size, member.collection) == (b"a", True, 5, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<!DOCTYPE a [<!ENTITY b "b">]>' + GOOD.format("&b;", "/"),
+        '<!DOCTYPE a SYSTEM "file:///etc/passwd">' + GOOD.format("", "/"),
+        GOOD.format("&b;", "/"),
+        GOOD.format("<d:x>" * 100, "/"),
+        GOOD.format("x" * (LONGEST + 1), "/"),
+        GOOD.format("<d:x a='" + "x" * (3 * LONGEST), "/"),
+        GOOD.format("", "/")[:-30],
+        GOOD.format("", "/").replace("multistatus", "html"),
+        "not XML at all",
+        "",
+    ],
+    ids=["entity", "outside", "undefined", "deep", "long text", "long tag", "cut", "html", "text", "nothing"],
+)
+async def test_an_answer_that_is_none_ends_the_reading(text: str) -> None:
+    with pytest.raises(NotXml):
+        await parsed(text, 50_000)
+
+
+async def test_an_answer_without_an_end_is_not_read_to_it() -> None:
+    with pytest.raises(NotXml, match="more than 1 MiB"):
+        await parsed('<d:multistatus xmlns:d="DAV:">' + "<d:x>1</d:x>" * 200_000, 65536, MIB)
+
+
+@pytest.mark.parametrize("href", ["/elsewhere/a", "/remote.php/dav/files/me/docs/../../you/a", "/"])
+async def test_a_listing_that_tells_of_elsewhere_is_none(stage: Stage, cloud: CloudServer, href: str) -> None:
+    stage.root.write(b"sub/a", b"x")
+    body = GOOD.format("", href)
+    strange = f"HTTP/1.1 207 Multi-Status\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    cloud.ill.answers = [strange]
+    (listing,) = await stage.bench.driver.scan(FOLDER, [b"sub"])
+    assert not listing.complete
+    cloud.ill.answers = [strange]
+    (entry,) = await stage.bench.driver.stat(FOLDER, [b"sub/a"])
+    assert entry is not None
+    assert entry.trouble is Trouble.IO
+
+
+def test_a_status_has_its_meaning() -> None:
+    def meant(status: int, data: bytes = b"", **headers: str) -> Exception:
+        return refusal(Answer(status, httpx.Headers({k.replace("_", "-"): v for k, v in headers.items()}), data))
+
+    assert isinstance(meant(404), Missing)
+    assert isinstance(meant(412), Changed)
+    for status in (423, 429, 500, 502, 503, 504):
+        assert isinstance(meant(status), Busy)
+    seconds, date, none = (meant(503, retry_after=v) for v in ("7", formatdate(0), "soon"))
+    assert isinstance(seconds, Busy)
+    assert isinstance(date, Busy)
+    assert isinstance(none, Busy)
+    assert (seconds.after, date.after, none.after) == (7.0, 0.0, None)
+    for status, trouble in [(403, Trouble.DENIED), (507, Trouble.NO_SPACE), (400, Trouble.NAME_IMPOSSIBLE)]:
+        error = meant(status, b"<d:error><s:message>so\n it is\x1b[31m</s:message></d:error>")
+        assert isinstance(error, Refused)
+        assert error.trouble is trouble
+        assert error.reason.endswith(": so it is[31m")
