@@ -20,7 +20,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types, by mypy in strict mode."""
-    session.install("-e", ".", "mypy>=1.13")
+    session.install("-e", ".[test]", "mypy>=1.13")
     session.run("mypy", *session.posargs)
 
 
@@ -52,7 +52,7 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation; a warning is an error."""
-    session.install("-e", ".[docs]")
+    session.install("-e", ".[all,docs]")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "docs/_build/html", *session.posargs)
 
 
