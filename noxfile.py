@@ -50,6 +50,12 @@ def integration(session: nox.Session) -> None:
 
 
 @nox.session
+def conformance(session: nox.Session) -> None:
+    """The drivers of services in the network on every server that can be had. Not part of CI: minutes for each."""
+    tests(session, "tests/conformance")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation; a warning is an error."""
     session.install("-e", ".[all,docs]")

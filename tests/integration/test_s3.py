@@ -14,7 +14,6 @@ from onitu.testing.conformance import Fault
 from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, seaweedfs, user
 
 from .harness import Result, onitu, snapshot, started, wait_for
-from .test_conformance import conform
 
 FILES = 50
 
@@ -143,11 +142,3 @@ def test_the_daemon_carries_changes_and_rides_out_a_service_that_was_away(
         daemon.in_sync()
         assert both.same()
         assert SECRET not in json.dumps(daemon.status()) + daemon.log.read_text()
-
-
-@pytest.mark.parametrize("kind", ["Seaweed", "Moto", "Rclone"])
-def test_the_driver_conforms(kind: str, tmp_path: Path) -> None:
-    unfit = ["-k", "not newline"] if kind == "Moto" else []  # moto loses keys with a line feed
-    options = ["--driver", "onitu.drivers.s3:S3Driver", "--server", f"tests.servers.s3:{kind}Server"]
-    said = conform(tmp_path, *options, "--largest", "20000000", *unfit)
-    assert said.endswith("exit 0"), said

@@ -13,7 +13,6 @@ from onitu.testing.conformance import Fault
 from tests.servers.webdav import PASSWORD, USER, DavRoot, DigestServer, RcloneServer, WsgidavServer, _DavServer
 
 from .harness import Result, onitu, snapshot, started, wait_for
-from .test_conformance import conform
 
 FILES = 50
 
@@ -119,10 +118,3 @@ def test_the_daemon_carries_changes_and_rides_out_a_server_that_was_away(
         daemon.in_sync()
         assert both.here() == both.there()
         assert PASSWORD not in json.dumps(daemon.status()) + daemon.log.read_text()
-
-
-@pytest.mark.parametrize("server", ["webdav:Apache", "webdav:Digest", "webdav:Rclone", "webdav:Wsgidav", "cloud:Cloud"])
-def test_the_driver_conforms(server: str, tmp_path: Path) -> None:
-    options = ("--driver", "onitu.drivers.webdav:WebdavDriver", "--server", f"tests.servers.{server}Server")
-    said = conform(tmp_path, *options, "--largest", "20000000")
-    assert said.endswith("exit 0"), said

@@ -5,9 +5,9 @@ In the order in which a path goes through: `driver` (options), `remote` (what th
 paths), `client` (requests, and who asks), `multistatus` (answers).
 
 The library is httpx 0.28.1 (December 2024, BSD; pure Python, as httpcore and h11 below it, so that every platform has
-it): it runs on Trio itself, so that a stalled request is cancelled instead of keeping a thread, and it streams both ways.
-1,000 PUTs of 64 KiB to Apache on the same host, eight at a time, took 2.6 s on two busy cores. XML is read by Python's
-own expat.
+it): it runs on Trio itself, so that a stalled request is cancelled instead of keeping a thread, and it streams both
+ways. 1,000 PUTs of 64 KiB to Apache on the same host, eight at a time, took 2.6 s on two busy cores. XML is read by
+Python's own expat.
 """
 
 from .driver import WebdavDriver
