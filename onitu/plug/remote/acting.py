@@ -238,17 +238,20 @@ class Acting:
         path, ready, aside = self.order.path, await self.bring(), b""
         displaced: list[Event] = []
         if thing is not None:
-            aside = await self.limbo.take_aside(path, thing, delete=False)
+            aside = await self.limbo.take_aside(path, thing, delete=False, sure=not is_dirty(self.order.expect))
+        looked = False
         try:
             if thing is not None:
                 out = await self.replica.stat(aside)
                 expected = out is None or (out.token == thing.token and await self._came_out_as_expected(aside, out))
                 if out is not None and not expected:
                     displaced, aside = [await self._bring_back(aside, out)], b""
+            looked = True
             put = await self._with_parents(path, lambda: self._rename(ready, path, None))
         except BaseException:
             with trio.move_on_after(_UNDO, shield=True):
-                if aside and not await self.limbo.put_back(aside, path):
+                # What nobody has looked at may be a value that nobody has seen: the next life settles it (S1).
+                if aside and not await self.limbo.put_back(aside, path) and looked:
                     await self.limbo.drop(aside)
             raise
         finally:
@@ -309,7 +312,7 @@ class Acting:
                     raise Changed
                 await call("delete", path, lambda: remote.delete(path, thing.token))
                 return []
-            aside = await self.limbo.take_aside(path, thing, delete=True)
+            aside = await self.limbo.take_aside(path, thing, delete=True, sure=not is_dirty(order.expect))
         except (Changed, Missing):
             return [await self._found()]
         out = await self.replica.stat(aside)

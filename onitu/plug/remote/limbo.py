@@ -71,10 +71,13 @@ class Limbo:
 
     # --- aside --------------------------------------------------------------------------------------------------
 
-    async def take_aside(self, path: bytes, thing: Thing, delete: bool) -> bytes:
-        """What stands at a path steps aside; returns where to. Raises `Missing`, `Changed`."""
+    async def take_aside(self, path: bytes, thing: Thing, delete: bool, sure: bool = True) -> bytes:
+        """What stands at a path steps aside; returns where to. Raises `Missing`, `Changed`.
+
+        `sure`: its token proves its content. Else a new life takes it for a value that nobody has seen.
+        """
         call, remote = self.replica.calls.call, self.replica.remote
-        mark = blake3(thing.token).hexdigest()[:16].encode()
+        mark = blake3(thing.token).hexdigest()[:16].encode() if sure else b"unsure"
         short = len(path) <= LONGEST
         told = base64.urlsafe_b64encode(path).rstrip(b"=") if short else b"." + blake3(path).hexdigest()[:32].encode()
         aside = LIMBO + b"/" + b".".join([b"d" if delete else b"p", secrets.token_hex(4).encode(), mark, told])

@@ -479,6 +479,36 @@ async def test_a_life_that_ended_while_something_was_aside_is_made_good(renaming
     assert renaming.hidden() == []
 
 
+async def test_what_stepped_aside_under_a_token_that_proves_little_is_given_a_name_by_the_next_life(
+    renaming: Stage,
+) -> None:
+    renaming.cupboard.write(b"a", OLD)
+    limbo = renaming.driver._root(FOLDER).limbo
+    await limbo.take_aside(b"a", renaming.cupboard.things[b"a"], delete=True, sure=False)
+    renaming.cupboard.write(b"a", MINE)
+    await renaming.driver.identify(FOLDER)
+    assert sorted(renaming.data().values()) == sorted([OLD, MINE])
+
+
+async def test_what_stepped_aside_and_could_not_be_looked_at_is_not_dropped(renaming: Stage) -> None:
+    """Meanwhile a user took its place, so that it cannot go back."""
+    renaming.cupboard.write(b"a", OLD)
+    token = await renaming.token(b"a")
+    remote = renaming.driver._root(FOLDER).replica.remote
+    real = remote.stat
+
+    async def stat(path: bytes) -> Thing | None:
+        if path.startswith(b".onitu/limbo/"):
+            renaming.cupboard.write(b"a", MINE)
+            raise Unavailable("nas: it is not reached")
+        return await real(path)
+
+    remote.stat = stat  # type: ignore[method-assign]
+    answer = (await renaming.put(b"a", NEW, expect=token, held=file_version(OLD)))[-1]
+    assert answer.seen is Seen.FAILED
+    assert OLD in renaming.cupboard.data.values()
+
+
 # --- contents -------------------------------------------------------------------------------------------------------
 
 BIG = bytes(range(256)) * 1200
