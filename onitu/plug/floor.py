@@ -227,6 +227,7 @@ class Floor:
                     event if event.order == BESIDE else attrs.evolve(event, order=AGAIN) for event in deed.events
                 ]
                 events += await self._carried_out(deed.orders)
+            self.known = self.known or bool(events)  # the Referee will: what was done to them since is to be looked for
             self.outbox.put(events)
             self.deeds.retold(events, self.outbox.position)
 

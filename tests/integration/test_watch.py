@@ -33,6 +33,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     roots = tuple(base / name for name in ("A", "B", "C"))
     for root in roots:
         root.mkdir()
+    for n in range(10):  # so that whatever order the tests run in, none of them empties the folder
+        (roots[0] / f"bystander {n}").write_text("I only stand here.")
     with watching(*roots, state=base / "state") as daemon:
         yield Watched(daemon, roots)
 

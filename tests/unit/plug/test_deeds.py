@@ -16,7 +16,7 @@ from onitu.model.orders import Do, Order
 from onitu.model.versions import NOTHING, Kind
 from onitu.plug import deeds
 from onitu.plug.deeds import Deed, Deeds
-from onitu.plug.driver import Identity
+from onitu.plug.driver import Hint, Identity
 from onitu.plug.sheet import FileSheet
 
 from .kit import FOLDER, MemoryDriver, Stage, file_of, mkdir, put, stage
@@ -128,10 +128,36 @@ def _file(driver: MemoryDriver, tmp_path: Path) -> str:
     return _deeds_file(Settings("t", {}, {}, state=str(tmp_path)), "here", FOLDER)
 
 
+async def _cut(path: str) -> None:
+    """Wait until no deed is left in the file, but its header."""
+    with trio.fail_after(5):
+        while os.path.getsize(path) > 60:  # noqa: ASYNC110, ASYNC240
+            await trio.sleep(0.001)
+
+
 async def test_outcomes_are_told_before_what_was_done_to_them_since(runtime: str, tmp_path: Path) -> None:
     done = attrs.evolve(DONE, token=b"99:99")
     async with second_life(runtime, tmp_path, Deed((ORDER,), (done,))) as at:
         at.driver.remove(b"f")  # a user deleted what the order had put there
+        await at.started()
+        told = [(e.seen, e.order) for e in at.referee.events if e.path == b"f"]
+        assert told == [(Seen.DONE, AGAIN), (Seen.GONE, 0)]
+
+
+async def test_what_was_done_to_them_since_is_looked_for_where_the_referee_knew_nothing(
+    runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = attrs.evolve(DONE, token=b"99:99")
+    async with second_life(runtime, tmp_path, Deed((ORDER,), (done,))) as at:
+        at.referee.rows = {}  # its store was lost, or is of another time: the replica is like a new one
+        at.driver.remove(b"f")
+        watched = at.driver.watch
+
+        async def watch(folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:
+            await _cut(_file(at.driver, tmp_path))  # by then the Referee has committed what was told again
+            await watched(folder, hints, ready)
+
+        monkeypatch.setattr(at.driver, "watch", watch)
         await at.started()
         told = [(e.seen, e.order) for e in at.referee.events if e.path == b"f"]
         assert told == [(Seen.DONE, AGAIN), (Seen.GONE, 0)]
@@ -155,7 +181,5 @@ async def test_once_everything_is_committed_nothing_is_left(runtime: str, tmp_pa
         await at.started()
         await at.referee.order(mkdir(1, b"d"))
         await at.referee.until(lambda: at.referee.answer(1))
-        with trio.fail_after(5):
-            while os.path.getsize(_file(at.driver, tmp_path)) > 60:  # noqa: ASYNC110, ASYNC240
-                await trio.sleep(0.001)
+        await _cut(_file(at.driver, tmp_path))
         assert at.driver.things[b"d"].kind is Kind.DIRECTORY
