@@ -255,12 +255,13 @@ def _comes_from_origin(view: View, rules: Rules, service: str, node: Node) -> bo
 
 
 def _origins(view: View, node: Node) -> list[Node]:
-    """Where the node's content stood before, the latest place first; a chain of moves has several."""
+    """Where the node's content stood before, the latest place first; a chain of moves has several. A place that has
+    another content by now may be a link of the chain: it keeps the way to its earlier one's, for a copy of that."""
     found: list[Node] = []
     path = node.origin
     while path and path != node.path and all(path != o.path for o in found):
         found.append(view[path])
-        path = found[-1].origin if not found[-1].head.exists else b""
+        path = found[-1].origin
     return found
 
 

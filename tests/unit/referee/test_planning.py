@@ -250,9 +250,12 @@ def test_a_chain_of_moves_is_followed_to_where_the_content_stands() -> None:
     assert planned("b", here, second, first).why
     assert ordered("b", here, second, first, path=b"d/first").target == PATH
     assert [s.path for s in ordered("c", here, second, first).sources] == [OLD, b"d/first"]
-    alive = attrs.evolve(second, head=TWO)
-    assert [s.path for s in ordered("c", here, alive, first).sources] == [OLD], "a new content there has no origin"
-    assert plan(View([here, alive]), RULES, "c", PATH, EVERYONE).order, "and nothing else is asked for"
+
+
+def test_a_link_of_the_chain_that_has_another_content_by_now_is_passed() -> None:
+    first = node(b"d/first", ONE, a=ONE)
+    second = node(OLD, TWO, PATH, origin=b"d/first", a=TWO, b=TWO, c=TWO)
+    assert [s.path for s in ordered("c", node(PATH, ONE, origin=OLD), second, first).sources] == [b"d/first"]
 
 
 # --- to update ----------------------------------------------------------------------------------------------------
