@@ -48,6 +48,8 @@ class Floor:
     Attributes:
         known: whether the Referee may know anything of this replica; False spares the first scan every lookup.
         term: counts the Referee's runs; numbers of orders of an earlier term mean nothing any more.
+        vanished: what was told again and stands there no more: the next full scan has to look for it, for it meets only
+            what is in a directory that stands or that is known, and of these the Referee may know nothing.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Floor:
         self.told = told
         self.known = True
         self.term = 0
+        self.vanished: dict[bytes, Known] = {}
         self.deeds = deeds or Deeds()
         self._lookups = lookups
         self._filters = [one for one in hiding if one != _NO_FILTER]
@@ -228,6 +231,10 @@ class Floor:
                 ]
                 events += await self._carried_out(deed.orders)
             self.known = self.known or bool(events)  # the Referee will: what was done to them since is to be looked for
+            put = [event for event in events if event.version.exists]
+            now = await self.stat([event.path for event in put])
+            rows = [Known(event.path, event.token, event.version) for event in put]
+            self.vanished = {row.path: row for row, entry in zip(rows, now, strict=True) if entry is None}
             self.outbox.put(events)
             self.deeds.retold(events, self.outbox.position)
 

@@ -139,8 +139,9 @@ class Observer:
     async def _scan(self) -> None:
         self._full, self._in_hand = False, 1
         self._wake.ring()
-        await Scan(self._floor, self._reporter, self._floor.known).run([paths.ROOT])
-        self._floor.known = True
+        findings = Findings(self._floor.outbox.position, missing=dict(self._floor.vanished))
+        await Scan(self._floor, self._reporter, self._floor.known).run([paths.ROOT], findings)
+        self._floor.known, self._floor.vanished = True, {}
         await self._floor.tell((), scanned=True)
 
     async def _look(self, due: dict[bytes, Dirty]) -> None:

@@ -163,6 +163,17 @@ async def test_what_was_done_to_them_since_is_looked_for_where_the_referee_knew_
         assert told == [(Seen.DONE, AGAIN), (Seen.GONE, 0)]
 
 
+async def test_what_vanished_with_a_directory_that_the_referee_does_not_know_is_looked_for(
+    runtime: str, tmp_path: Path
+) -> None:
+    done = attrs.evolve(DONE, path=b"d/f", token=b"99:99")
+    async with second_life(runtime, tmp_path, Deed((put(3, b"d/f", b"new", "p1"),), (done,))) as at:
+        at.referee.rows = {}  # what it knew of `d` is lost with its store
+        await at.started()
+        told = [(e.seen, e.order) for e in at.referee.events if e.path == b"d/f"]
+        assert told == [(Seen.DONE, AGAIN), (Seen.GONE, 0)]
+
+
 async def test_orders_that_were_only_begun_are_told_where_their_effect_stands(runtime: str, tmp_path: Path) -> None:
     orders = (ORDER, Order(4, Do.DELETE, b"gone", NOTHING), put(5, b"never", b"never", "p1"), mkdir(6, b"d"))
     async with second_life(runtime, tmp_path, Deed(orders)) as at:
