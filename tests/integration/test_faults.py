@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import random
 import shutil
@@ -20,6 +21,7 @@ import pytest
 from onitu.testing import users
 from onitu.testing.hands import Hands
 from onitu.testing.users import Habit, User, at_work
+from tests.servers.sftp import missing
 
 from .accounts import SEED, held_against
 from .harness import Daemon, onitu, sync, wait_for, watching
@@ -176,7 +178,7 @@ def test_a_flipped_byte_in_the_stores_log_is_told_or_heals_and_loses_nothing(roo
 
 
 def test_times_that_jump_back_and_forth_lose_nothing(roots: list[Path], state: Path) -> None:
-    """Files get times an hour off, as from a host whose clock jumps. (The host's own clock is not touched.)"""
+    """Files get times an hour off, as from another host whose clock jumps."""
 
     def jump(hands: Hands, path: str, chance: random.Random) -> None:
         at = time.time() + chance.choice((-3600, 3600))
@@ -188,6 +190,37 @@ def test_times_that_jump_back_and_forth_lose_nothing(roots: list[Path], state: P
             go_on(list(crowd), 30 * FAULTS)
         daemon.in_sync(LONG)
         held_against(crowd, roots, "clock")
+
+
+FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+"""Where Debian's package `libfaketime` has the library that makes the threads of a process see another time."""
+
+
+def test_the_hosts_clock_jumps_back_and_forth(roots: list[Path], state: Path, tmp_path: Path) -> None:
+    """All processes, the store's among them, see a wall clock that jumps by up to a day while users are at work."""
+    library = next(iter(sorted(glob.glob(FAKETIME))), "")
+    if not library:
+        missing(f"there is no {FAKETIME}: install libfaketime")
+    chance = random.Random(f"host clock {SEED}")
+    jumps = [chance.choice((-1, 1)) * far for far in (86_400, 5, 3_600, *chance.choices((5, 3_600), k=CUTS))]
+    offset = tmp_path / "offset"
+    offset.write_text("+0")
+    prefix = (
+        "env", f"LD_PRELOAD={library}", f"FAKETIME_TIMESTAMP_FILE={offset}", "FAKETIME_CACHE_DURATION=1",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1",
+    )  # fmt: skip
+    with watching(*roots, state=state, prefix=prefix) as daemon:
+        with at_work(storm(roots, "host clock")) as crowd:
+            for jump in jumps:
+                go_on(list(crowd), chance.randrange(10, 60))
+                jumped = tmp_path / "offset.new"
+                jumped.write_text(f"{jump:+d}")
+                jumped.rename(offset)
+            go_on(list(crowd), 60)
+        daemon.in_sync(LONG)
+        lines = onitu("log", "--json", "--state", state).lines
+        assert any(abs(line["time"] - time.time()) > 600 for line in lines), "the processes saw it jump"
+        held_against(crowd, roots, "host clock", len(jumps))
 
 
 def test_a_reader_that_stands_still_stops_nobody(roots: list[Path], state: Path) -> None:
