@@ -197,9 +197,20 @@ async def _guarded(main: Callable[[Charter], Awaitable[None]], charter: Charter,
         if final is not None:
             sys.stderr.write(f"\n{final}\n")  # last words begin after an empty line
             return EXIT_FINAL
-        _log.exception("{} failed", charter.process)
+        if (sentences := _sentences(error)) is not None:
+            _log.error("{} failed: {}", charter.process, "; ".join(dict.fromkeys(sentences)))
+        else:
+            _log.exception("{} failed", charter.process)
         return 1
     return 0
+
+
+def _sentences(error: BaseException) -> list[str] | None:
+    """What an error says to people, where all that is in it is made for them; None: it needs its traceback."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [_sentences(one) for one in error.exceptions]
+        return None if None in found else [sentence for one in found if one is not None for sentence in one]
+    return [str(error)] if isinstance(error, OnituError) else None
 
 
 def _final(error: BaseException) -> OnituError | None:

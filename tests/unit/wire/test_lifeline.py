@@ -153,6 +153,17 @@ def test_an_error_is_logged_with_its_traceback_and_exits_with_1(tmp_path: Path) 
     assert "Traceback" in spilled
 
 
+def test_an_error_that_is_made_for_people_is_logged_as_a_sentence(tmp_path: Path) -> None:
+    body = (
+        "from onitu.model.errors import StoreGone; raise ExceptionGroup('tasks', [StoreGone('the store is gone')] * 2)"
+    )
+    with child(body, tmp_path) as process:
+        assert process.wait(5) == 1
+    spilled = (tmp_path / f"{process.pid}.spill").read_text()
+    assert "driver nas failed: the store is gone" in spilled
+    assert "Traceback" not in spilled
+
+
 def test_nothing_secret_stands_in_argv_or_environment(tmp_path: Path) -> None:
     with child("await trio.sleep_forever()", tmp_path) as process:
         if not Path("/proc/self/cmdline").exists():
