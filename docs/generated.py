@@ -68,7 +68,8 @@ def _driver(driver: type[Driver], names: list[str]) -> Iterator[str]:
     yield from ("| option | type | default | |", "| --- | --- | --- | --- |")
     for option in declared(driver.Options):
         default = "needed" if option.default is None else _code(_yaml(option.default))
-        yield f"| {_code(option.name)} | {option.type.__name__} | {default} | {_cell(option.help)} |"
+        kind = " or ".join(option.choices) or option.type.__name__
+        yield f"| {_code(option.name)} | {kind} | {default} | {_cell(option.help)} |"
     yield ""
 
 

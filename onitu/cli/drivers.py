@@ -51,6 +51,7 @@ def _described(name: str, target: str) -> dict[str, Any]:
                 "default": option.default,
                 "help": option.help,
                 "secret": option.secret,
+                "choices": list(option.choices),
             }
             for option in declared(driver.Options)
         ],
@@ -72,5 +73,6 @@ def _lines(described: dict[str, Any]) -> list[str]:
     for option in described["options"]:
         default = "needed" if option["default"] is None else f"default {option['default']!r}"
         secret = ", secret" if option["secret"] else ""
-        lines.append(f"  {option['name']} ({option['type']}, {default}{secret}): {option['help']}")
+        kind = " or ".join(option["choices"]) or option["type"]
+        lines.append(f"  {option['name']} ({kind}, {default}{secret}): {option['help']}")
     return lines

@@ -119,7 +119,7 @@ def _ask_options(url: str) -> tuple[dict[str, Any], str, str]:
             options[option.name] = address.options[option.name]
         elif needed:
             kinds: dict[type, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, bool: click.BOOL}
-            kind = kinds.get(option.type, click.STRING)
+            kind = click.Choice(option.choices) if option.choices else kinds.get(option.type, click.STRING)
             options[option.name] = click.prompt(f"{option.name} ({option.help})", type=kind, err=True)
     return {"driver": driver} | ({"options": options} if options else {}), address.root, address.name
 

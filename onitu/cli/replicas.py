@@ -203,6 +203,9 @@ def _option(option: Option, place: Place) -> Value | None:
         found = "a secret" if option.secret else place.shown
         place.problem(f"{found} stands here, but it must be {_TYPES.get(option.type, option.type.__name__)}")
         return None
+    if option.choices and value not in option.choices:
+        place.problem(f"{place.shown} stands here, but it must be one of {', '.join(option.choices)}")
+        return None
     return value
 
 

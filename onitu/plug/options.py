@@ -13,7 +13,7 @@ shown, by nobody: the class's own `repr` leaves it out too.
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -22,9 +22,15 @@ Value = str | int | float | bool
 T = TypeVar("T", bound="Options")
 
 
-def option(default: Any = attrs.NOTHING, *, help: str, secret: bool = False) -> Any:
-    """One option, as the value of a field. `help`: what it is, in a few words, without a capital or a full stop."""
-    return attrs.field(default=default, repr=not secret, metadata={"help": help, "secret": secret})
+def option(default: Any = attrs.NOTHING, *, help: str, secret: bool = False, choices: Sequence[str] = ()) -> Any:
+    """One option, as the value of a field.
+
+    Args:
+        help: what it is, in a few words, without a capital or a full stop.
+        choices: the only values that a `str` may have; none: any.
+    """
+    told = {"help": help, "secret": secret, "choices": tuple(choices)}
+    return attrs.field(default=default, repr=not secret, metadata=told)
 
 
 @attrs.frozen(kw_only=True)
@@ -50,13 +56,15 @@ def filled(options: type[Options], values: Mapping[str, Value]) -> tuple[dict[st
 
 @attrs.frozen
 class Option:
-    """One option, as declared. `default`: None where there is none, so that it has to be given."""
+    """One option, as declared. `default`: None where there is none, so that it has to be given. `choices`: the only
+    values that it may have; none: any."""
 
     name: str
     type: type
     default: Value | None
     help: str
     secret: bool = False
+    choices: tuple[str, ...] = ()
 
 
 def declared(options: type[Options]) -> tuple[Option, ...]:
@@ -69,6 +77,7 @@ def declared(options: type[Options]) -> tuple[Option, ...]:
             None if field.default is attrs.NOTHING else field.default,
             str(field.metadata.get("help", "")),
             bool(field.metadata.get("secret", False)),
+            tuple(field.metadata.get("choices", ())),
         )
         for field in attrs.fields(options)
     ]

@@ -17,7 +17,7 @@ from onitu.model.versions import Version
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Staged
 from onitu.plug.options import Options, option
 
-from . import reading, tokens
+from . import durable, reading, tokens
 from .acting import Performer, Stopped
 from .replica import Replica
 from .staging import StagedFile
@@ -34,6 +34,11 @@ class LocalOptions(Options):
 
     create: bool = option(False, help="make the replica's root where it is missing")
     kernel_copy: bool = option(True, help="let the kernel copy between replicas on this host (false: over sockets)")
+    durability: str = option(
+        "full",
+        choices=("full", "normal"),
+        help="full: nothing is told before it is on the disk, so that no power cut harms",
+    )
     poll: float = option(30.0, help="seconds between two scans where the system cannot watch every directory")
 
 
@@ -189,6 +194,7 @@ class LocalDriver(Driver):
             for entry in entries:
                 check()
                 found.append(reading.fingerprint(replica.tree, entry, check, fine))
+            self._settled(replica, lambda: durable.settle_young(replica.tree, found))
             return found
 
         return await self._hop(fingerprint)
@@ -219,12 +225,24 @@ class LocalDriver(Driver):
 
         def perform() -> list[list[Event]]:
             replica.private.prove()
-            return performer.perform(orders)
+            outcomes = performer.perform(orders)
+            self._settled(replica, lambda: durable.settle_outcomes(replica.tree, outcomes))
+            return outcomes
 
         try:
             return await self._hop(perform)
         finally:
             self._displaced.set()
+
+    def _settled(self, replica: Replica, settle: Callable[[], None]) -> None:
+        """Have what is about to be told on the disk, where the options want that. Raises `Unavailable`."""
+        if self.options.durability != "full" or self.look_only:
+            return
+        try:
+            settle()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise Unavailable(f"what was written to {replica.tree.root} did not reach its disk: {reason}") from None
 
 
 def _unless_stopped() -> None:

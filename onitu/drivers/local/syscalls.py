@@ -60,6 +60,25 @@ def exchange(source: int, old: bytes, target: int, new: bytes) -> None:
     _renameat2(source, old, target, new, _RENAME_EXCHANGE)
 
 
+def sync_all(fd: int) -> None:
+    """Wait until all that was written to the file system of `fd` is on its disk, whoever wrote it. Where the system has
+    no `syncfs` (macOS) all disks are told to, and nobody waits."""
+    if not LINUX:
+        os.sync()
+    elif _libc.syncfs(fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def sync_one(fd: int) -> None:
+    """Wait until a file, or the names in a directory, are on the disk; on macOS also out of the disk's own memory."""
+    whole = getattr(fcntl, "F_FULLFSYNC", None)
+    if whole is None:
+        os.fsync(fd)
+    else:
+        fcntl.fcntl(fd, whole)
+
+
 def open_beneath(root: int, path: bytes, flags: int) -> int:
     """Open `path` below the directory `root`; no component, the last one included, may be a symbolic link.
 

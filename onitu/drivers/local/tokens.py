@@ -85,6 +85,14 @@ def is_dirty(token: bytes) -> bool:
     return len(token) == _TOKEN.size and _TOKEN.unpack(token)[3] == 0
 
 
+def changed(token: bytes) -> int:
+    """When the file was last changed, content, name or mode, in nanoseconds since 1970; of a dirty token: far ahead."""
+    if len(token) != _TOKEN.size:
+        return 0
+    mtime, ctime = struct.unpack_from("<qq", token, 16)
+    return int(max(mtime, ctime or _MOST))
+
+
 def matches(token: bytes, st: os.stat_result) -> bool:
     """Whether the token names what the `stat` saw (a dirty token: as far as it can tell)."""
     if is_dirty(token):

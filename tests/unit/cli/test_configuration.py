@@ -322,6 +322,11 @@ def test_a_folder_on_one_service_is_noted(home: Path) -> None:
             "onitu.yaml:6: services.nas.options.kernel_copy: '3' stands here, but it must be true or false",
         ),
         (
+            "driver: local_storage, velocity",
+            "options: {durability: none}, driver: local_storage, velocity",
+            "onitu.yaml:6: services.nas.options.durability: 'none' stands here, but it must be one of full, normal",
+        ),
+        (
             "velocity: 0.4",
             "velocity: 0",
             "onitu.yaml:6: services.nas.velocity: '0' is not allowed; it must be a number above 0",
