@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 import trio
+from hypothesis import settings
 
 from onitu.store import urls
 from onitu.store.embedded import Embedded, wait_ready
 
 READY = 20.0
+
+settings.register_profile("steady", deadline=None)  # no test fails on a time
+settings.load_profile("steady")
 
 
 class Server:

@@ -15,8 +15,10 @@ class Holding:
         version: what stands there.
         token: the driver's proof of it.
         name: the path as the service spells it, where that is not the node's; else empty.
-        hidden: the service's rules hide the path now. It is forgotten there: its absence says nothing.
+        hidden: the service's rules hide the path now, or it is `unread`. It is forgotten there: its absence says
+            nothing.
         gone: it was seen to be gone, but a guard holds the deletion back until someone approves it.
+        unread: no rule hides it, but it cannot be read at the moment: what stands there may still be the version.
     """
 
     version: Version
@@ -24,6 +26,7 @@ class Holding:
     name: bytes = b""
     hidden: bool = False
     gone: bool = False
+    unread: bool = False
 
 
 @attrs.frozen

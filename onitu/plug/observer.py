@@ -30,6 +30,10 @@ AT_ONCE = 256
 HINTS = 1024
 """Hints that wait between the watcher and the observer."""
 
+FIRST_AGAIN = 1.0
+LAST_AGAIN = 60.0
+"""Seconds after which a path that could not be read is looked at again: at first, and at most."""
+
 log = logbook.Logger("plug")
 
 _DIRECTORY = Version(Kind.DIRECTORY)
@@ -48,6 +52,9 @@ class Observer:
         self._dirty = DirtyPaths()
         self._full = False
         self._in_hand = 0
+        self._again = float("inf")
+        self._pause = FIRST_AGAIN
+        self._unreadable: dict[bytes, Entry] = {}
         self._send, self._hints = trio.open_memory_channel[Hint](HINTS)
 
     @property
@@ -131,10 +138,23 @@ class Observer:
                 self._in_hand = len(due)
                 await self._look(due)
             else:
-                with trio.move_on_at(self._dirty.next_due()):
+                self._plan_another_look()
+                with trio.move_on_at(min(self._dirty.next_due(), self._again)):
                     await self._bell.wait()
             self._in_hand = 0
             self._wake.ring()
+
+    def _plan_another_look(self) -> None:
+        """What could not be read is looked at again, ever more seldom, while there is such a thing."""
+        now, troubled = trio.current_time(), self._floor.told.troubled
+        if not troubled:
+            self._again, self._pause = float("inf"), FIRST_AGAIN
+        elif now >= self._again:
+            for path in troubled:
+                self._dirty.mark(path, now)
+            self._again, self._pause = float("inf"), min(2 * self._pause, LAST_AGAIN)
+        elif self._again == float("inf"):
+            self._again = now + self._pause
 
     async def _scan(self) -> None:
         self._full, self._in_hand = False, 1
@@ -146,13 +166,14 @@ class Observer:
 
     async def _look(self, due: dict[bytes, Dirty]) -> None:
         findings = Findings(self._floor.outbox.position)
+        self._unreadable.clear()
         deep: list[bytes] = []
         renamed = {path: dirty for path, dirty in due.items() if dirty.source}
         if renamed:
             deep += await self._look_renamed(renamed, findings)
         changed = {path: dirty for path, dirty in due.items() if not dirty.source}
         deep += await self._look_changed(changed, findings)
-        await Scan(self._floor, self._reporter, vanished=self._vanished).run(deep, findings)
+        await Scan(self._floor, self._reporter, vanished=self._vanished, hidden=self._unreadable).run(deep, findings)
 
     async def _vanished(self) -> list[Known]:
         """What was known at dirty paths where nothing stands now. A scan asks for it that found something new: what is
@@ -229,6 +250,9 @@ class Observer:
                 findings.hidden.append(Event(Seen.HIDDEN, path, trouble=entry.trouble, reason=entry.reason))
             return False
         if entry.kind is Kind.DIRECTORY:
+            if floor.told.is_hidden(path):
+                self._unreadable[path] = entry
+                return True
             if not floor.told.says(entry):
                 findings.stands.append(entry)
             return dirty.deep

@@ -12,7 +12,7 @@ Referee knows already costs nothing more. Promises:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import attrs
 import trio
@@ -41,9 +41,11 @@ class Scan:
         reporter: Reporter,
         known: bool = True,
         vanished: Callable[[], Awaitable[Sequence[Known]]] | None = None,
+        hidden: Mapping[bytes, Entry] | None = None,
     ) -> None:
         """`known`: whether the Referee may know anything of this replica. `vanished`: what is known elsewhere and not
-        there any more; asked for where directories were scanned."""
+        there any more; asked for where directories were scanned. `hidden`: of the directories to scan, those that are
+        hidden because they could not be listed."""
         self._floor = floor
         self._reporter = reporter
         self._modes = floor.driver.capabilities(floor.folder).modes
@@ -51,7 +53,7 @@ class Scan:
         self._vanished = vanished
         self._stream = not known
         self._findings = Findings(floor.outbox.position)
-        self._hidden: dict[bytes, Entry] = {}
+        self._hidden = dict(hidden or {})
 
     async def run(self, roots: Sequence[bytes], findings: Findings | None = None) -> None:
         """Scan everything below these directories (not their own entries), and tell it together with `findings`.

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 
 from onitu.model import paths
-from onitu.model.events import Event, Seen
+from onitu.model.events import Event, Seen, Trouble
 from onitu.model.versions import NOTHING, Kind
 from onitu.wire.messages import Known
 
@@ -19,12 +19,21 @@ from .driver import Entry
 
 REMEMBERED = 20_000
 """Paths whose last report is remembered, so that the echo of an order or a second hint costs one stat only."""
+PASSING = frozenset({Trouble.IO, Trouble.DENIED, Trouble.UNAVAILABLE})
+"""Troubles that may be over without a change that anybody would be told of."""
+TROUBLED = 10_000
+"""Troubled paths that are remembered; beyond, the next full scan finds them."""
 
 
 class Told:
-    """One folder's events, by path."""
+    """One folder's events, by path.
+
+    Attributes:
+        troubled: the paths of which the last that was told is a trouble: no event need come when that is over.
+    """
 
     def __init__(self) -> None:
+        self.troubled: dict[bytes, None] = {}
         self._latest: OrderedDict[bytes, tuple[int, Known | None]] = OrderedDict()
         self._recent: dict[bytes, dict[bytes, tuple[int, Known | None]]] = {}
         self._order: deque[tuple[int, bytes]] = deque()
@@ -33,12 +42,15 @@ class Told:
     def note(self, event: Event, position: int) -> None:
         """An event entered the outbox, as the `position`th of all."""
         for path, known in _effects(event):
+            self.troubled.pop(path, None)
             self._latest[path] = (position, known)
             self._latest.move_to_end(path)
             if len(self._latest) > REMEMBERED:
                 self._latest.popitem(last=False)
             self._recent.setdefault(paths.parent(path), {})[path] = (position, known)
             self._order.append((position, path))
+        if event.seen is Seen.HIDDEN and event.trouble in PASSING and len(self.troubled) < TROUBLED:
+            self.troubled[event.path] = None
 
     def says(self, entry: Entry, since: int = 0) -> bool:
         """Whether exactly this was the last that was told of its path, and after the event at position `since`."""

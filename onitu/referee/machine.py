@@ -279,7 +279,7 @@ class _Deciding:
                 self.put(self.hold(node, version.given(head.service, head.seq), event))
                 self.say(node.path, case)
         elif not head.exists:
-            known = held is not None and held.version.kind is Kind.DIRECTORY and not held.hidden
+            known = held is not None and held.version.kind is Kind.DIRECTORY and not _forgotten(node, held)
             if held is not None and known:
                 version = attrs.evolve(version, seq=held.version.seq)
             if known or event.order == BESIDE:
@@ -313,19 +313,19 @@ class _Deciding:
             self._value_over_value(node, held, version, event)
 
     def _value_over_nothing(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
-        if held is not None and not held.hidden and _touched(held, version):
+        if held is not None and not _forgotten(node, held) and _touched(held, version):
             # The head was deleted elsewhere and the order is on its way; a touched file is not an edit (S4).
-            # What was hidden is met like something new: while it was forgotten here, its head may have been withdrawn
+            # What a rule hid is met like something new: while it was forgotten here, its head may have been withdrawn
             # because a rule hid it from everybody, and that a filter changed is no reason to delete anything (S1).
             kept = version.given(held.version.service, held.version.seq)
             self.put(self.hold(node, kept, event))
             self.say(node.path, Case.UNCHANGED)
             return
         self.put(self.crown(node, version, event))
-        self.say(node.path, Case.CREATED if held is None or held.hidden else Case.EDIT_WINS)
+        self.say(node.path, Case.CREATED if held is None or _forgotten(node, held) else Case.EDIT_WINS)
 
     def _value_over_directory(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
-        if held is not None and not held.hidden and _touched(held, version):
+        if held is not None and not _forgotten(node, held) and _touched(held, version):
             # Replaced by the directory, which is on its way; a touched file is not an edit (S4).
             self.put(self.hold(node, version.given(held.version.service, held.version.seq), event))
             self.say(node.path, Case.UNCHANGED)
@@ -579,9 +579,11 @@ class _Deciding:
             # It is in the way of the head, which would be asked for again and again if it were not remembered (S2).
             node = self.hold(node, event.version.given("", 0), event)
         held = node.held.get(self.service)
+        unread = event.trouble is not Trouble.NONE
         # An entry of that name in another Unicode form may be hidden where this one is not.
-        if held is not None and not held.hidden and _spelling(held, path) == event.path:
-            self.put(attrs.evolve(node, held={**node.held, self.service: attrs.evolve(held, hidden=True, gone=False)}))
+        if held is not None and _spelling(held, path) == event.path and not (held.hidden and held.unread <= unread):
+            now = attrs.evolve(held, hidden=True, gone=False, unread=unread)
+            self.put(attrs.evolve(node, held={**node.held, self.service: now}))
         self.say(path, Case.HIDDEN, reason)
 
     def _failed(self, path: bytes, event: Event) -> None:
@@ -683,6 +685,13 @@ def _may_be(version: Version, head: Version) -> bool:
     same = same_content(version, head)
     readable = BLAKE3 in head.digests and BLAKE3 not in version.digests
     return same is Same.YES or (same is Same.UNKNOWN and readable)
+
+
+def _forgotten(node: Node, held: Holding) -> bool:
+    """Whether nothing follows from what is known to be held: a rule hides it, or hid it when its head was withdrawn.
+    What only could not be read is still known, where a user elsewhere deleted it, or replaced it (S4): then the head
+    has a maker."""
+    return held.hidden and not (held.unread and node.head.service)
 
 
 def _touched(held: Holding, version: Version) -> bool:

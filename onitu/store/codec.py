@@ -29,7 +29,7 @@ from .interface import Entry, Problem, ServiceRecord
 FORMAT = 1
 """The format of a node, in the upper half of its first byte. Another format is another schema version too."""
 
-_HIDDEN, _GONE, _HEAD = 1, 2, 4
+_HIDDEN, _GONE, _HEAD, _UNREAD = 1, 2, 4, 8
 _PREFIX = 5
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -212,7 +212,7 @@ def _version(kind: Kind, found: _Version) -> Version:
 
 
 def _pack_holding(holding: Holding, head: Version) -> bytes | list[Any]:
-    flags = _HIDDEN * holding.hidden | _GONE * holding.gone
+    flags = _HIDDEN * holding.hidden | _GONE * holding.gone | _UNREAD * holding.unread
     if holding.version is head or holding.version == head:
         if not flags and not holding.name:
             return holding.token
@@ -224,4 +224,5 @@ def _holding(found: bytes | _Holding, head: Version) -> Holding:
     if isinstance(found, bytes):
         return Holding(head, found)
     version = head if found.flags & _HEAD else _version(Kind(found.kind), found.version)
-    return Holding(version, found.token, found.name, bool(found.flags & _HIDDEN), bool(found.flags & _GONE))
+    hidden, gone, unread = (bool(found.flags & flag) for flag in (_HIDDEN, _GONE, _UNREAD))
+    return Holding(version, found.token, found.name, hidden, gone, unread)

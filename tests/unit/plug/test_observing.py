@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import attrs
 import pytest
 import trio
 import trio.lowlevel
@@ -9,7 +12,8 @@ from blake3 import blake3
 
 from onitu.model.events import Seen, Trouble
 from onitu.model.settings import Filter
-from onitu.plug.driver import Hint, HintKind
+from onitu.plug import observer
+from onitu.plug.driver import Entry, Hint, HintKind
 
 from .kit import put, stage
 
@@ -361,6 +365,35 @@ async def test_an_unreadable_thing_is_hidden_and_blocks_nothing_else(runtime: st
         at.driver.entry = troubled  # type: ignore[method-assign]
         await at.started()
         assert sorted((e.seen, e.path) for e in at.referee.events) == [(Seen.STANDS, b"b"), (Seen.HIDDEN, b"a")]
+
+
+async def test_what_could_not_be_read_is_looked_at_again_though_nothing_tells(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observer, "FIRST_AGAIN", 0.001)
+    monkeypatch.setattr(observer, "LAST_AGAIN", 0.002)
+    async with stage(runtime) as at:
+        at.driver.write(b"f", b"1")
+        at.driver.write(b"d/e", b"1")
+        at.driver.incomplete.add(b"d")
+        read, failing, tries = at.driver.fingerprint, True, 0
+
+        async def fingerprint(folder: str, entries: Sequence[Entry]) -> list[Entry | None]:
+            nonlocal tries
+            tries += 1
+            if failing:
+                return [attrs.evolve(entry, trouble=Trouble.IO, reason="an error") for entry in entries]
+            return await read(folder, entries)
+
+        monkeypatch.setattr(at.driver, "fingerprint", fingerprint)
+        await at.started()
+        with trio.fail_after(10):
+            while tries < 5:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        assert sorted(at.referee.seen(Seen.HIDDEN)) == [b"d", b"f"], "each once"
+        failing = False
+        at.driver.incomplete.clear()
+        await at.referee.until(lambda: {b"d", b"d/e", b"f"} <= set(at.referee.seen(Seen.STANDS)))
 
 
 async def test_a_hidden_row_that_is_hidden_no_more_is_told_again_without_a_read(runtime: str) -> None:

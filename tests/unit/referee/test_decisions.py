@@ -521,6 +521,34 @@ def test_what_a_filter_hides_is_told_with_its_reason() -> None:
     assert decide("c", Event(Seen.HIDDEN, path), known).nodes.get(path, known) == known
 
 
+def unread(version: Version, head: Version) -> Node:
+    """A node whose head `a` holds, and of which b's older version cannot be read."""
+    known = node(PATH, version, a=version, b=version)
+    hidden = decide("b", Event(Seen.HIDDEN, PATH, trouble=Trouble.IO, reason="an error"), known).nodes[PATH]
+    assert hidden.held["b"].hidden
+    return attrs.evolve(hidden, head=head, held={"b": hidden.held["b"]})
+
+
+def test_what_could_not_be_read_and_was_deleted_elsewhere_meanwhile_is_no_edit() -> None:
+    deleted = unread(ONE, attrs.evolve(NOTHING, service="a", seq=9))
+    assert said(decide("b", stands(ONE), deleted)) == [(PATH, Case.UNCHANGED)]
+    assert decide("b", stands(ONE), deleted).nodes[PATH].head == deleted.head
+    assert said(decide("b", stands(TWO), deleted)) == [(PATH, Case.EDIT_WINS)]
+
+
+def test_what_could_not_be_read_and_was_withdrawn_meanwhile_is_met_like_something_new() -> None:
+    withdrawn = unread(ONE, attrs.evolve(NOTHING, seq=9))
+    assert said(decide("b", stands(ONE), withdrawn)) == [(PATH, Case.CREATED)]
+
+
+def test_what_cannot_be_read_and_is_hidden_by_a_rule_then_is_forgotten() -> None:
+    deleted = unread(ONE, attrs.evolve(NOTHING, service="a", seq=9))
+    hidden = decide("b", Event(Seen.HIDDEN, PATH, reason="a rule"), deleted).nodes[PATH]
+    assert said(decide("b", stands(ONE), hidden)) == [(PATH, Case.CREATED)]
+    again = decide("b", Event(Seen.HIDDEN, PATH, trouble=Trouble.IO), hidden)
+    assert again.nodes.get(PATH, hidden) == hidden
+
+
 # --- no source ----------------------------------------------------------------------------------------------------
 
 ONLY_WRITTEN = attrs.evolve(RULES, replicas={**RULES.replicas, "b": Replica("f", "/b", mode="w")})

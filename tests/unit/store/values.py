@@ -59,6 +59,7 @@ def nodes(draw: st.DrawFn) -> Node:
         token=st.binary(max_size=40),
         name=st.one_of(st.just(b""), paths),
         hidden=st.booleans(),
+        unread=st.booleans(),
         gone=st.booleans(),
     )
     return Node(
