@@ -13,6 +13,7 @@ Three kinds of service, by their capabilities:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -65,6 +66,8 @@ class Acting:
     """Whether what was brought ahead is used up."""
     _own: bytes = b""
     _made: dict[bytes, Thing] = attrs.field(factory=dict)
+    _back: list[Event] = attrs.field(factory=list)
+    """What came back from a rename that was not carried out."""
 
     async def carry_out(self) -> list[Event]:
         """The events that tell what became of it. Raises nothing."""
@@ -85,7 +88,7 @@ class Acting:
             Event(Seen.STANDS, path, version, DIRECTORY, order=BESIDE)
             for path, version in zip(self._made, made, strict=True)
         ]
-        return [*beside, *events]
+        return [*beside, *self._back, *events]
 
     async def _act(self) -> list[Event]:
         order = self.order
@@ -341,8 +344,8 @@ class Acting:
             moved = await self._move_to(order.target, thing)
         except Changed:
             return [*await self._also(order.target), await self._found()]
-        except Missing:
-            return [self._gone()]
+        except Missing:  # it, or what is above its target, again
+            return [await self._found()]
         if thing.kind is Kind.DIRECTORY:
             return [self._done(moved)]
         answer = await self._give_meta(order.target, moved)
@@ -358,13 +361,30 @@ class Acting:
             raise Changed
         if not replica.capabilities.moves:
             return await self._copy_to(target, thing)
+        if not (replica.capabilities.compare_and_swap or thing.kind is Kind.DIRECTORY):
+            return await self._move_over_limbo(target, thing)
         moved = await self._with_parents(target, lambda: self._rename(path, target, thing.token))
-        if thing.kind is Kind.DIRECTORY:
-            return moved
-        same = moved.kind is thing.kind and (moved.token == thing.token or replica.capabilities.compare_and_swap)
-        if same and await self._came_out_as_expected(target, moved):
+        if thing.kind is Kind.DIRECTORY or await self._came_out_as_expected(target, moved):
             return moved
         await self._rename(target, path, None)
+        raise Changed
+
+    async def _move_over_limbo(self, target: bytes, thing: Thing) -> Thing:
+        """It steps aside first, and is looked at there. A server may carry out a rename that does not replace as two
+        steps, a second name and the end of the first, and would delete what a user puts there in between (S1)."""
+        path = self.order.path
+        # Never "sure": a new life must not drop what was on its way, whatever stands at its old path by then.
+        aside = await self.limbo.take_aside(path, thing, delete=False, sure=False)
+        try:
+            out = await self._after(aside)
+            same = out.token == thing.token and out.kind is thing.kind and await self._came_out_as_expected(aside, out)
+            if same and await self._with_parents(target, lambda: self.limbo.put_back(aside, target)):
+                return out
+            self._back.append(await self._bring_back(aside, out, path))
+        except BaseException:
+            with trio.move_on_after(_UNDO, shield=True), contextlib.suppress(Missing, Refused, Unavailable):
+                await self.limbo.put_back(aside, path)  # else the next life does it
+            raise
         raise Changed
 
     async def _copy_to(self, target: bytes, thing: Thing) -> Thing:
