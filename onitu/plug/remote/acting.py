@@ -27,18 +27,20 @@ from onitu.model.conflicts import conflict_name
 from onitu.model.errors import Unavailable
 from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
-from onitu.model.versions import Kind, Same, Version, same_content
+from onitu.model.versions import BLAKE3, Kind, Same, Version, same_content
 from onitu.plug.driver import Entry, Refused
 
 from .content import Content
 from .interface import NOTHING_THERE, Changed, Missing, Thing
-from .limbo import Limbo
+from .limbo import UNSURE, Limbo, by_content, by_token
 from .replica import DIRECTORY, Replica, dirty_token_of, entry_of, is_dirty, matches, token_of
 from .spool import read_local
 
 T = TypeVar("T")
 
 _TRIES = 3
+READ = 128 * 1024
+"""Bytes up to which a file is read before it is dropped, where its token proves little."""
 _UNDO = 20.0
 """Seconds that are given to put back what stepped aside, also where everything else was cancelled."""
 
@@ -241,7 +243,7 @@ class Acting:
         path, ready, aside = self.order.path, await self.bring(), b""
         displaced: list[Event] = []
         if thing is not None:
-            aside = await self.limbo.take_aside(path, thing, delete=False, sure=not is_dirty(self.order.expect))
+            aside = await self.limbo.take_aside(path, thing, delete=False, mark=self._mark(thing))
         looked = False
         try:
             if thing is not None:
@@ -265,7 +267,21 @@ class Acting:
         return [*displaced, self._done(put)]
 
     async def _came_out_as_expected(self, path: bytes, out: Thing) -> bool:
-        return not is_dirty(self.order.expect) or await self._as_held(path, out)
+        return self._is_proof(out) or await self._as_held(path, out)
+
+    def _is_proof(self, thing: Thing) -> bool:
+        """Whether the token, which is the expected one, proves the content. One that is made of a time does not: a file
+        that a user renamed may have the size and the time of the one that stood there. So a small one is read before it
+        is dropped; of a large one that would cost as much as to send it."""
+        weak = self.replica.capabilities.racy and thing.kind is Kind.FILE and thing.size <= READ
+        return not (weak or is_dirty(self.order.expect))
+
+    def _mark(self, thing: Thing) -> bytes:
+        if self._is_proof(thing):
+            return by_token(thing)
+        held = self.order.held
+        value = held.digests.get(BLAKE3) if held is not None and held.kind is Kind.FILE else None
+        return UNSURE if value is None else by_content(value)
 
     async def _write(self, path: bytes, expect: bytes | None) -> Thing:
         version, remote, content = self.order.version, self.replica.remote, self.content
@@ -315,7 +331,7 @@ class Acting:
                     raise Changed
                 await call("delete", path, lambda: remote.delete(path, thing.token))
                 return []
-            aside = await self.limbo.take_aside(path, thing, delete=True, sure=not is_dirty(order.expect))
+            aside = await self.limbo.take_aside(path, thing, delete=True, mark=self._mark(thing))
         except (Changed, Missing):
             return [await self._found()]
         out = await self.replica.stat(aside)
@@ -373,8 +389,8 @@ class Acting:
         """It steps aside first, and is looked at there. A server may carry out a rename that does not replace as two
         steps, a second name and the end of the first, and would delete what a user puts there in between (S1)."""
         path = self.order.path
-        # Never "sure": a new life must not drop what was on its way, whatever stands at its old path by then.
-        aside = await self.limbo.take_aside(path, thing, delete=False, sure=False)
+        # A new life must not drop what was on its way, whatever stands at its old path by then.
+        aside = await self.limbo.take_aside(path, thing, delete=False, mark=UNSURE)
         try:
             out = await self._after(aside)
             same = out.token == thing.token and out.kind is thing.kind and await self._came_out_as_expected(aside, out)

@@ -247,6 +247,27 @@ async def test_what_a_user_puts_at_the_target_in_the_last_instant_is_not_replace
     assert stage.visible() == {"file": MINE}
 
 
+@pytest.mark.parametrize("do", [Do.PUT, Do.DELETE])
+async def test_a_file_that_was_renamed_over_one_of_its_size_and_time_is_not_taken_for_it(stage: Stage, do: Do) -> None:
+    put = answer(await stage.put(b"f", OLD, mtime=MTIME))
+    other = stage.there / "other"
+    other.write_bytes(MINE[: len(OLD)])
+    os.chmod(other, stat.S_IMODE((stage.there / "f").stat().st_mode))
+    os.utime(other, ns=(MTIME, MTIME))
+    other.rename(stage.there / "f")
+    assert await stage.token(b"f") == put.token
+    if do is Do.PUT:
+        events = await stage.put(b"f", NEW, put.token, file_version(OLD))
+        assert answer(events).seen is Seen.DONE
+    else:
+        order = Order(1, Do.DELETE, b"f", Version(Kind.NOTHING), put.token, file_version(OLD))
+        (events,) = await stage.do(order)
+    assert MINE[: len(OLD)] in stage.visible().values()
+    (found,) = [event for event in events if event.seen is Seen.STANDS]
+    assert found.version.digests[BLAKE3] == blake3(MINE[: len(OLD)]).digest()
+    assert stage.hidden() == []
+
+
 # --- deletes and moves ----------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Entry, Hint, HintKind, Identity, Refused
 from onitu.plug.remote import Busy, Lost, Thing, calls
 from onitu.plug.remote.content import Content
+from onitu.plug.remote.limbo import UNSURE, by_content, by_token
 
 from .cupboard import CUPBOARDS, Cupboard, CupboardDriver, CupboardRemote
 
@@ -467,13 +468,14 @@ async def test_a_life_that_ended_while_something_was_aside_is_made_good(renaming
     renaming.cupboard.write(b"a", OLD)
     limbo = renaming.driver._root(FOLDER).limbo
     thing = renaming.cupboard.things[b"a"]
-    await limbo.take_aside(b"a", thing, delete=False)
+    await limbo.take_aside(b"a", thing, delete=False, mark=by_token(thing))
     assert renaming.data() == {}
     await renaming.driver.identify(FOLDER)
     assert renaming.data() == {b"a": OLD}
     long = b"/".join([b"x" * 100] * 5)
     renaming.cupboard.write(long, MINE)
-    await limbo.take_aside(long, attrs.evolve(renaming.cupboard.things[long], token=b"0"), delete=True)
+    expected = attrs.evolve(renaming.cupboard.things[long], token=b"0")
+    await limbo.take_aside(long, expected, delete=True, mark=by_token(expected))
     await renaming.driver.identify(FOLDER)
     assert renaming.data() == {b"a": OLD, long: MINE}
     assert renaming.hidden() == []
@@ -484,10 +486,20 @@ async def test_what_stepped_aside_under_a_token_that_proves_little_is_given_a_na
 ) -> None:
     renaming.cupboard.write(b"a", OLD)
     limbo = renaming.driver._root(FOLDER).limbo
-    await limbo.take_aside(b"a", renaming.cupboard.things[b"a"], delete=True, sure=False)
+    await limbo.take_aside(b"a", renaming.cupboard.things[b"a"], delete=True, mark=UNSURE)
     renaming.cupboard.write(b"a", MINE)
     await renaming.driver.identify(FOLDER)
     assert sorted(renaming.data().values()) == sorted([OLD, MINE])
+
+
+@pytest.mark.parametrize("expected", [True, False], ids=["expected", "not expected"])
+async def test_what_stepped_aside_is_known_by_its_content_to_the_next_life(renaming: Stage, expected: bool) -> None:
+    thing = renaming.cupboard.write(b"a", OLD)
+    limbo = renaming.driver._root(FOLDER).limbo
+    await limbo.take_aside(b"a", thing, delete=True, mark=by_content(blake3(OLD if expected else NEW).digest()))
+    await renaming.driver.identify(FOLDER)
+    assert renaming.data() == ({} if expected else {b"a": OLD})
+    assert renaming.hidden() == []
 
 
 async def test_what_stepped_aside_and_could_not_be_looked_at_is_not_dropped(renaming: Stage) -> None:
