@@ -52,6 +52,8 @@ class _Brought:
 class WebdavRemote(Remote):
     """See the module. `known`: what was found out about roots, by URL; `part`: bytes of a part of a chunked upload."""
 
+    counts_requests = True
+
     def __init__(self, root: Collection, known: dict[str, Able], part: int, look_only: bool) -> None:
         self._root = root
         self._known = known

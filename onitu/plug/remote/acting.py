@@ -290,7 +290,7 @@ class Acting:
             return await call("write", self.order.path, lambda: remote.make_link(path, version.link, expect))
         if content is None:
             data = await trio.to_thread.run_sync(read_local, version, self.sources)
-            self.content = content = Content(version, data)
+            self.content = content = self.replica.calls.paced(Content(version, data))
         prepared = None if isinstance(self.prepared, bytes) else self.prepared
         put = await call(
             "write", self.order.path, lambda: remote.put(path, content, expect, prepared), quiet=float("inf")

@@ -206,11 +206,11 @@ class Limbo:
                 data = await call("read", path, partial(remote.read, path, thing.token, offset, length))
                 if not data:
                     raise Changed
-                hasher.update(data)
+                hasher.update(await self.replica.calls.came(data))
                 os.pwrite(fd, data, offset)
                 offset += len(data)
             version = Version(Kind.FILE, thing.size, {BLAKE3: hasher.digest()}, thing.mtime, thing.mode)
-            content = Content(version, fd=fd, path=where, checked=True)
+            content = self.replica.calls.paced(Content(version, fd=fd, path=where, checked=True))
             return await call("write", target, lambda: remote.put(target, content, NOTHING_THERE), quiet=float("inf"))
         except OSError as error:
             raise Refused(Trouble.NO_SPACE, f"the content cannot be kept on its way: {error.strerror}") from error
