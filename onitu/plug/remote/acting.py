@@ -536,9 +536,23 @@ def _stands(entry: Entry, number: int = 0) -> Event:
     return Event(Seen.STANDS, entry.path, entry.version, entry.token, order=number)
 
 
-def conflicting(one: Order, other: Order) -> bool:
-    """Whether two orders touch the same path, or one a path above the other's: then they keep their sequence."""
-    return any(a == b or paths.within(a, b) or paths.within(b, a) for a in touched(one) for b in touched(other))
+def waits_for(orders: Sequence[Order]) -> list[set[int]]:
+    """For each order the indexes of those before it that touch one of its paths, or one above or below: they keep their
+    sequence. (Only the last one of each path needs to be known: that one waits for those before it.)"""
+    at: dict[bytes, int] = {}  # the last that touched this path
+    below: dict[bytes, set[int]] = {}  # those that touched something below it
+    found: list[set[int]] = []
+    for index, order in enumerate(orders):
+        mine: set[int] = set()
+        for path in touched(order):
+            mine |= {at[near] for near in (path, *paths.ancestors(path)) if near in at}
+            mine |= below.get(path, set())
+        for path in touched(order):
+            at[path] = index
+            for above in paths.ancestors(path):
+                below.setdefault(above, set()).add(index)
+        found.append(mine)
+    return found
 
 
 def touched(order: Order) -> Sequence[bytes]:

@@ -25,7 +25,7 @@ from onitu.plug.bell import Throttle
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Refused, Staged
 from onitu.plug.options import Options, option
 
-from .acting import Acting, conflicting
+from .acting import Acting, waits_for
 from .calls import Calls
 from .content import Content
 from .interface import Changed, Missing, Remote, Thing
@@ -274,12 +274,12 @@ class RemoteDriver(Driver):
         await root.replica.prove(PROVEN)
         outcomes: dict[int, list[Event]] = {}
         ended = [trio.Event() for _ in orders]
+        before = waits_for(orders)
 
         async def one(numbered: tuple[int, Order]) -> None:
             index, order = numbered
-            for before, event in zip(orders[:index], ended, strict=False):
-                if conflicting(before, order):
-                    await event.wait()
+            for other in before[index]:
+                await ended[other].wait()
             spooled = staged.get(order.number)
             acting = Acting(root.replica, root.limbo, self.service, order)
             if isinstance(spooled, Spooled):

@@ -13,6 +13,8 @@ import pytest
 import trio
 import trio.testing
 from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onitu.model import paths
 from onitu.model.errors import Unavailable
@@ -21,6 +23,7 @@ from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Entry, Hint, HintKind, Identity, Refused
 from onitu.plug.remote import Busy, Lost, Thing, calls
+from onitu.plug.remote.acting import touched, waits_for
 from onitu.plug.remote.content import Content
 from onitu.plug.remote.limbo import UNSURE, by_content, by_token
 
@@ -646,6 +649,28 @@ async def test_what_a_poll_cost_is_counted(swapping: Stage) -> None:
     await swapping.driver.scan(FOLDER, [paths.ROOT])
     assert swapping.driver.counters["poll_requests"] == len(swapping.cupboard.asked)
     assert swapping.driver.counters["scans"] == 1
+
+
+PATHS = st.sampled_from([b"a", b"a/b", b"a/b/c", b"a/bc", b"b", b"ab", b"a/b/c/d"])
+
+
+@given(st.lists(st.tuples(PATHS, st.one_of(st.just(b""), PATHS)), max_size=12))
+def test_an_order_waits_for_all_before_it_that_touch_its_paths_or_above_or_below_and_for_no_other(
+    pairs: list[tuple[bytes, bytes]],
+) -> None:
+    nothing = Version(Kind.NOTHING)
+    orders = [Order(n, Do.MOVE, path, nothing, target=target) for n, (path, target) in enumerate(pairs)]
+    waiting = waits_for(orders)
+    done: list[set[int]] = []  # what has ended by then
+    for index, others in enumerate(waiting):
+        near = {
+            before
+            for before in range(index)
+            if any(a == b or paths.within(a, b) or paths.within(b, a)
+                   for a in touched(orders[index]) for b in touched(orders[before]))
+        }  # fmt: skip
+        done.append(others.union(*(done[other] for other in others)))
+        assert others <= near <= done[index]
 
 
 # --- tokens that tell little ----------------------------------------------------------------------------------------
