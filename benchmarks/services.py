@@ -6,8 +6,8 @@
 servers on loopback: OpenSSH's sshd, SeaweedFS and Apache's mod_dav. (But for one, in rclone's favour: over SFTP it does
 not run `md5sum` on the server for each file, which takes it many times as long.) Who begins changes with the round.
 Every copy is compared with the original byte by byte; one that differs ends the benchmark. The result is Markdown on
-standard output: medians, of which the ratios are what counts. It needs a checkout, `pip install -e '.[test]'`, and the
-servers.
+standard output: medians, of which the ratios are what counts; in brackets the processor time of the command, all its
+processes together, which a busy machine changes less. It needs a checkout, `pip install -e '.[test]'`, and the servers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import contextlib
 import os
 import pwd
 import random
+import resource
 import shutil
 import statistics
 import subprocess
@@ -134,11 +135,12 @@ class Contest:
 
     Attributes:
         root: where everything is; the sources are its directories `many` and `large`.
-        took: seconds by service, tree, whether it was the first time, and contestant: one for each round.
+        took: seconds, and those of processor time, by service, tree, whether it was the first time, and contestant: one
+            pair for each round.
     """
 
     root: Path
-    took: dict[tuple[str, str, bool, str], list[float]] = attrs.field(factory=dict)
+    took: dict[tuple[str, str, bool, str], list[tuple[float, float]]] = attrs.field(factory=dict)
 
     def make(self, files: int, large: int) -> None:
         """The sources: so many small files; one of so many MiB."""
@@ -186,24 +188,27 @@ class Contest:
             if who == BISYNC:
                 command += ["--workdir", str(home / "bisync"), *(["--resync"] if first else [])]
             os.sync()  # what the one before left to be written is not this one's time
-            seconds = timed(command)
-            self.took.setdefault((kind, tree, first, who), []).append(seconds)
-            print(
-                f"{kind}, {tree}, {'first' if first else 'again'}: {who} {seconds:.2f} s", file=sys.stderr, flush=True
+            seconds, processor = timed(command)
+            self.took.setdefault((kind, tree, first, who), []).append((seconds, processor))
+            told = (
+                f"{kind}, {tree}, {'first' if first else 'again'}: {who} {seconds:.2f} s, processor {processor:.2f} s"
             )
+            print(told, file=sys.stderr, flush=True)
             check(source, place)
         shutil.rmtree(home)
         shutil.rmtree(source / ".onitu", ignore_errors=True)
 
 
-def timed(command: Sequence[str]) -> float:
-    """Seconds that a command takes, which must be a success."""
+def timed(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds that a command takes, which must be a success, and seconds of processor time of all its processes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=environment(), check=False)
     seconds = time.perf_counter() - began
     if done.returncode:
         raise SystemExit(f"{command} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
-    return seconds
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def check(source: Path, place: Place) -> None:
@@ -223,9 +228,13 @@ def table(contest: Contest, words: Mapping[str, str]) -> list[str]:
     for kind, tree, first, who in contest.took:
         if who != ONITU:
             continue
-        ours, *theirs = (statistics.median(contest.took[kind, tree, first, each]) for each in (ONITU, SYNC, BISYNC))
-        seconds = " | ".join(f"{one:.2f}" for one in (ours, *theirs))
-        ratios = " | ".join(f"{ours / one:.2f}" for one in theirs)
+        medians = [
+            [statistics.median(each) for each in zip(*contest.took[kind, tree, first, name], strict=True)]
+            for name in (ONITU, SYNC, BISYNC)
+        ]
+        (ours, _), *theirs = medians
+        seconds = " | ".join(f"{each:.2f} ({processor:.2f})" for each, processor in medians)
+        ratios = " | ".join(f"{ours / each:.2f}" for each, _ in theirs)
         lines.append(f"| {kind}, {words[tree]}, {'first' if first else 'nothing to do'} | {seconds} | {ratios} |")
     return lines
 
