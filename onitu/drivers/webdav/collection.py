@@ -13,13 +13,16 @@ from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.model.versions import Kind
 from onitu.plug.driver import Refused
-from onitu.plug.remote import Busy, Content, Missing, Thing, text
+from onitu.plug.remote import PIECE, Busy, Content, Missing, Thing, text
 
 from .client import SLOW, Answer, Body, Bytes, Client, read_answer, refusal
 from .multistatus import LARGEST, Member, members, opaque, seconds_of
 
 FOLDER = b"/"
 """The token of every collection."""
+SENT = 1 << 18
+"""Bytes that are handed to a connection at a time: they have to be gone within its time-out. More are read at a time,
+as each read is a hop to a thread."""
 SMALL_ANSWER = 1 << 20
 """Bytes of an answer about one resource."""
 
@@ -48,8 +51,9 @@ class Sending:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         offset, end = self._offset, self._offset + self.size
         while offset < end:
-            data = await self._content.read(offset, min(1 << 18, end - offset))
-            yield data
+            data = await self._content.read(offset, min(PIECE, end - offset))
+            for start in range(0, len(data), SENT):
+                yield data[start : start + SENT]
             offset += len(data)
 
 
