@@ -63,6 +63,7 @@ ATTACKS = (
     ),
     Attack("race", (*PYTEST, "tests/integration/test_race.py")),
     Attack("faults", (*PYTEST, "tests/integration/test_faults.py", "tests/integration/test_disks.py")),
+    Attack("mixed", (*PYTEST, "tests/integration/test_mixed_storm.py"), {"ONITU_STORM_VALUES": "2000"}),
     Attack(
         "property", (*PYTEST, "tests/property", "--hypothesis-seed={seed}"), {"ONITU_SOAK": "2"}, needs="tests/property"
     ),

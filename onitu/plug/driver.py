@@ -199,6 +199,10 @@ class Driver(abc.ABC):
     takes_local: ClassVar[bool] = False
     """Whether `Staged.clone` and `perform` can read files of other replicas on this host themselves."""
 
+    paces: ClassVar[bool] = False
+    """Whether it keeps to `bandwidth` itself, where its bytes come and go. Otherwise the plug limits what it fetches
+    from other services, and what they fetch from it."""
+
     workspace: str = ""
     """Set before `open`: a directory of this host that is this service's own, for what is on its way; not made yet.
     Empty: there is none."""

@@ -95,7 +95,7 @@ async def run(
     driver.on_settled = wake.ring
     lookups = Lookups(wake.ring)
     peers = Peers(wire.chunks)
-    rate = float(service.options.get("bandwidth", 0) or 0)
+    rate = 0.0 if driver.paces else float(service.options.get("bandwidth", 0) or 0)
     transfers = Transfers(charter.settings, service.name, peers, Throttle(rate), counters, driver.takes_local)
     serving = Serving(driver, service.replicas, Throttle(rate), counters)
     chunks = chunk_endpoint(charter.endpoints.runtime, service.name)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onitu.testing import Verdict, judge
+from onitu.testing.spec import Tree
 from onitu.testing.users import User, history, tree
 
 from .harness import wait_for
@@ -19,14 +20,18 @@ from .harness import wait_for
 SEED = int(os.environ.get("ONITU_SEED", "0"))
 
 
-def held_against(users: Sequence[User], roots: Sequence[Path], attack: str, faults: int = 0) -> Verdict:
+def held_against(
+    users: Sequence[User], roots: Sequence[Path], attack: str, faults: int = 0, trees: Mapping[str, Tree] | None = None
+) -> Verdict:
     """Judge a storm that has come to rest, note its figures, and fail in words where a promise was broken.
+
+    `roots`: of local replicas; `trees`: of all of them, where there are others too.
 
     Asked are loss, divergence and ghosts, and that nothing of ours is left in sight or out of sight. Resurrection is
     not: what a write in place passes through has no one writer who saw it.
     """
     deeds = history(users)
-    verdict = judge(deeds, {root.name: tree(root) for root in roots}, directories=False)
+    verdict = judge(deeds, trees or {root.name: tree(root) for root in roots}, directories=False)
     figures = {
         "attack": attack,
         "seed": SEED,

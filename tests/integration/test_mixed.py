@@ -12,6 +12,7 @@ import pytest
 
 from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, seaweedfs, user
 from tests.servers.sftp import Sshd, sshd
+from tests.servers.webdav import DavRoot, apache
 
 from .harness import Result, onitu
 
@@ -37,6 +38,7 @@ class Mixed:
     place: Path
     server: Sshd
     bucket: Bucket
+    share: DavRoot
 
     @property
     def here(self) -> Path:
@@ -51,6 +53,7 @@ class Mixed:
             str(self.here),
             f"s3://{self.bucket.path}?endpoint={self.bucket.options['endpoint']}",
             f"sftp://127.0.0.1:{self.server.port}{self.there}?config={self.server.home}/config",
+            f"dav://{str(self.share.options['url']).removeprefix('http://')}/{self.share.path}",
         ]
 
     def sync(self) -> Result:
@@ -62,7 +65,8 @@ class Mixed:
     def assert_same(self) -> Tree:
         expected = tree(self.here)
         assert tree(self.there) == expected
-        assert {os.fsdecode(path): data for path, data in self.bucket.tree().items()} == expected
+        for root in (self.bucket, self.share):
+            assert {os.fsdecode(path): data for path, data in root.tree().items()} == expected
         return expected
 
 
@@ -70,13 +74,14 @@ class Mixed:
 def mixed(tmp_path: Path) -> Iterator[Mixed]:
     (tmp_path / "here").mkdir()
     (tmp_path / "store").mkdir()
-    with seaweedfs(tmp_path / "store") as store, sshd() as server:
+    with seaweedfs(tmp_path / "store") as store, sshd() as server, apache() as served:
         user(store).create_bucket(Bucket="bucket")
         keys = f"Host *\n  IdentityFile {server.home}/key\n  UserKnownHostsFile {server.home}/known\n"
         (server.home / "config").write_text(keys)
         (server.root / "docs").mkdir()
         ill = Ill(store)
-        yield Mixed(tmp_path, server, Bucket(store, ill, "bucket", "docs"))
+        share = DavRoot(served, served.port, "open", "docs")
+        yield Mixed(tmp_path, server, Bucket(store, ill, "bucket", "docs"), share)
         ill.close()
 
 
@@ -100,14 +105,20 @@ def test_a_thousand_files_are_the_same_on_every_kind_of_service_and_changes_trav
     mixed.bucket.write(b"d4/file 24", b"edited in the bucket")
     mixed.bucket.delete(b"d4/file 44")
     mixed.bucket.rename(b"d4/file 64", b"d4/moved in the bucket")
+    mixed.share.write(b"d5/file 25", b"edited on the share")
+    mixed.share.delete(b"d5/file 45")
+    mixed.share.rename(b"d5/file 65", b"d6/moved on the share")
     mixed.sync()
     found = mixed.assert_same()
-    assert [found[name] for name in ("d0/file 20", "d2/file 22", "d4/file 24")] == [
-        b"edited here",
-        b"edited by SFTP",
-        b"edited in the bucket",
-    ]
-    assert not found.keys() & {"d0/file 40", "d0/file 60", "d2/file 42", "d2/file 62", "d3", "d4/file 44", "d4/file 64"}
-    assert found.keys() >= {"d1/moved here", "moved by SFTP", "d4/moved in the bucket"}
+    edited = {
+        "d0/file 20": "here",
+        "d2/file 22": "by SFTP",
+        "d4/file 24": "in the bucket",
+        "d5/file 25": "on the share",
+    }
+    assert {name: found[name] for name in edited} == {name: f"edited {by}".encode() for name, by in edited.items()}
+    gone = {f"d{n}/file {n + more}" for n in (0, 2, 4, 5) for more in (40, 60)} | {"d3"}
+    assert not found.keys() & gone
+    assert found.keys() >= {"d1/moved here", "moved by SFTP", "d4/moved in the bucket", "d6/moved on the share"}
     assert not [name for name in found if "conflict" in name]
     assert "nothing to do" in mixed.sync().err

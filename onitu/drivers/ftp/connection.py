@@ -90,10 +90,11 @@ class Connection(ftplib.FTP_TLS):
 
 @attrs.define(eq=False)
 class Pool:
-    """The connections to one server."""
+    """The connections to one server. `count`: told of `received_bytes`, those of listings."""
 
     options: FtpOptions = attrs.field(repr=False)
     limiter: trio.CapacityLimiter
+    count: Callable[[str, int], None] = lambda name, amount: None
     _idle: list[Connection] = attrs.field(factory=list)
 
     async def use(self, act: Callable[[Connection], T], seconds: float = float("inf")) -> T:

@@ -51,7 +51,8 @@ class FtpDriver(RemoteDriver):
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        self.pool = Pool(self.options, trio.CapacityLimiter(max(2, self.options.connections or FtpRemote.concurrency)))
+        limiter = trio.CapacityLimiter(max(2, self.options.connections or FtpRemote.concurrency))
+        self.pool = Pool(self.options, limiter, self.count)
         try:
             yield
         finally:

@@ -105,6 +105,7 @@ class FtpRemote(Remote):
 
     async def _entries(self, directory: bytes) -> dict[bytes, Thing]:
         lines = await self.pool.use(partial(_listing, line=f"MLSD {self._at(directory)}"))
+        self.pool.count("received_bytes", sum(map(len, lines)))
         found = {}
         for entry in filter(None, lines):
             facts, _, name = entry.partition(" ")

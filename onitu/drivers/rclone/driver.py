@@ -42,6 +42,7 @@ class RcloneDriver(RemoteDriver):
     Options = RcloneOptions
     options: RcloneOptions
     rcd: rcd.Rcd
+    paces_files = False  # rclone limits itself
 
     schemes = ("rclone",)
 
@@ -64,7 +65,7 @@ class RcloneDriver(RemoteDriver):
     async def connected(self) -> AsyncIterator[None]:
         directory = os.path.join(self.workspace, "rclone") if self.workspace else tempfile.mkdtemp(prefix="onitu-")
         environment = rcd.environment(self.options.config, self.options.config_password)
-        self.rcd = rcd.Rcd(self.options.program, environment, directory)
+        self.rcd = rcd.Rcd(self.options.program, environment, directory, self.options.bandwidth, self.count)
         try:
             async with self.rcd.running():
                 yield

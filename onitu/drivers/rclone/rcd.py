@@ -16,7 +16,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -100,12 +100,16 @@ class Rcd:
     """See the module. `directory`: of this host, made here, for its socket and for files on their way; nobody else's.
 
     Attributes:
+        bandwidth: bytes a second that it may move to the remote, and from it; 0: as many as can be.
+        count: told of `received_bytes`: what it answers. (What the service answered is not told by it.)
         deaths: how often it ended by itself.
     """
 
     wanted: str
     environment: Mapping[str, str] = attrs.field(repr=False)
     directory: str
+    bandwidth: int = 0
+    count: Callable[[str, int], None] = lambda name, amount: None
     deaths: int = 0
     _client: httpx.AsyncClient | None = None
     _up: trio.Event = attrs.field(factory=trio.Event)
@@ -196,6 +200,7 @@ class Rcd:
             *("rcd", "--rc-addr", f"unix://{address}", "--rc-no-auth", "--rc-serve"),
             *("--rc-server-read-timeout", "0", "--rc-server-write-timeout", "0"),
             *("--ask-password=false", "--log-level", "NOTICE", "--stats", "0"),
+            *(("--bwlimit", f"{self.bandwidth}B") if self.bandwidth else ()),
             *("--contimeout", "15s", "--timeout", "60s", "--low-level-retries", "4", "--retries", "1"),
         ]
 
@@ -235,6 +240,7 @@ class Rcd:
         except httpx.TransportError as error:
             raise Lost(f"rclone ended while it was asked: {self._words or error}") from error
         answer: dict[str, Any] = msgspec.json.decode(response.content)
+        self.count("received_bytes", len(response.content))
         if response.status_code != httpx.codes.OK:
             raise Failed(str(answer.get("error", response.status_code)))
         return answer

@@ -110,6 +110,7 @@ class S3Driver(RemoteDriver):
             connections + AT_ONCE,
             self.options.timeout,
             configured["ca"],
+            self.count,
         )
         notes = os.path.join(os.path.dirname(self._spooling().directory), "uploads")
         uploads = Uploads(client, notes)

@@ -161,10 +161,13 @@ class Client:
         slots: int = 20,
         stalled: float = 30.0,
         ca: str = "",
+        count: Callable[[str, int], None] = lambda name, amount: None,
     ) -> None:
         """`service`: its name, for sentences; `endpoint`: empty for Amazon's own; `stalled`: seconds after which a
-        connection on which nothing moves is given up. Raises `Unavailable` where the endpoint is no URL of a server.
+        connection on which nothing moves is given up; `count`: told of `requests` and `received_bytes`. Raises
+        `Unavailable` where the endpoint is no URL of a server.
         """
+        self._count = count
         self.service = service
         self.bucket = bucket
         self.region = region
@@ -217,11 +220,14 @@ class Client:
         exchange = _Exchange()
         target = f"{self._base}/{quote(key, safe=_SAFE + '/')}" if key else self._base or "/"
         asked = "&".join(sorted(f"{quote(k, safe=_SAFE)}={quote(v, safe=_SAFE)}" for k, v in (query or {}).items()))
-        return await in_thread(
+        self._count("requests", 1)
+        answer = await in_thread(
             lambda: self._ask(exchange, method, target, asked, headers or {}, body),
             limiter=self.slots,
             interrupt=exchange.interrupt,
         )
+        self._count("received_bytes", len(answer.body))
+        return answer
 
     # --- in threads ---------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ class S3Remote(Remote):
     """See the module. `md5s`: whether ETags may be taken for MD5s; `look_only`: nothing may be written."""
 
     concurrency = 16
+    counts_requests = True
     rich_stat = True
 
     def __init__(self, bucket: Bucket, uploads: Uploads, md5s: bool, look_only: bool) -> None:

@@ -72,7 +72,7 @@ class SftpDriver(RemoteDriver):
         )
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            self._pool = Pool(self.service, target, options.sessions, nursery, self.workspace)
+            self._pool = Pool(self.service, target, options.sessions, nursery, self.workspace, self.count)
             try:
                 yield
             except Exception as error:  # a nursery would wrap it

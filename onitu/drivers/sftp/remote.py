@@ -37,6 +37,7 @@ AHEAD = 4
 """Pieces of a partial upload that are read back ahead."""
 LSETSTAT = b"lsetstat@openssh.com"
 HARDLINK = b"hardlink@openssh.com"
+POSIX_RENAME = b"posix-rename@openssh.com"
 FSYNC = b"fsync@openssh.com"
 STATVFS = b"statvfs@openssh.com"
 
@@ -342,7 +343,12 @@ class SftpRemote(Remote):
             if not self._refuses and stat.S_ISREG(told.mode) and HARDLINK in session.extensions:
                 step = wire.EXTENDED
         try:
-            if step != wire.EXTENDED or not await self._linked(session, path, target):
+            if paths.within(target, LIMBO) and POSIX_RENAME in session.extensions:
+                # In one step. OpenSSH's plain rename makes a second name and then takes away what has the first one by
+                # then: a user's new file, maybe (S1). Here nothing can be replaced: the name is nobody else's.
+                kind = wire.string(POSIX_RENAME)
+                await session.ask(wire.EXTENDED, kind, self._at(path), self._at(target)).wait(wire.STATUS)
+            elif step != wire.EXTENDED or not await self._linked(session, path, target):
                 await session.ask(wire.RENAME, self._at(path), self._at(target)).wait(wire.STATUS)
         except (wire.Cut, trio.Cancelled):
             self._unsure.add((path, target))

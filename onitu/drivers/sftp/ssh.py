@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import attrs
 import logbook
@@ -149,8 +149,18 @@ def explained(said: str, target: Target) -> Exception:
 class Pool:
     """The connections to one server. Its tasks live in a nursery that somebody else closes."""
 
-    def __init__(self, service: str, target: Target, most: int, nursery: trio.Nursery, workspace: str) -> None:
-        """`service`: whose they are, for sentences; `most`: connections at the same time."""
+    def __init__(
+        self,
+        service: str,
+        target: Target,
+        most: int,
+        nursery: trio.Nursery,
+        workspace: str,
+        count: Callable[[str, int], None] = lambda name, amount: None,
+    ) -> None:
+        """`service`: whose they are, for sentences; `most`: connections at the same time; `count`: told of
+        `received_bytes`."""
+        self._count = count
         self.service = service
         self.target = target
         self._most = max(1, most)
@@ -209,7 +219,7 @@ class Pool:
                     assert process.stdin is not None
                     assert process.stdout is not None
                     assert process.stderr is not None
-                    session = wire.Session(process.stdout, process.stdin, self.target.timeout)
+                    session = wire.Session(process.stdout, process.stdin, self.target.timeout, self._count)
                     nursery.start_soon(self._greet, session, opened)
                     heard = trio.Event()
                     nursery.start_soon(_gather, process.stderr, said, heard)

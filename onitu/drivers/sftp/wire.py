@@ -10,7 +10,7 @@ from __future__ import annotations
 import stat
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import attrs
 import trio
@@ -182,8 +182,16 @@ def attributes(mode: int = -1, mtime: int = -1, size: int = -1) -> bytes:
 class Session:
     """One session. `run` has to go on in a task as long as it is used."""
 
-    def __init__(self, source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, quiet: float) -> None:
-        """`quiet`: seconds without a byte from the server, while it owes an answer, after which it counts as lost."""
+    def __init__(
+        self,
+        source: trio.abc.ReceiveStream,
+        sink: trio.abc.SendStream,
+        quiet: float,
+        count: Callable[[str, int], None] = lambda name, amount: None,
+    ) -> None:
+        """`quiet`: seconds without a byte from the server, while it owes an answer, after which it counts as lost;
+        `count`: told of `received_bytes`."""
+        self._count = count
         self.extensions: dict[bytes, bytes] = {}
         self.largest_read = self.largest_write = PACKET
         self.failure: Cut | None = None
@@ -296,6 +304,7 @@ class Session:
         with self._patience:
             data = bytes(await self._source.receive_some(_TAKE))
             self._heard = trio.current_time()
+            self._count("received_bytes", len(data))
             return data
         raise Cut(f"the server did not answer for {self._quiet:g} s")
 

@@ -11,7 +11,7 @@ import contextlib
 import netrc
 import ssl
 import time
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Protocol
@@ -135,7 +135,16 @@ def netrc_of(host: str, user: str, path: str) -> tuple[str, str]:
 class Client:
     """What all roots on one server share: a pool of connections, and who asks. `service`: its name, for people."""
 
-    def __init__(self, service: str, credentials: Credentials, connections: int, verify: ssl.SSLContext | bool) -> None:
+    def __init__(
+        self,
+        service: str,
+        credentials: Credentials,
+        connections: int,
+        verify: ssl.SSLContext | bool,
+        count: Callable[[str, int], None] = lambda name, amount: None,
+    ) -> None:
+        """`count`: told of `requests` and `received_bytes`."""
+        self._count = count
         self.service = service
         self.credentials = credentials
         self._http = httpx.AsyncClient(
@@ -167,6 +176,7 @@ class Client:
         try:
             yield response
         finally:
+            self._count("received_bytes", response.num_bytes_downloaded)
             with trio.move_on_after(_CLOSING, shield=True):
                 await response.aclose()
 
@@ -224,6 +234,7 @@ class Client:
         flow = self.credentials.flow(request)
         request = next(flow)
         while True:
+            self._count("requests", 1)
             response = await self._http.send(request, stream=True, auth=httpx.Auth())
             try:
                 request = flow.send(response)

@@ -78,7 +78,8 @@ class WebdavDriver(RemoteDriver):
     def remote(self, folder: str) -> WebdavRemote:
         base = self._base()
         if self._client is None:
-            self._client = Client(self.service, self._credentials(base), self.connections, self._trusted(base))
+            who, trusted = self._credentials(base), self._trusted(base)
+            self._client = Client(self.service, who, self.connections, trusted, self.count)
         root = self.roots[folder].strip("/")
         collection = Collection(self._client, base)
         url = collection.at(os.fsencode(root), slash=True)

@@ -52,6 +52,8 @@ class _Brought:
 class WebdavRemote(Remote):
     """See the module. `known`: what was found out about roots, by URL; `part`: bytes of a part of a chunked upload."""
 
+    counts_requests = True
+
     def __init__(self, root: Collection, known: dict[str, Able], part: int, look_only: bool) -> None:
         self._root = root
         self._known = known
@@ -143,10 +145,11 @@ class WebdavRemote(Remote):
         if not self._swaps:
             return await self._put_anyhow(path, content)
         if self._able.tagged and (prepared or not self._able.direct or content.size > SMALL):
-            prepared = prepared or await self.prepare(path, content)
+            if not prepared and content.size > SMALL:
+                prepared = await self.prepare(path, content)
             if isinstance(prepared, Prepared):
                 return await self._assemble(path, content, expect, prepared)
-            if not isinstance(prepared, _Brought):
+            if not isinstance(prepared, _Brought):  # to look for a small one costs as much as to send it again
                 prepared = await self._bring(path, content, look=False)
             return await self._place(path, content, expect, prepared)
         headers = {**self._time(content), **self._condition(expect)}
@@ -169,7 +172,7 @@ class WebdavRemote(Remote):
         return await self._after(path, content)
 
     async def _after(self, path: bytes, content: Content) -> Thing:
-        there = await self._root.stat(path)
+        there = (await self._root.head(path) if self._able.reads else None) or await self._root.stat(path)
         if there is None or there.kind is not Kind.FILE:
             raise Missing
         if there.size != content.size:

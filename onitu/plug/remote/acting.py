@@ -13,6 +13,7 @@ Three kinds of service, by their capabilities:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -26,18 +27,20 @@ from onitu.model.conflicts import conflict_name
 from onitu.model.errors import Unavailable
 from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
-from onitu.model.versions import Kind, Same, Version, same_content
+from onitu.model.versions import BLAKE3, Kind, Same, Version, same_content
 from onitu.plug.driver import Entry, Refused
 
 from .content import Content
 from .interface import NOTHING_THERE, Changed, Missing, Thing
-from .limbo import Limbo
+from .limbo import UNSURE, Limbo, by_content, by_token
 from .replica import DIRECTORY, Replica, dirty_token_of, entry_of, is_dirty, matches, token_of
 from .spool import read_local
 
 T = TypeVar("T")
 
 _TRIES = 3
+READ = 128 * 1024
+"""Bytes up to which a file is read before it is dropped, where its token proves little."""
 _UNDO = 20.0
 """Seconds that are given to put back what stepped aside, also where everything else was cancelled."""
 
@@ -65,6 +68,8 @@ class Acting:
     """Whether what was brought ahead is used up."""
     _own: bytes = b""
     _made: dict[bytes, Thing] = attrs.field(factory=dict)
+    _back: list[Event] = attrs.field(factory=list)
+    """What came back from a rename that was not carried out."""
 
     async def carry_out(self) -> list[Event]:
         """The events that tell what became of it. Raises nothing."""
@@ -85,7 +90,7 @@ class Acting:
             Event(Seen.STANDS, path, version, DIRECTORY, order=BESIDE)
             for path, version in zip(self._made, made, strict=True)
         ]
-        return [*beside, *events]
+        return [*beside, *self._back, *events]
 
     async def _act(self) -> list[Event]:
         order = self.order
@@ -238,7 +243,7 @@ class Acting:
         path, ready, aside = self.order.path, await self.bring(), b""
         displaced: list[Event] = []
         if thing is not None:
-            aside = await self.limbo.take_aside(path, thing, delete=False, sure=not is_dirty(self.order.expect))
+            aside = await self.limbo.take_aside(path, thing, delete=False, mark=self._mark(thing))
         looked = False
         try:
             if thing is not None:
@@ -262,7 +267,21 @@ class Acting:
         return [*displaced, self._done(put)]
 
     async def _came_out_as_expected(self, path: bytes, out: Thing) -> bool:
-        return not is_dirty(self.order.expect) or await self._as_held(path, out)
+        return self._is_proof(out) or await self._as_held(path, out)
+
+    def _is_proof(self, thing: Thing) -> bool:
+        """Whether the token, which is the expected one, proves the content. One that is made of a time does not: a file
+        that a user renamed may have the size and the time of the one that stood there. So a small one is read before it
+        is dropped; of a large one that would cost as much as to send it."""
+        weak = self.replica.capabilities.racy and thing.kind is Kind.FILE and thing.size <= READ
+        return not (weak or is_dirty(self.order.expect))
+
+    def _mark(self, thing: Thing) -> bytes:
+        if self._is_proof(thing):
+            return by_token(thing)
+        held = self.order.held
+        value = held.digests.get(BLAKE3) if held is not None and held.kind is Kind.FILE else None
+        return UNSURE if value is None else by_content(value)
 
     async def _write(self, path: bytes, expect: bytes | None) -> Thing:
         version, remote, content = self.order.version, self.replica.remote, self.content
@@ -271,7 +290,7 @@ class Acting:
             return await call("write", self.order.path, lambda: remote.make_link(path, version.link, expect))
         if content is None:
             data = await trio.to_thread.run_sync(read_local, version, self.sources)
-            self.content = content = Content(version, data)
+            self.content = content = self.replica.calls.paced(Content(version, data))
         prepared = None if isinstance(self.prepared, bytes) else self.prepared
         put = await call(
             "write", self.order.path, lambda: remote.put(path, content, expect, prepared), quiet=float("inf")
@@ -312,7 +331,7 @@ class Acting:
                     raise Changed
                 await call("delete", path, lambda: remote.delete(path, thing.token))
                 return []
-            aside = await self.limbo.take_aside(path, thing, delete=True, sure=not is_dirty(order.expect))
+            aside = await self.limbo.take_aside(path, thing, delete=True, mark=self._mark(thing))
         except (Changed, Missing):
             return [await self._found()]
         out = await self.replica.stat(aside)
@@ -341,8 +360,8 @@ class Acting:
             moved = await self._move_to(order.target, thing)
         except Changed:
             return [*await self._also(order.target), await self._found()]
-        except Missing:
-            return [self._gone()]
+        except Missing:  # it, or what is above its target, again
+            return [await self._found()]
         if thing.kind is Kind.DIRECTORY:
             return [self._done(moved)]
         answer = await self._give_meta(order.target, moved)
@@ -358,13 +377,30 @@ class Acting:
             raise Changed
         if not replica.capabilities.moves:
             return await self._copy_to(target, thing)
+        if not (replica.capabilities.compare_and_swap or thing.kind is Kind.DIRECTORY):
+            return await self._move_over_limbo(target, thing)
         moved = await self._with_parents(target, lambda: self._rename(path, target, thing.token))
-        if thing.kind is Kind.DIRECTORY:
-            return moved
-        same = moved.kind is thing.kind and (moved.token == thing.token or replica.capabilities.compare_and_swap)
-        if same and await self._came_out_as_expected(target, moved):
+        if thing.kind is Kind.DIRECTORY or await self._came_out_as_expected(target, moved):
             return moved
         await self._rename(target, path, None)
+        raise Changed
+
+    async def _move_over_limbo(self, target: bytes, thing: Thing) -> Thing:
+        """It steps aside first, and is looked at there. A server may carry out a rename that does not replace as two
+        steps, a second name and the end of the first, and would delete what a user puts there in between (S1)."""
+        path = self.order.path
+        # A new life must not drop what was on its way, whatever stands at its old path by then.
+        aside = await self.limbo.take_aside(path, thing, delete=False, mark=UNSURE)
+        try:
+            out = await self._after(aside)
+            same = out.token == thing.token and out.kind is thing.kind and await self._came_out_as_expected(aside, out)
+            if same and await self._with_parents(target, lambda: self.limbo.put_back(aside, target)):
+                return out
+            self._back.append(await self._bring_back(aside, out, path))
+        except BaseException:
+            with trio.move_on_after(_UNDO, shield=True), contextlib.suppress(Missing, Refused, Unavailable):
+                await self.limbo.put_back(aside, path)  # else the next life does it
+            raise
         raise Changed
 
     async def _copy_to(self, target: bytes, thing: Thing) -> Thing:
@@ -500,9 +536,23 @@ def _stands(entry: Entry, number: int = 0) -> Event:
     return Event(Seen.STANDS, entry.path, entry.version, entry.token, order=number)
 
 
-def conflicting(one: Order, other: Order) -> bool:
-    """Whether two orders touch the same path, or one a path above the other's: then they keep their sequence."""
-    return any(a == b or paths.within(a, b) or paths.within(b, a) for a in touched(one) for b in touched(other))
+def waits_for(orders: Sequence[Order]) -> list[set[int]]:
+    """For each order the indexes of those before it that touch one of its paths, or one above or below: they keep their
+    sequence. (Only the last one of each path needs to be known: that one waits for those before it.)"""
+    at: dict[bytes, int] = {}  # the last that touched this path
+    below: dict[bytes, set[int]] = {}  # those that touched something below it
+    found: list[set[int]] = []
+    for index, order in enumerate(orders):
+        mine: set[int] = set()
+        for path in touched(order):
+            mine |= {at[near] for near in (path, *paths.ancestors(path)) if near in at}
+            mine |= below.get(path, set())
+        for path in touched(order):
+            at[path] = index
+            for above in paths.ancestors(path):
+                below.setdefault(above, set()).add(index)
+        found.append(mine)
+    return found
 
 
 def touched(order: Order) -> Sequence[bytes]:

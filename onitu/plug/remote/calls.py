@@ -1,4 +1,7 @@
-"""Calls to a service: a number of them at a time, tried again where that may help, their troubles told in sentences."""
+"""Calls to a service: a number of them at a time, tried again where that may help, their troubles told in sentences.
+
+What is moved is kept to the service's bandwidth here, too.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ import trio
 from onitu.model import paths
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
+from onitu.plug.bell import Throttle
 from onitu.plug.driver import Refused
 
+from .content import PIECE, Content
 from .interface import Busy, Changed, Lost, Missing, Remote
 
 T = TypeVar("T")
@@ -28,9 +33,23 @@ log = logbook.Logger("remote")
 
 
 class Calls:
-    """What all calls to one replica share. Each try of one counts as one of `requests` in the counters."""
+    """What all calls to one replica share. Each try of one counts as one of `requests` in the counters, unless the
+    remote counts them itself.
 
-    def __init__(self, remote: Remote, service: str, limiter: trio.CapacityLimiter, counters: dict[str, int]) -> None:
+    Attributes:
+        up, down: what limits the bytes to the service, and from it, which all its replicas share.
+    """
+
+    def __init__(
+        self,
+        remote: Remote,
+        service: str,
+        limiter: trio.CapacityLimiter,
+        counters: dict[str, int],
+        up: Throttle | None = None,
+        down: Throttle | None = None,
+    ) -> None:
+        self.up, self.down = up or Throttle(0), down or Throttle(0)
         self.remote = remote
         self.service = service
         self.counters = counters
@@ -62,11 +81,23 @@ class Calls:
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("the last try returns or raises")
 
+    def paced(self, content: Content) -> Content:
+        """The content, which from here on is read no faster than it may go to the service."""
+        content.pace = lambda amount: _by_pieces(self.up, amount)
+        return content
+
+    async def came(self, data: bytes) -> bytes:
+        """Bytes of a file that came from the service, as soon as so many may have come."""
+        await _by_pieces(self.down, len(data))
+        self.count("read_bytes", len(data))
+        return data
+
     def count(self, name: str, amount: int) -> None:
         self.counters[name] = self.counters.get(name, 0) + amount
 
     async def _once(self, act: Callable[[], Awaitable[T]], quiet: float) -> T:
-        self.count("requests", 1)
+        if not self.remote.counts_requests:
+            self.count("requests", 1)
         with self.translated():
             async with self._limiter:
                 with trio.move_on_after(quiet):
@@ -89,6 +120,12 @@ class Calls:
 
     def _sentence(self, doing: str, path: bytes, cause: str) -> str:
         return f"{self.service}: cannot {doing} {paths.show(path) or 'the root'}: {cause}"
+
+
+async def _by_pieces(throttle: Throttle, amount: int) -> None:
+    """Wait until so many bytes may go, all but the last piece of which are on their way by then."""
+    for done in range(0, amount, PIECE):
+        await throttle.take(min(PIECE, amount - done))
 
 
 async def in_thread(

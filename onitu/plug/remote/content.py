@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -51,6 +51,7 @@ class Content:
         version: what it is: `size`, `mtime`, `mode`, `digests`.
         path: the file on this host that holds it, for libraries that want one; empty: it is in memory. What is read
             from it past this class is not checked: `verified` has to be called after that, and before the commit.
+        pace: awaited, with their number, before bytes are handed out that are to go to the service; None: no limit.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Content:
         which is `checked` and nobody else's."""
         self.version = version
         self.path = path
+        self.pace: Callable[[int], Awaitable[None]] | None = None
         self._data = data
         self._fd = fd
         self._trusted = checked or data is not None
@@ -85,6 +87,8 @@ class Content:
 
     async def read(self, offset: int = 0, length: int = -1) -> bytes:
         """Bytes from `offset` on; fewer only at the end. Raises `Refused(SOURCE_LOST)` where it is not the version."""
+        if self.pace is not None:
+            await self.pace(self.size - offset if length < 0 else min(length, self.size - offset))
         if self._data is not None:
             await trio.lowlevel.checkpoint()
             return self.pread(offset, length)
@@ -132,7 +136,7 @@ class Content:
             raise Refused(Trouble.SOURCE_LOST, "the file changed while it was read")
 
     def file(self) -> io.BufferedReader:
-        """It as a file, blocking, for libraries that want one."""
+        """It as a file, blocking, for libraries that want one; to be read in a thread of Trio's."""
         return io.BufferedReader(_File(self), PIECE)
 
     def _from_file(self, offset: int, length: int) -> bytes:
@@ -177,6 +181,8 @@ class _File(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub has a private type there
         data = self._content.pread(self._offset, len(buffer)) if self._offset < self._content.size else b""
+        if self._content.pace is not None:
+            trio.from_thread.run(self._content.pace, len(data))
         buffer[: len(data)] = data
         self._offset += len(data)
         return len(data)

@@ -21,10 +21,11 @@ from onitu.model.errors import Unavailable
 from onitu.model.events import Event, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import Kind, Version
+from onitu.plug.bell import Throttle
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Refused, Staged
 from onitu.plug.options import Options, option
 
-from .acting import Acting, conflicting
+from .acting import Acting, waits_for
 from .calls import Calls
 from .content import Content
 from .interface import Changed, Missing, Remote, Thing
@@ -44,6 +45,7 @@ SLOWER = 1.5
 class RemoteOptions(Options):
     """What every driver of a service in the network has."""
 
+    bandwidth: int = option(0, help="bytes a second to the service at most, and as many from it; 0: no limit")
     poll: float = option(5.0, help="seconds between two looks for changes at least, right after one was found")
     poll_most: float = option(60.0, help="seconds between two looks for changes at most, when nothing happens")
     connections: int = option(0, help="calls to the service at the same time; 0: as many as suit it")
@@ -62,13 +64,19 @@ class RemoteDriver(Driver):
 
     Options: ClassVar[type[Options]] = RemoteOptions
     options: RemoteOptions
+    paces_files: ClassVar[bool] = True
+    """Whether the base keeps to the bandwidth, by the pace at which files are read on this side. Not where what does
+    the work can do it better."""
     takes_local = True
+    paces = True
 
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         super().__init__(service, options, roots)
         self._roots: dict[str, _Root] = {}
         self._limiter: trio.CapacityLimiter | None = None
         self._spool: Spool | None = None
+        rate = float(self.options.bandwidth if self.paces_files else 0)
+        self._up, self._down = Throttle(rate), Throttle(rate)
 
     # --- what a driver says -------------------------------------------------------------------------------------
 
@@ -105,7 +113,8 @@ class RemoteDriver(Driver):
         if self._limiter is None:
             self._limiter = trio.CapacityLimiter(self.options.connections or remote.concurrency)
         replica = Replica(
-            Calls(remote, self.service, self._limiter, self.counters), f"{self.service}:{self.roots[folder]}"
+            Calls(remote, self.service, self._limiter, self.counters, self._up, self._down),
+            f"{self.service}:{self.roots[folder]}",
         )
         try:
             # One try only: whoever calls this does it again, and says meanwhile what is wrong.
@@ -229,14 +238,14 @@ class RemoteDriver(Driver):
             data = await replica.calls.call("read", path, lambda: remote.read(path, token[1:], offset, length))
         except (Missing, Changed):
             raise lost from None
-        replica.calls.count("read_bytes", len(data))
-        return data
+        return await replica.calls.came(data)
 
     def stage(self, folder: str, version: Version, path: bytes = b"") -> Staged:
         root = self._root(folder)
 
         async def bring(content: Content) -> object:
             replica, able = root.replica, root.replica.capabilities
+            replica.calls.paced(content)
             if content.size <= self.small or not path:
                 return None
             if able.compare_and_swap or not able.moves:
@@ -265,12 +274,12 @@ class RemoteDriver(Driver):
         await root.replica.prove(PROVEN)
         outcomes: dict[int, list[Event]] = {}
         ended = [trio.Event() for _ in orders]
+        before = waits_for(orders)
 
         async def one(numbered: tuple[int, Order]) -> None:
             index, order = numbered
-            for before, event in zip(orders[:index], ended, strict=False):
-                if conflicting(before, order):
-                    await event.wait()
+            for other in before[index]:
+                await ended[other].wait()
             spooled = staged.get(order.number)
             acting = Acting(root.replica, root.limbo, self.service, order)
             if isinstance(spooled, Spooled):
@@ -286,6 +295,11 @@ class RemoteDriver(Driver):
         return [outcomes[index] for index in range(len(orders))]
 
     # --- its own ------------------------------------------------------------------------------------------------
+
+    def count(self, name: str, amount: int) -> None:
+        """For a client: add to a counter. `received_bytes` is all that came in, with answers and listings; `requests`
+        where the remote says that it counts them (`Remote.counts_requests`)."""
+        self.counters[name] = self.counters.get(name, 0) + amount
 
     def _root(self, folder: str) -> _Root:
         try:

@@ -100,6 +100,9 @@ class Remote(abc.ABC):
     """Seconds after which a call that moves little (all but `put`, `prepare`, `copy`, `list_tree`) counts as stalled
     and is cancelled. The others bound the time without progress themselves."""
 
+    counts_requests: ClassVar[bool] = False
+    """Whether its client counts requests itself (`RemoteDriver.count`). Otherwise each call counts as one."""
+
     @abc.abstractmethod
     async def probe(self) -> Capabilities:
         """Connect, check that the root is there and is a directory (a bucket, a collection), and find out what the

@@ -33,7 +33,20 @@ from .spool import KEEP, Spool
 LONGEST = 200
 """Bytes of a path that are told by a name in the limbo; a longer one stands in a file beside it."""
 
+UNSURE = b"unsure"
+"""The mark of what a new life takes for a value that nobody has seen."""
+
 log = logbook.Logger("remote")
+
+
+def by_token(thing: Thing) -> bytes:
+    """The mark of what its token proves."""
+    return blake3(thing.token).hexdigest()[:16].encode()
+
+
+def by_content(value: bytes) -> bytes:
+    """The mark of a file with this BLAKE3, whose token proves little."""
+    return b"x" + value.hex()[:16].encode()
 
 
 @attrs.define
@@ -71,13 +84,12 @@ class Limbo:
 
     # --- aside --------------------------------------------------------------------------------------------------
 
-    async def take_aside(self, path: bytes, thing: Thing, delete: bool, sure: bool = True) -> bytes:
+    async def take_aside(self, path: bytes, thing: Thing, delete: bool, mark: bytes) -> bytes:
         """What stands at a path steps aside; returns where to. Raises `Missing`, `Changed`.
 
-        `sure`: its token proves its content. Else a new life takes it for a value that nobody has seen.
+        `mark`: by which a new life knows whether it is what was expected: `by_token`, `by_content`, or `UNSURE`.
         """
         call, remote = self.replica.calls.call, self.replica.remote
-        mark = blake3(thing.token).hexdigest()[:16].encode() if sure else b"unsure"
         short = len(path) <= LONGEST
         told = base64.urlsafe_b64encode(path).rstrip(b"=") if short else b"." + blake3(path).hexdigest()[:32].encode()
         aside = LIMBO + b"/" + b".".join([b"d" if delete else b"p", secrets.token_hex(4).encode(), mark, told])
@@ -145,7 +157,7 @@ class Limbo:
         if not path:
             log.warning("{}: it is not known where {} came from: it stays", self.service, paths.show(aside))
             return
-        expected = blake3(thing.token).hexdigest()[:16].encode() == parts[2]
+        expected = await self._is(aside, thing, parts[2])
         if expected and (parts[0] == b"d" or await self.replica.stat(path) is not None):
             await self.drop(aside)
             return
@@ -154,6 +166,13 @@ class Limbo:
             if await self.put_back(aside, name):
                 log.info("{}: {} stands again", self.service, paths.show(name))
                 return
+
+    async def _is(self, aside: bytes, thing: Thing, mark: bytes) -> bool:
+        """Whether it is what was expected when it stepped aside."""
+        if mark[:1] != by_content(b"")[:1]:
+            return mark == by_token(thing)
+        value = await self.replica.digest(aside, thing) if thing.kind is Kind.FILE else None
+        return value is not None and mark == by_content(value)
 
     async def _came_from(self, aside: bytes, parts: list[bytes]) -> bytes:
         if parts[3]:
@@ -187,11 +206,11 @@ class Limbo:
                 data = await call("read", path, partial(remote.read, path, thing.token, offset, length))
                 if not data:
                     raise Changed
-                hasher.update(data)
+                hasher.update(await self.replica.calls.came(data))
                 os.pwrite(fd, data, offset)
                 offset += len(data)
             version = Version(Kind.FILE, thing.size, {BLAKE3: hasher.digest()}, thing.mtime, thing.mode)
-            content = Content(version, fd=fd, path=where, checked=True)
+            content = self.replica.calls.paced(Content(version, fd=fd, path=where, checked=True))
             return await call("write", target, lambda: remote.put(target, content, NOTHING_THERE), quiet=float("inf"))
         except OSError as error:
             raise Refused(Trouble.NO_SPACE, f"the content cannot be kept on its way: {error.strerror}") from error

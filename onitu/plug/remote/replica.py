@@ -254,8 +254,7 @@ class Replica:
             data = await self._read(path, thing, offset)
             if not data:
                 return None
-            hasher.update(data)
-            self.calls.count("read_bytes", len(data))
+            hasher.update(await self.calls.came(data))
             offset += len(data)
         return hasher.digest()
 

@@ -21,6 +21,8 @@ from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Identity
 from onitu.plug.remote import Changed, Content, Missing, Thing
+from onitu.testing.users import User, at_work, save
+from onitu.testing.values import name_of
 from tests.servers.sftp import Sshd, sshd
 
 from .sftp_stage import FOLDER, MINE, MTIME, NEW, OLD, Stage, answer, file_version, opened
@@ -30,6 +32,7 @@ NAMES = [
     "é (NFC)", "é (NFD)", "日本語", "🙂", "*?[a]{b}$HOME`id`;&|<>", "-rf", ".hidden", "~",
     "tab\tand\nnewline", "x" * 255,
 ]  # fmt: skip
+RENAMES = 200
 SIZES = [0, 1, 32767, 32768, 32769, 131071, 131072, 131073, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 7_654_321]
 
 
@@ -244,7 +247,47 @@ async def test_what_a_user_puts_at_the_target_in_the_last_instant_is_not_replace
     assert stage.visible() == {"file": MINE}
 
 
+@pytest.mark.parametrize("do", [Do.PUT, Do.DELETE])
+async def test_a_file_that_was_renamed_over_one_of_its_size_and_time_is_not_taken_for_it(stage: Stage, do: Do) -> None:
+    put = answer(await stage.put(b"f", OLD, mtime=MTIME))
+    other = stage.there / "other"
+    other.write_bytes(MINE[: len(OLD)])
+    os.chmod(other, stat.S_IMODE((stage.there / "f").stat().st_mode))
+    os.utime(other, ns=(MTIME, MTIME))
+    other.rename(stage.there / "f")
+    assert await stage.token(b"f") == put.token
+    if do is Do.PUT:
+        events = await stage.put(b"f", NEW, put.token, file_version(OLD))
+        assert answer(events).seen is Seen.DONE
+    else:
+        order = Order(1, Do.DELETE, b"f", Version(Kind.NOTHING), put.token, file_version(OLD))
+        (events,) = await stage.do(order)
+    assert MINE[: len(OLD)] in stage.visible().values()
+    (found,) = [event for event in events if event.seen is Seen.STANDS]
+    assert found.version.digests[BLAKE3] == blake3(MINE[: len(OLD)]).digest()
+    assert stage.hidden() == []
+
+
 # --- deletes and moves ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("aside", [True, False], ids=["aside", "away"])
+async def test_what_a_user_writes_while_a_file_is_renamed_is_not_deleted(stage: Stage, aside: bool) -> None:
+    """OpenSSH's plain rename gives a file a second name, and then takes away whatever has the first one by then."""
+    await stage.put(b"first")  # so that there is a limbo
+    with at_work([User.at(stage.there, "user", ["f"], seed=1, habits={save: 1.0}, largest=50)]) as (user,):
+        for number in range(RENAMES):
+            while not (token := await stage.token(b"f")):
+                pass
+            if aside:
+                await stage.remote.rename(b"f", b".onitu/limbo/%d" % number, None)
+            else:
+                await stage.do(Order(number + 1, Do.MOVE, b"f", file_version(b""), token, target=b"g%d" % number))
+    standing = {name_of(data) for data in stage.visible().values()}
+    standing |= {name_of(path.read_bytes()) for path in (stage.there / ".onitu" / "limbo").iterdir()}
+    wrote = {deed.value for deed in user.deeds}
+    assert len(wrote) > RENAMES
+    assert wrote - standing - {value for deed in user.deeds for value in deed.replaced} == set()
 
 
 async def test_files_links_and_directories_are_moved_and_deleted(stage: Stage) -> None:

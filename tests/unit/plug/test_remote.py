@@ -13,6 +13,8 @@ import pytest
 import trio
 import trio.testing
 from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onitu.model import paths
 from onitu.model.errors import Unavailable
@@ -21,7 +23,9 @@ from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Entry, Hint, HintKind, Identity, Refused
 from onitu.plug.remote import Busy, Lost, Thing, calls
+from onitu.plug.remote.acting import touched, waits_for
 from onitu.plug.remote.content import Content
+from onitu.plug.remote.limbo import UNSURE, by_content, by_token
 
 from .cupboard import CUPBOARDS, Cupboard, CupboardDriver, CupboardRemote
 
@@ -467,13 +471,14 @@ async def test_a_life_that_ended_while_something_was_aside_is_made_good(renaming
     renaming.cupboard.write(b"a", OLD)
     limbo = renaming.driver._root(FOLDER).limbo
     thing = renaming.cupboard.things[b"a"]
-    await limbo.take_aside(b"a", thing, delete=False)
+    await limbo.take_aside(b"a", thing, delete=False, mark=by_token(thing))
     assert renaming.data() == {}
     await renaming.driver.identify(FOLDER)
     assert renaming.data() == {b"a": OLD}
     long = b"/".join([b"x" * 100] * 5)
     renaming.cupboard.write(long, MINE)
-    await limbo.take_aside(long, attrs.evolve(renaming.cupboard.things[long], token=b"0"), delete=True)
+    expected = attrs.evolve(renaming.cupboard.things[long], token=b"0")
+    await limbo.take_aside(long, expected, delete=True, mark=by_token(expected))
     await renaming.driver.identify(FOLDER)
     assert renaming.data() == {b"a": OLD, long: MINE}
     assert renaming.hidden() == []
@@ -484,10 +489,20 @@ async def test_what_stepped_aside_under_a_token_that_proves_little_is_given_a_na
 ) -> None:
     renaming.cupboard.write(b"a", OLD)
     limbo = renaming.driver._root(FOLDER).limbo
-    await limbo.take_aside(b"a", renaming.cupboard.things[b"a"], delete=True, sure=False)
+    await limbo.take_aside(b"a", renaming.cupboard.things[b"a"], delete=True, mark=UNSURE)
     renaming.cupboard.write(b"a", MINE)
     await renaming.driver.identify(FOLDER)
     assert sorted(renaming.data().values()) == sorted([OLD, MINE])
+
+
+@pytest.mark.parametrize("expected", [True, False], ids=["expected", "not expected"])
+async def test_what_stepped_aside_is_known_by_its_content_to_the_next_life(renaming: Stage, expected: bool) -> None:
+    thing = renaming.cupboard.write(b"a", OLD)
+    limbo = renaming.driver._root(FOLDER).limbo
+    await limbo.take_aside(b"a", thing, delete=True, mark=by_content(blake3(OLD if expected else NEW).digest()))
+    await renaming.driver.identify(FOLDER)
+    assert renaming.data() == ({} if expected else {b"a": OLD})
+    assert renaming.hidden() == []
 
 
 async def test_what_stepped_aside_and_could_not_be_looked_at_is_not_dropped(renaming: Stage) -> None:
@@ -634,6 +649,28 @@ async def test_what_a_poll_cost_is_counted(swapping: Stage) -> None:
     await swapping.driver.scan(FOLDER, [paths.ROOT])
     assert swapping.driver.counters["poll_requests"] == len(swapping.cupboard.asked)
     assert swapping.driver.counters["scans"] == 1
+
+
+PATHS = st.sampled_from([b"a", b"a/b", b"a/b/c", b"a/bc", b"b", b"ab", b"a/b/c/d"])
+
+
+@given(st.lists(st.tuples(PATHS, st.one_of(st.just(b""), PATHS)), max_size=12))
+def test_an_order_waits_for_all_before_it_that_touch_its_paths_or_above_or_below_and_for_no_other(
+    pairs: list[tuple[bytes, bytes]],
+) -> None:
+    nothing = Version(Kind.NOTHING)
+    orders = [Order(n, Do.MOVE, path, nothing, target=target) for n, (path, target) in enumerate(pairs)]
+    waiting = waits_for(orders)
+    done: list[set[int]] = []  # what has ended by then
+    for index, others in enumerate(waiting):
+        near = {
+            before
+            for before in range(index)
+            if any(a == b or paths.within(a, b) or paths.within(b, a)
+                   for a in touched(orders[index]) for b in touched(orders[before]))
+        }  # fmt: skip
+        done.append(others.union(*(done[other] for other in others)))
+        assert others <= near <= done[index]
 
 
 # --- tokens that tell little ----------------------------------------------------------------------------------------
