@@ -24,10 +24,7 @@ class FtpRoot(LocalRoot):
 
     def __init__(self, path: Path, options: Mapping[str, Value]) -> None:
         super().__init__(path)
-        self.options, self._here, self.path = options, str(path), path.name
-
-    def _at(self, path: bytes) -> bytes:
-        return os.path.join(os.fsencode(self._here), path)
+        self.options, self.path = options, path.name
 
     def write(self, path: bytes, data: bytes) -> None:
         with contextlib.suppress(UnicodeDecodeError):
@@ -35,13 +32,6 @@ class FtpRoot(LocalRoot):
                 super().write(path, data)
                 return
         raise Denied("the server shows another name")
-
-    def tree(self) -> dict[bytes, bytes | None]:
-        driver, self.path = self.path, self._here
-        try:
-            return super().tree()
-        finally:
-            self.path = driver
 
 
 class FtpServer(LocalServer):
