@@ -37,7 +37,7 @@ class FtpRoot(LocalRoot):
 class FtpServer(LocalServer):
     """Every root is a directory in the home of one user. `tls`: no, explicit or implicit."""
 
-    faults = frozenset({Fault.WRONG_PASSWORD, Fault.DOWN, Fault.CUT, Fault.DENIED, Fault.CLOCK})
+    faults = frozenset({Fault.WRONG_PASSWORD, Fault.DOWN, Fault.CUT, Fault.BUSY, Fault.DENIED, Fault.FULL, Fault.CLOCK})
     tls = "no"
 
     def __enter__(self) -> FtpServer:
@@ -103,6 +103,8 @@ def main(home: str, control: str, certificate: str, tls: str) -> None:
     from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_DTPHandler, TLS_FTPHandler
     from pyftpdlib.servers import FTPServer
 
+    refusals = 0
+
     def fault() -> str:
         return Path(control).read_text()
 
@@ -124,10 +126,13 @@ def main(home: str, control: str, certificate: str, tls: str) -> None:
     base, transfers = (FTPHandler, DTPHandler) if tls == "no" else (TLS_FTPHandler, TLS_DTPHandler)
 
     class Transfers(transfers):
-        def handle_read(self) -> None:
-            super().handle_read()
+        def handle_read_event(self) -> None:
+            super().handle_read_event()
             if fault() == "CUT" and self.tot_bytes_received > 300_000:
                 self.cmd_channel.close()
+                self.close()
+            if fault() == "FULL" and not self._closed and self.receive and self.file_obj.tell() > 100_000:
+                self._resp = ("452 No space left on device.", logging.info)
                 self.close()
 
     class Handler(base):
@@ -140,8 +145,13 @@ def main(home: str, control: str, certificate: str, tls: str) -> None:
                 super().handle()
 
         def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
+            nonlocal refusals
+            refusals = refusals - 1 if fault() == "BUSY" else 3
             if fault() == "DOWN":
                 self.close()
+            elif fault() == "BUSY" and refusals > 0:
+                self.respond("421 Too many users, come back later.")
+                self.close_when_done()
             else:
                 super().pre_process_command(line, cmd, arg)
 
