@@ -51,7 +51,8 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """The drivers of services in the network on every server that can be had. Not part of CI: minutes for each."""
+    """The drivers of services in the network on every server that can be had, with every fault. Not part of CI, which
+    has one server for each and no faults: minutes for each."""
     tests(session, "tests/conformance")
 
 

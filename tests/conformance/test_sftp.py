@@ -1,8 +1,9 @@
-"""The driver sftp on a server that is not OpenSSH: rclone's."""
+"""The suite of every driver, for SFTP on two servers; and one that is not OpenSSH: rclone's."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from blake3 import blake3
@@ -12,14 +13,21 @@ from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Identity
 from onitu.plug.remote import Changed
-from tests.servers.sftp import rclone
+from tests.integration.test_conformance import conform
+from tests.servers.sftp import PASSWORD, rclone
 from tests.unit.drivers.sftp_stage import FOLDER, MINE, NEW, answer, file_version, opened
 
 
+@pytest.mark.parametrize("server", ["Sftp", "Rclone"])
+def test_the_driver_conforms(server: str, tmp_path: Path) -> None:
+    options = ("--driver", "onitu.drivers.sftp:SftpDriver", "--server", f"tests.servers.sftp:{server}Server")
+    said = conform(tmp_path, *options, "--largest", "20000000")
+    assert said.endswith("exit 0"), said
+
+
 async def test_a_server_that_is_not_openssh_takes_a_password_and_keeps_the_same_promises() -> None:
-    password = "pässword '1 $(2)"
-    with rclone("me", password) as server:
-        options = {"user": "me", "password": password, "identity": ""}
+    with rclone("me", PASSWORD) as server:
+        options = {"user": "me", "password": PASSWORD, "identity": ""}
         async with opened(server, server.root / "docs", root="docs", **options) as stage:
             assert await stage.driver.identify(FOLDER) == Identity("me", 1, 2)
             big = random.Random(1).randbytes(3_000_000)

@@ -54,7 +54,7 @@ def conform(place: Path, *options: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     return f"{done.stdout}\nexit {done.returncode}"
@@ -62,6 +62,23 @@ def conform(place: Path, *options: str) -> str:
 
 def test_the_local_driver_conforms(tmp_path: Path) -> None:
     said = conform(tmp_path, "--driver", "onitu.drivers.local:LocalDriver", "--largest", str(LARGEST))
+    assert said.endswith("exit 0"), said
+
+
+@pytest.mark.parametrize(
+    ("driver", "server"),
+    [
+        ("sftp:SftpDriver", "sftp:SftpServer"),
+        ("ftp:FtpDriver", "ftp:FtpServer"),
+        ("s3:S3Driver", "s3:SeaweedServer"),
+        ("webdav:WebdavDriver", "webdav:ApacheServer"),
+        ("rclone:RcloneDriver", "rclone:DiskServer"),
+    ],
+)
+def test_the_driver_of_a_service_in_the_network_conforms(driver: str, server: str, tmp_path: Path) -> None:
+    """On one server each, and without faults, for which one has to wait: `nox -s conformance` has the rest."""
+    options = ("--driver", f"onitu.drivers.{driver}", "--server", f"tests.servers.{server}", "-k", "not faults")
+    said = conform(tmp_path, *options, "--largest", "2000000")
     assert said.endswith("exit 0"), said
 
 

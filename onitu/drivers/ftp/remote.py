@@ -159,16 +159,35 @@ class FtpRemote(Remote):
         have = there.size if there is not None and 0 < there.size <= content.size else 0
         at = self._at(path)
 
+        sending = False
+
         def send(connection: Connection) -> None:
+            nonlocal sending
             if have == content.size > 0:
                 return
+            sending = True
             file = content.file()
             file.seek(have)
-            connection.storbinary(f"{'APPE' if have else 'STOR'} {at}", file, PIECE)
+            try:
+                connection.storbinary(f"{'APPE' if have else 'STOR'} {at}", file, PIECE)
+            except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+                connection.voidresp()  # the server ended the transfer, and tells here why (452: no space)
+                raise
 
         if have:
             await content.verified()
-        await self._explained(path, self.pool.use(send))
+        try:
+            await self._explained(path, self.pool.use(send))
+        except ftplib.Error as error:
+            found = meaning(error)
+            if isinstance(found, Refused) and found.trouble is Trouble.NO_SPACE:
+                with contextlib.suppress(ftplib.Error):
+                    await self._command("DELE", path)  # it would only take the space of others
+            raise
+        except (EOFError, ConnectionError, ssl.SSLEOFError) as error:
+            if sending:  # whether the server is gone for all, the next try tells
+                raise Busy("the connection was cut") from error
+            raise
         if content.version.mtime:
             await self._set_time(path, content.version.mtime)
         thing = await self.stat(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import attrs
 import trio
@@ -15,6 +15,7 @@ from onitu.plug.options import Value
 from onitu.plug.remote import Remote, RemoteDriver, RemoteOptions
 from onitu.plug.urls import Address, Url
 
+from .probe import Able
 from .remote import SftpRemote
 from .ssh import Pool, Target
 
@@ -43,6 +44,10 @@ class SftpDriver(RemoteDriver):
     options: SftpOptions
     schemes = ("sftp", "ssh")
     _pool: Pool | None = None
+
+    def __init__(self, service: str, options: Mapping[str, Value], roots: Mapping[str, str]) -> None:
+        super().__init__(service, options, roots)
+        self._known: dict[str, Able] = {}
 
     @classmethod
     def from_url(cls, url: str) -> Address:
@@ -86,4 +91,4 @@ class SftpDriver(RemoteDriver):
     def remote(self, folder: str) -> Remote:
         if self._pool is None:
             raise Unavailable("the driver is not open")
-        return SftpRemote(self._pool, self.roots[folder])
+        return SftpRemote(self._pool, self.roots[folder], self._known, self.look_only)

@@ -26,6 +26,7 @@ from onitu.plug import Capabilities, Refused
 from onitu.plug.remote import PIECE, Busy, Changed, Content, Missing, Remote, Thing
 
 from . import wire
+from .probe import OPENSSH, UNKNOWN, Able, tried
 from .ssh import Pool
 from .things import SECOND, meaning, name_of, thing_of
 
@@ -33,6 +34,7 @@ SOUND = 1.0
 """Seconds for which a directory is believed to be reached through no symbolic link."""
 TMP = paths.PRIVATE + b"/tmp"
 LIMBO = paths.PRIVATE + b"/limbo"
+CONTROLS = bytes((*range(1, 32), 127))
 AHEAD = 4
 """Pieces of a partial upload that are read back ahead."""
 LSETSTAT = b"lsetstat@openssh.com"
@@ -44,12 +46,21 @@ STATVFS = b"statvfs@openssh.com"
 
 @attrs.define(eq=False)
 class SftpRemote(Remote):
-    """See the module. `root`: as configured; relative to where the server puts whoever logs in."""
+    """See the module.
+
+    Attributes:
+        root: as configured; relative to where the server puts whoever logs in.
+        known: what was found out about servers, by root: each is tried once in a life of the driver.
+        look_only: nothing may be written.
+    """
 
     concurrency = 24
 
     pool: Pool
     root: str
+    known: dict[str, Able] = attrs.field(factory=dict)
+    look_only: bool = False
+    _able: Able = OPENSSH
     _base: bytes = b""
     _refuses: bool = False
     """Whether a rename of a file refuses where something stands, at once."""
@@ -75,14 +86,25 @@ class SftpRemote(Remote):
         if not stat.S_ISDIR(found.mode):
             raise Unavailable(there)
         self._refuses = b"limits@openssh.com" in session.extensions or LSETSTAT in session.extensions
+        self._able = await self._learned(session)
         return Capabilities(
             compare_and_swap=False,
             create_only=True,
+            links=self._able.links,
+            modes=self._able.modes,
             mtimes=SECOND,
             racy=SECOND,
             watches=False,
             case_sensitive=not await self._same_in_capitals(session),
         )
+
+    async def _learned(self, session: wire.Session) -> Able:
+        """What the server can do. OpenSSH, and who has its extensions, is known."""
+        if self._refuses:
+            return OPENSSH
+        if self.root not in self.known and not self.look_only:
+            self.known[self.root] = await tried(session, self._base)
+        return self.known.get(self.root, UNKNOWN)
 
     async def _same_in_capitals(self, session: wire.Session) -> bool:
         """Whether the server takes `.ONITU` for `.onitu`, where that is there to be seen."""
@@ -100,6 +122,10 @@ class SftpRemote(Remote):
 
     def _full(self, path: bytes) -> bytes:
         return self._base.rstrip(b"/") + b"/" + path if path else self._base
+
+    def _thing(self, told: wire.Stat, link: bytes = b"") -> Thing:
+        thing = thing_of(told, link)
+        return thing if self._able.modes else attrs.evolve(thing, mode=0)
 
     def translate(self, error: Exception) -> Exception:
         if isinstance(error, wire.Cut):
@@ -120,7 +146,7 @@ class SftpRemote(Remote):
         found: dict[bytes, Thing] = {}
         for name, told in listed:
             try:
-                found[name] = thing_of(told, name_of(await links[name].wait(wire.NAME)) if name in links else b"")
+                found[name] = self._thing(told, name_of(await links[name].wait(wire.NAME)) if name in links else b"")
             except wire.Status as status:
                 if status.code != wire.NO_SUCH_FILE:  # it went meanwhile
                     raise
@@ -146,7 +172,7 @@ class SftpRemote(Remote):
         link = b""
         if stat.S_ISLNK(told.mode):
             link = name_of(await session.ask(wire.READLINK, self._at(path)).wait(wire.NAME))
-        return thing_of(told, link)
+        return self._thing(told, link)
 
     def _ask_sound(self, session: wire.Session, directory: bytes) -> wire.Reply | None:
         """Ask whether a directory is reached without a symbolic link, where that is not known."""
@@ -168,6 +194,11 @@ class SftpRemote(Remote):
         if len(self._sound) > 4096:
             self._sound.clear()
         self._sound[directory] = at
+
+    def _check_name(self, path: bytes) -> None:
+        """Raise `Refused` where something is to stand under a name of which the server may make another."""
+        if not self._able.controls and (odd := bytes(sorted(set(path) & set(CONTROLS)))):
+            raise Refused(Trouble.NAME_IMPOSSIBLE, f"this server may make another name of one with {paths.show(odd)}")
 
     async def _ready(self, *changed: bytes) -> wire.Session:
         """A session to change what stands at these paths. Raises `Missing` where a link leads to one of them."""
@@ -193,14 +224,12 @@ class SftpRemote(Remote):
             session.close(handle)
 
     async def put(self, path: bytes, content: Content, expect: bytes | None, prepared: object = None) -> Thing:
+        self._check_name(path)
         session = await self._ready(path)
         name = self._full(path)
-        there = await self._size_of(session, name) if content.size > PIECE else 0
-        flags = (wire.TO_READ if there else wire.TO_TRUNCATE) | wire.TO_WRITE | wire.TO_CREATE
-        handle = await self._open_to_write(session, name, flags, 0o600 if content.version.mode else 0o666)
+        handle, offset = await self._begun(session, name, content)
         try:
             try:
-                offset = await self._standing(session, handle, content, there) if there else 0
                 await session.write(handle, content.pieces(offset), offset)
             except BaseException:
                 session.close(handle)
@@ -210,6 +239,22 @@ class SftpRemote(Remote):
             # What is left of it would only take the space of others.
             session.ask(wire.REMOVE, wire.string(name))
             raise await self._why(session, error, content.size) from error
+
+    async def _begun(self, session: wire.Session, name: bytes, content: Content) -> tuple[bytes, int]:
+        """A handle to write the content to, and how many bytes of it stand there already."""
+        mode = 0o600 if content.version.mode else 0o666
+        there = await self._size_of(session, name) if content.size > PIECE else 0
+        if there:
+            flags = wire.TO_READ | wire.TO_WRITE | wire.TO_CREATE
+            handle = await self._open_to_write(session, name, flags, mode)
+            try:
+                return handle, await self._standing(session, handle, content, there)
+            except wire.Status:  # some (rclone's) do not let it be read or cut off while it is written: from the start
+                session.close(handle)
+            except BaseException:
+                session.close(handle)
+                raise
+        return await self._open_to_write(session, name, wire.TO_TRUNCATE | wire.TO_WRITE | wire.TO_CREATE, mode), 0
 
     async def _size_of(self, session: wire.Session, name: bytes) -> int:
         """Bytes of what an earlier try left; 0: nothing."""
@@ -264,7 +309,7 @@ class SftpRemote(Remote):
         try:
             for reply in asked:
                 await reply.wait(wire.STATUS)
-            thing = thing_of((await told.wait(wire.ATTRS)).stat())
+            thing = self._thing((await told.wait(wire.ATTRS)).stat())
         except wire.Status as status:
             if status.code != wire.NO_SUCH_FILE:
                 raise
@@ -274,7 +319,7 @@ class SftpRemote(Remote):
         await closed.wait(wire.STATUS)  # on some servers (rclone's) it is only there, or whole, from now on
         if given:
             await session.ask(wire.SETSTAT, wire.string(name), wanted).wait(wire.STATUS)
-        thing = thing_of((await session.ask(wire.LSTAT, wire.string(name)).wait(wire.ATTRS)).stat())
+        thing = self._thing((await session.ask(wire.LSTAT, wire.string(name)).wait(wire.ATTRS)).stat())
         if thing.size != version.size:
             raise Busy(f"{thing.size} bytes arrived of {version.size}")
         return thing
@@ -283,6 +328,9 @@ class SftpRemote(Remote):
         """Why a write failed: a full disk is only "Failure" to the protocol."""
         if isinstance(error, Busy) or error.code != wire.FAILURE:
             return error
+        found = meaning(error)
+        if isinstance(found, Refused) and found.trouble is not Trouble.IO:
+            return found
         if STATVFS in session.extensions:
             asked = session.ask(wire.EXTENDED, wire.string(STATVFS), wire.string(self._base))
             with contextlib.suppress(wire.Status):
@@ -293,6 +341,7 @@ class SftpRemote(Remote):
         return Refused(Trouble.IO, f"the server says only {error.words!r}: perhaps a quota is used up")
 
     async def make_link(self, path: bytes, link: bytes, expect: bytes | None) -> Thing:
+        self._check_name(path)
         session = await self._ready(path)
         for attempt in (1, 2):
             try:
@@ -312,6 +361,7 @@ class SftpRemote(Remote):
         await session.ask(wire.REMOVE, self._at(path)).wait(wire.STATUS)
 
     async def make_directory(self, path: bytes) -> None:
+        self._check_name(path)
         session = await self._ready(path)
         try:
             await session.ask(wire.MKDIR, self._at(path), wire.attributes(0o777)).wait(wire.STATUS)
@@ -330,6 +380,7 @@ class SftpRemote(Remote):
             raise
 
     async def rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
+        self._check_name(target)
         session = await self._ready(path, target)
         if (path, target) in self._unsure and (done := await self._was_renamed(path, target, expect)):
             return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 
 from onitu.model.events import Trouble
@@ -47,4 +48,9 @@ def meaning(status: wire.Status) -> Exception:
             return Refused(Trouble.UNSUPPORTED, "the server cannot do that")
         case wire.NO_CONNECTION | wire.CONNECTION_LOST:
             return Busy(status.words or "the server lost its connection")
+    # The protocol has one code for all else; what stands beside it is often the system's own words.
+    if re.search(r"permission denied|not permitted", status.words, re.IGNORECASE):
+        return Refused(Trouble.DENIED, "permission denied")
+    if re.search(r"no space|quota", status.words, re.IGNORECASE):
+        return Refused(Trouble.NO_SPACE, f"no space is left: {status.words}")
     return Refused(Trouble.IO, f"the server says only {status.words or status.code!r}")

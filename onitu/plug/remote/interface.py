@@ -106,8 +106,10 @@ class Remote(abc.ABC):
     @abc.abstractmethod
     async def probe(self) -> Capabilities:
         """Connect, check that the root is there and is a directory (a bucket, a collection), and find out what the
-        server can do. Called by `identify`, so again after each loss. It writes nothing. Raises `Unavailable` with a
-        sentence that names the root: "there is no directory /srv/docs on nas"."""
+        server can do. Called by `identify`, so again after each loss. It leaves nothing behind: what can only be found
+        out by trying is tried below `.onitu`, with things that are gone when it returns. In a dry run
+        (`Driver.look_only`) it writes nothing at all. Raises `Unavailable` with a sentence that names the root:
+        "there is no directory /srv/docs on nas"."""
 
     @abc.abstractmethod
     async def list(self, directory: bytes) -> Mapping[bytes, Thing]:

@@ -96,47 +96,49 @@ class Server(abc.ABC):
 
 
 class LocalRoot(Root):
-    """A directory of this host."""
+    """A directory of this host. Where a server shows it under another name, that one goes into `path`."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir()
         self.path = str(path)
         self.options = {}
+        self._here = os.fsencode(path)
         self._spare = path.parent / f"{path.name}.spare"
 
-    def _at(self, path: bytes) -> bytes:
-        return os.path.join(os.fsencode(self.path), path)
+    def at(self, path: bytes) -> bytes:
+        """Where it is on this host."""
+        return os.path.join(self._here, path)
 
     def write(self, path: bytes, data: bytes) -> None:
         self._spare.write_bytes(data)
         try:
-            os.makedirs(os.path.dirname(self._at(path)), exist_ok=True)
-            os.replace(self._spare, self._at(path))
+            os.makedirs(os.path.dirname(self.at(path)), exist_ok=True)
+            os.replace(self._spare, self.at(path))
         except OSError as error:
             raise Denied(str(error)) from error
 
     def delete(self, path: bytes) -> None:
-        if os.path.isdir(self._at(path)) and not os.path.islink(self._at(path)):
-            shutil.rmtree(self._at(path))
+        if os.path.isdir(self.at(path)) and not os.path.islink(self.at(path)):
+            shutil.rmtree(self.at(path))
         else:
-            os.unlink(self._at(path))
+            os.unlink(self.at(path))
 
     def rename(self, path: bytes, target: bytes) -> None:
-        os.rename(self._at(path), self._at(target))
+        os.rename(self.at(path), self.at(target))
 
     def make_directory(self, path: bytes) -> None:
-        os.mkdir(self._at(path))
+        os.mkdir(self.at(path))
 
     def tree(self) -> dict[bytes, bytes | None]:
         found: dict[bytes, bytes | None] = {}
-        for directory, inner, files in os.walk(os.fsencode(self.path)):
-            if directory == os.fsencode(self.path) and b".onitu" in inner:
+        for directory, inner, files in os.walk(self._here):
+            if directory == self._here and b".onitu" in inner:
                 inner.remove(b".onitu")
-            relative = os.path.relpath(directory, os.fsencode(self.path))
+            relative = os.path.relpath(directory, self._here)
             for name in (*inner, *files):
                 path = name if relative == b"." else relative + b"/" + name
                 with contextlib.suppress(FileNotFoundError):  # renamed just now
-                    found[path] = None if name in inner else Path(os.fsdecode(self._at(path))).read_bytes()
+                    found[path] = None if name in inner else Path(os.fsdecode(self.at(path))).read_bytes()
         return found
 
 

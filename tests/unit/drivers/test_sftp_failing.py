@@ -19,7 +19,7 @@ from onitu.model.events import Seen, Trouble
 from onitu.plug import Refused
 from onitu.plug.remote import Thing, calls
 from tests.integration.test_disks import memory_disk
-from tests.servers.sftp import Sshd, agent, make_key, proxied, sshd
+from tests.servers.sftp import Sshd, agent, make_key, proxied, rclone, sshd
 
 from .sftp_stage import FOLDER, MINE, NEW, OLD, Stage, answer, file_version, opened
 
@@ -66,6 +66,18 @@ async def test_an_upload_goes_on_where_a_cut_connection_stopped_it(server: Sshd)
             assert proxy.connections == 2
             # From the start again it would be 9 MB more; what was on its way when it was cut is sent twice.
             assert proxy.upstream - before < len(BIG) + 5_000_000
+
+
+async def test_an_upload_starts_again_where_the_server_cannot_read_what_is_being_written() -> None:
+    with rclone("me", SECRET) as server, proxied(server) as proxy:
+        options = {"user": "me", "password": SECRET, "identity": "", "port": proxy.port, "sessions": 1}
+        async with opened(server, server.root / "docs", root="docs", **options) as stage:
+            proxy.cut_at = proxy.upstream + 5_000_000
+            event = answer(await stage.put(b"big", BIG))
+            assert event.seen is Seen.DONE, event
+            assert stage.visible() == {"big": BIG}
+            assert proxy.connections == 2
+            assert stage.hidden() == []
 
 
 async def test_what_another_life_left_of_an_upload_is_used_as_far_as_it_is_right(server: Sshd) -> None:

@@ -1,0 +1,121 @@
+"""A directory of this host and one of an FTP server in one folder, by the real daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+import pytest
+
+from onitu.plug.options import Value
+from onitu.testing.conformance import Fault
+from onitu.testing.conformance.server import LocalRoot
+from tests.servers.ftp import PASSWORD, FtpServer
+
+from .harness import onitu, snapshot, started, wait_for
+
+FILES = 30
+
+
+@attrs.define
+class Both:
+    """The two replicas of one folder."""
+
+    place: Path
+    server: FtpServer
+    root: LocalRoot
+
+    @property
+    def local(self) -> Path:
+        return self.place / "here"
+
+    @property
+    def state(self) -> Path:
+        return self.place / "state"
+
+    def configured(self, options: Mapping[str, Value]) -> Path:
+        path = self.place / "onitu.yaml"
+        away = {"driver": "ftp", "options": {**options, "poll": 0.2, "poll_most": 0.5}}
+        services = {
+            "laptop": {"driver": "local", "folders": {"docs": str(self.local)}},
+            "nas": {**away, "folders": {"docs": self.root.path}},
+        }
+        path.write_text(json.dumps({"state": str(self.state), "folders": {"docs": {}}, "services": services}))
+        return path
+
+    def here(self) -> dict[bytes, bytes | None]:
+        """What stands here: content by path, None for a directory."""
+        kinds = {name: entry[0] for name, entry in snapshot(self.local).items()}
+        return {os.fsencode(n): (self.local / n).read_bytes() if kind == "file" else None for n, kind in kinds.items()}
+
+    def same(self) -> bool:
+        try:
+            return self.here() == self.root.tree()
+        except FileNotFoundError:  # it changes just now
+            return False
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Both]:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "server").mkdir()
+    with FtpServer(tmp_path / "server") as server:
+        yield Both(tmp_path, server, server.empty("docs"))
+
+
+def test_edits_deletions_and_moves_are_carried_each_way_and_an_absence_is_ridden_out(both: Both) -> None:
+    for number in range(FILES):
+        path = both.local / f"d{number % 3}" / f"file {number} é"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(os.urandom(number * 5000))
+    both.root.write(b"theirs/from a user", b"theirs")
+    configuration = both.configured(both.root.options)
+    with started(configuration, both.state) as daemon:
+        assert both.same()
+        assert len(both.here()) == FILES + 5
+        (both.local / "d0" / "file 0 é").write_bytes(b"edited here")
+        (both.local / "d1" / "file 1 é").unlink()
+        (both.local / "d2" / "file 2 é").rename(both.local / "d2" / "moved here")
+        wait_for(both.same, why="what was done here is there")
+        both.root.write("d0/file 3 é".encode(), b"edited there")
+        both.root.delete("d1/file 4 é".encode())
+        both.root.rename("d2/file 5 é".encode(), b"d2/moved there")
+        moved = both.local / "d2" / "moved there"
+        wait_for(lambda: moved.exists() and both.same(), why="what was done there is here")
+        daemon.in_sync()
+        here = both.here()
+        assert (here["d0/file 0 é".encode()], here["d0/file 3 é".encode()]) == (b"edited here", b"edited there")
+        with both.server.fault(Fault.DOWN, both.root):
+            (both.local / "meanwhile").write_bytes(b"written while nobody answered")
+            wait_for(lambda: "the server closed the connection" in json.dumps(daemon.status()), why="told")
+        wait_for(both.same, 90, why="healed")
+        daemon.in_sync()
+        assert PASSWORD not in json.dumps(daemon.status()) + daemon.log.read_text()
+    before = both.here(), both.root.tree()
+    with started(configuration, both.state) as daemon:
+        counters = daemon.folder()["services"]["nas"]["counters"]
+        assert not counters.get("transferred_bytes"), counters
+    assert (both.here(), both.root.tree()) == before
+
+
+def test_a_wrong_password_is_told_and_once_the_right_one_stands_there_all_goes_on(both: Both) -> None:
+    (both.local / "file").write_bytes(b"x")
+    configuration = both.configured({**both.root.options, "password": "a password that is none"})
+    with started(configuration, both.state, settled=False) as daemon:
+        wait_for(daemon.log.exists)
+        wait_for(lambda: "refuses the login" in daemon.log.read_text(), why="told in the log")
+        shown = wait_for(lambda: _line(configuration, "nas:"), why="told by the status")
+        assert "docs on 127.0.0.1 cannot be used: the server refuses the login: Authentication failed" in shown
+        assert "a password that is none" not in json.dumps(daemon.status()) + daemon.log.read_text()
+    both.configured(both.root.options)
+    with started(configuration, both.state):
+        assert both.same()
+
+
+def _line(configuration: Path, word: str) -> str:
+    """The line of `onitu status` that has the word."""
+    said = onitu("status", "-c", configuration).out
+    return next((line for line in said.splitlines() if word in line and "unavailable" in line), "")
