@@ -45,7 +45,7 @@ def test_what_nobody_took_over_is_gone_and_the_lock_is_free(tmp_path: Path) -> N
 with begun(settings) as head_start:
     forks = {name: fork.pid for name, fork in head_start.forks.items()}
     assert len(there(forks.values())) == 4
-with held(state, patience=0.0):
+with held(state):
     print(json.dumps([list(forks), there(forks.values())]))
 """,
         tmp_path,
