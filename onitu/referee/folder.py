@@ -486,6 +486,9 @@ class Round:
         """Decide one event of a service. One that names a path that no replica may hold is dropped, and told."""
         referee = self.referee
         order = link.answered(event.order) if event.order else None
+        if order is not None:
+            # What was to be planned at its other ends meanwhile had to wait for it, and is planned now (S2).
+            self.touched |= {paths.key(end): None for end in (order.target, order.keep) if end}
         try:
             paths.checked(event.path)
             if event.source:
