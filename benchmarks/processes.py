@@ -109,6 +109,10 @@ def _look(pid: int, uses: dict[str, Use]) -> int:
 
 
 def _role(about: Path) -> str:
+    forked = (about / "comm").read_text().strip()
+    if forked.startswith("onitu-"):
+        role = forked.removeprefix("onitu-")
+        return f"driver {about.name}" if role == "driver" else role
     words = (about / "cmdline").read_bytes().split(b"\0")
     if any(word.startswith(b"onitu-store") or word.endswith(b"valkey-server") for word in words[:1]):
         return "store"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import asking, options, output
 from .failing import IN_SYNC, INTERRUPTED, NOT_IN_SYNC
 from .output import Output
+
+if TYPE_CHECKING:
+    from onitu.supervisor.headstart import HeadStart
 
 STOPPING = 30.0
 """Seconds that a daemon has to end: its children's deadlines together, and some more."""
@@ -26,26 +29,24 @@ def start(config: str, state: str, verbose: bool, quiet: bool) -> int:
     onitu start
     onitu start -c ~/sync/onitu.yaml
     """
-    from . import configuration
+    from . import configuration, session
 
     found = configuration.load(asking.configuration_file(config), state)
     out = Output(quiet=quiet, verbose=verbose)
     for note in found.notes:
         out.say(f"note: {note}")
 
-    async def main() -> int:
+    async def main(head_start: HeadStart) -> int:
         import trio
 
-        from .session import session
-
-        async with session(found.settings, verbose=verbose, quiet=quiet) as supervisor:
+        async with session.session(found.settings, head_start, verbose=verbose, quiet=quiet) as supervisor:
             await supervisor.started.wait()
             names = ", ".join(found.settings.services)
             out.say(f"onitu {found.settings.name}: {names}; Ctrl-C or `onitu stop` ends it")
             await trio.sleep_forever()
         return INTERRUPTED if supervisor.interrupted is signal.SIGINT else IN_SYNC
 
-    return asking.run(main)
+    return session.run(found.settings, main)
 
 
 @click.command()

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from onitu.model.errors import PeerGone
 from onitu.model.settings import Settings
 
-from . import output
+from . import asking, output
 from .asking import AGAIN, GivenUp
 from .journal import Follower
 
 if TYPE_CHECKING:
+    from onitu.supervisor.headstart import HeadStart
     from onitu.supervisor.run import Supervisor
     from onitu.wire.messages import News
+
+T = TypeVar("T")
 
 GLANCE = 0.2
 """Seconds between two looks at the progress."""
 
 
+def run(settings: Settings, main: Callable[[HeadStart], Awaitable[T]]) -> T:
+    """Run an async function that is to open a `session` of these settings, with a head start.
+
+    Raises:
+        StateError: another run uses the state, or the state cannot be used.
+    """
+    from onitu.supervisor.headstart import begun
+
+    with begun(settings) as head_start:
+        return asking.run(functools.partial(main, head_start))
+
+
 def session(
-    settings: Settings, *, verbose: bool = False, quiet: bool = False
+    settings: Settings, head_start: HeadStart | None = None, *, verbose: bool = False, quiet: bool = False
 ) -> AbstractAsyncContextManager[Supervisor]:
     """Run the settings for as long as the block lasts.
 
@@ -39,7 +55,7 @@ def session(
     level = "DEBUG" if verbose else "INFO"
     terminal = "ERROR" if quiet else "INFO" if verbose else "WARNING"
     places = Places(terminal=terminal, directory=Path(settings.state), level=level)
-    return running(settings, log_level=level, places=places, signals=True)
+    return running(settings, log_level=level, places=places, signals=True, head_start=head_start)
 
 
 async def settled(supervisor: Supervisor, show: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

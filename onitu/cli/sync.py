@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from . import asking, options, output
+from . import options, output
 from .failing import IN_SYNC, INTERRUPTED, NOT_IN_SYNC
 from .journal import Follower
 from .output import Output
 
 if TYPE_CHECKING:
     from onitu.model.settings import Settings
+    from onitu.supervisor.headstart import HeadStart
     from onitu.supervisor.run import Supervisor
     from onitu.wire.messages import News
 
@@ -63,7 +64,7 @@ def sync(
     onitu sync ~/Docs /mnt/usb/Docs --dry-run
     onitu sync ~/Docs /mnt/usb/Docs --prefer ~/Docs
     """
-    from . import urls
+    from . import session, urls
 
     plan = urls.plan(replicas, prefer=prefer, state=state, watch=watch, dry_run=dry_run, ask=_asker())
     urls.make_missing(plan.missing)
@@ -72,8 +73,8 @@ def sync(
         from . import rehearsal
 
         with rehearsal.copied(plan.settings) as settings:
-            return asking.run(_Run(settings, out, approve).dry)
-    return asking.run(_Run(plan.settings, out, approve).through)
+            return session.run(settings, _Run(settings, out, approve).dry)
+    return session.run(plan.settings, _Run(plan.settings, out, approve).through)
 
 
 def _asker() -> Callable[[str], str] | None:
@@ -105,7 +106,7 @@ class _Run:
     status: dict[str, Any] | None = None
     journal: Follower | None = None
 
-    async def through(self) -> int:
+    async def through(self, head_start: HeadStart) -> int:
         """Synchronise; go on watching where that was asked for. The exit code."""
         import trio
 
@@ -113,7 +114,7 @@ class _Run:
 
         code = INTERRUPTED
         self.chatty = self.out.verbose
-        async with session(self.settings, verbose=self.out.verbose, quiet=self.out.quiet) as supervisor:
+        async with session(self.settings, head_start, verbose=self.out.verbose, quiet=self.out.quiet) as supervisor:
             self.journal = follower(supervisor, time.time())
             async with trio.open_nursery() as nursery:
                 if self.out.json or self.settings.watch or self.out.verbose:
@@ -132,12 +133,12 @@ class _Run:
                 nursery.cancel_scope.cancel()
         return self._interrupted() if supervisor.interrupted else code
 
-    async def dry(self) -> int:
+    async def dry(self, head_start: HeadStart) -> int:
         """Say what would be done. The exit code."""
         from .session import answer, session, settled
 
         code = INTERRUPTED
-        async with session(self.settings, verbose=self.out.verbose, quiet=self.out.quiet) as supervisor:
+        async with session(self.settings, head_start, verbose=self.out.verbose, quiet=self.out.quiet) as supervisor:
             with self.out.progress() as bar:
                 status = await settled(supervisor, bar.show)
             orders = (await answer(supervisor, "planned"))["orders"]

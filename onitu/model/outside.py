@@ -21,12 +21,12 @@ class Outside:
     Attributes:
         clock: nanoseconds since 1970, which may jump either way.
         bits: a number of so many random bits.
-        pid: the process, for people.
+        pid: the number of the process, for people. (Asked for when it is needed: a fork has another one.)
     """
 
     clock: Callable[[], int] = time.time_ns
     bits: Callable[[int], int] = secrets.randbits
-    pid: int = attrs.field(factory=os.getpid)
+    pid: Callable[[], int] = os.getpid
 
     def name(self, bits: int = 64) -> str:
         """A name that nobody else has, in hexadecimal."""

@@ -61,13 +61,17 @@ class Version:
     @property
     def carries_value(self) -> bool:
         """Whether a user would miss it: a file or a link; a directory has no content of its own."""
-        return self.kind in (Kind.FILE, Kind.LINK)
+        return self.kind is Kind.FILE or self.kind is Kind.LINK
 
     def given(self, service: str, seq: int) -> Version:
         """The same, as a version that was made on this service and decided under this number."""
         if self.service == service and self.seq == seq:
             return self
         return Version(self.kind, self.size, self.digests, self.mtime, self.mode, self.link, service, seq)
+
+    def with_digests(self, digests: dict[str, bytes]) -> Version:
+        """The same, with these digests."""
+        return Version(self.kind, self.size, digests, self.mtime, self.mode, self.link, self.service, self.seq)
 
     def meta_differs(self, other: Version) -> bool:
         """Whether mode or modification time differ, for two versions of one content.

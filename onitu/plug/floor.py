@@ -139,7 +139,7 @@ class Floor:
                 if found is None or found.trouble or found.kind is not entry.kind or found.token != token:
                     doubtful.append(entry.path)
                 elif not self.told.says(found, since):
-                    version = attrs.evolve(found.version, digests={**found.version.digests, **entry.version.digests})
+                    version = found.version.with_digests({**found.version.digests, **entry.version.digests})
                     events.append(Event(Seen.STANDS, entry.path, version, entry.token))
             self.outbox.put(events)
         return doubtful

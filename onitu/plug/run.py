@@ -99,7 +99,7 @@ async def run(
     transfers = Transfers(charter.settings, service.name, peers, Throttle(rate), counters, driver.takes_local)
     serving = Serving(driver, service.replicas, Throttle(rate), counters)
     chunks = chunk_endpoint(charter.endpoints.runtime, service.name)
-    session = Session(service.name, epoch, wire.events, chunks, wake, lookups, counters, outside.pid)
+    session = Session(service.name, epoch, wire.events, chunks, wake, lookups, counters, outside.pid())
     session.replicas = {
         folder: Replica(driver, charter.settings, service.name, folder, epoch, wake, lookups, transfers, outside, sheet)
         for folder in service.replicas

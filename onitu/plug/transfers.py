@@ -72,6 +72,7 @@ class Transfers:
         self._peers = peers
         self._throttle = throttle
         self._counters = counters
+        self._roots: dict[tuple[str, str], str | None] = {}
         self._large = trio.CapacityLimiter(LARGE_AT_ONCE)
         self._small = trio.CapacityLimiter(SMALL_AT_ONCE)
 
@@ -84,10 +85,18 @@ class Transfers:
         return [found for source in sources if (found := self._local(folder, source)) is not None]
 
     def _local(self, folder: str, source: Source) -> Local | None:
-        peer = self._settings.services.get(source.service)
+        where = source.service, folder
+        if where not in self._roots:
+            self._roots[where] = self._root(*where)
+        root = self._roots[where]
+        return None if root is None else (root, source.path, source.token)
+
+    def _root(self, service: str, folder: str) -> str | None:
+        """Where a service has the folder on this host; None: it has not, or the kernel is not to copy it."""
+        peer = self._settings.services.get(service)
         if not self._clones or peer is None or folder not in peer.replicas or not _clones(self._settings, peer.name):
             return None
-        return os.path.expanduser(peer.replicas[folder].path), source.path, source.token
+        return os.path.expanduser(peer.replicas[folder].path)
 
     async def fill(self, folder: str, order: Order, staged: Staged, source: Source) -> None:
         """Bring what is missing from one source.

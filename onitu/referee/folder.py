@@ -45,6 +45,8 @@ GAPS = 1_000
 AT_HAND = 20_000
 """Nodes that are kept at hand at most, beside those of one round or page: they take about 1 kB each."""
 
+_TOTALS = {Do.PUT: "puts", Do.DELETE: "deletes", Do.MOVE: "moves", Do.META: "metas"}
+
 _PASSING = frozenset({Trouble.SOURCE_LOST, Trouble.NOT_EMPTY, Trouble.STOPPED, Trouble.UNAVAILABLE})
 """What may be over in a moment, by an event or an order that is on its way."""
 
@@ -215,12 +217,11 @@ class FolderReferee:
     async def lookup(self, service: str, question: Lookup) -> None:
         """A driver asks what its service is known to hold."""
         await self._round()
-        pages = await self.store.children(question.directories)
-        rows = tuple(tuple(self._known(service, self._newest(nodes))) for nodes in pages)
+        pages = await self.store.children(question.directories, self.view.nodes)
+        for nodes in pages:
+            self.view.take_in(nodes)  # the other services ask for the same in a moment
+        rows = tuple(tuple(self._known(service, nodes)) for nodes in pages)
         await self._send(service, Index(question.request, rows))
-
-    def _newest(self, nodes: Iterable[Node]) -> list[Node]:
-        return [self.view.newer(node) for node in nodes]
 
     def _known(self, service: str, nodes: list[Node]) -> Iterable[Known]:
         for node in nodes:
@@ -319,6 +320,8 @@ class FolderReferee:
         for path, services in work.left.items():
             for service in services:
                 self.links[service].add(path)
+        if work.decisions:
+            self._tell("decision", self.folder, {"decisions": work.decisions})
         for topic, data in work.news:
             self._tell(topic, self.folder, data)
         self._make_room()
@@ -353,7 +356,8 @@ class FolderReferee:
             todo = await self.at_hand(functools.partial(plan, self.view, self.rules, link.service, path, sources))
             if todo.order is None:
                 continue
-            if any(paths.key(other) in link.busy for other in (todo.order.target, todo.order.keep) if other):
+            ends = (todo.order.target, todo.order.keep)
+            if any(ends) and any(paths.key(other) in link.busy for other in ends if other):
                 link.failed(path, now, passing=True)  # another order is under way at its other end
                 continue
             self._order += 1
@@ -475,12 +479,16 @@ class Round:
         self.left: dict[bytes, list[str]] = {}
         self.known: dict[str, int] = {}
         self.news: list[tuple[str, dict[str, Any]]] = []
+        self.decisions: list[dict[str, Any]] = []
         self.looks: dict[tuple[str, bytes], None] = {}
 
     async def event(self, link: Link, event: Event) -> None:
         """Decide one event of a service. One that names a path that no replica may hold is dropped, and told."""
         referee = self.referee
         order = link.answered(event.order) if event.order else None
+        if order is not None:
+            # What was to be planned at its other ends meanwhile had to wait for it, and is planned now (S2).
+            self.touched |= {paths.key(end): None for end in (order.target, order.keep) if end}
         try:
             paths.checked(event.path)
             if event.source:
@@ -527,13 +535,17 @@ class Round:
         referee = self.referee
         old = referee.view[node.path] if node.path in referee.view else Node(node.path)
         self._count(old, node)
-        for service in old.held.keys() | node.held.keys():
-            gain = (service in node.held) - (service in old.held)
-            if gain:
-                self.known[service] = self.known.get(service, 0) + gain
-            was, now = old.held.get(service), node.held.get(service)
-            if (was is not None and was.gone) != (now is not None and now.gone):
-                self.change.quarantine[service, node.path] = now is not None and now.gone
+        for service, now in node.held.items():
+            was = old.held.get(service)
+            if was is None:
+                self.known[service] = self.known.get(service, 0) + 1
+            if now.gone != (was is not None and was.gone):
+                self.change.quarantine[service, node.path] = now.gone
+        for service, was in old.held.items():
+            if service not in node.held:
+                self.known[service] = self.known.get(service, 0) - 1
+                if was.gone:
+                    self.change.quarantine[service, node.path] = False
         referee.view.put(node)
         self.change.nodes[node.path] = node
         self.touched[node.path] = None
@@ -564,8 +576,9 @@ class Round:
             link.retry.pop(path, None)
             self._solved(link, path)
             if order is not None:
-                link.retry.pop(paths.key(order.path), None)
-                self._solved(link, paths.key(order.path))
+                if order.path != event.path:
+                    link.retry.pop(paths.key(order.path), None)
+                    self._solved(link, paths.key(order.path))
                 self._total(order)
         elif decision.case in (Case.HIDDEN, Case.FOREIGN, Case.CLASH):
             line = decision.lines[0]
@@ -610,12 +623,13 @@ class Round:
         self.change.problems[key] = Problem(path, link.service, kind, reason)
 
     def _solved(self, link: Link, path: bytes) -> None:
-        if self.referee.troubled.pop((link.service, path), None) is not None:
+        troubled = self.referee.troubled
+        if troubled and troubled.pop((link.service, path), None) is not None:
             self.change.problems[link.service, path] = None
 
     def _total(self, order: Order) -> None:
         totals = self.referee.totals
-        name = {Do.PUT: "puts", Do.DELETE: "deletes", Do.MOVE: "moves", Do.META: "metas"}.get(order.do)
+        name = _TOTALS.get(order.do)
         if name is not None:
             totals[name] = totals.get(name, 0) + 1
         if order.do is Do.PUT and order.version.kind is Kind.FILE:
@@ -629,6 +643,7 @@ class Round:
                 continue
             if line.case is Case.ADOPTED:
                 self.referee.totals["adopted"] = self.referee.totals.get("adopted", 0) + 1
+            case = line.case.value
             detail: dict[str, Any] = {"seen": event.seen.name.lower(), "order": event.order}
             version = event.version
             if version.exists:
@@ -645,18 +660,13 @@ class Round:
                 Entry(
                     line.path,
                     line.service,
-                    line.case.value,
+                    case,
                     line.outcome,
                     detail,
                     time=self.referee.outside.clock() / 1e9,
                 )
             )
-            self.news.append(
-                (
-                    "decision",
-                    {"path": paths.show(line.path), "service": line.service, "case": line.case.value},
-                )
-            )
+            self.decisions.append({"path": paths.show(line.path), "service": line.service, "case": case})
 
     # --- the end of a round -------------------------------------------------------------------------------------
 

@@ -193,4 +193,6 @@ class Link:
 
 
 def _touched(order: Order) -> tuple[bytes, ...]:
+    if not order.target and not order.keep:
+        return (paths.key(order.path),)
     return tuple(paths.key(path) for path in (order.path, order.target, order.keep) if path)

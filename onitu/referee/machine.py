@@ -230,7 +230,8 @@ class _Deciding:
         """
         head = version.given(self.service, self.next())
         self._disinherit(node)
-        origin = node.origin if any(self.node(heir).origin == node.path for heir in node.heirs) else b""
+        kept = node.origin and any(self.node(heir).origin == node.path for heir in node.heirs)
+        origin = node.origin if kept else b""
         node = Node(node.path, head, node.held, origin, node.heirs)
         return self.hold(node, head, event) if event is not None else node
 
@@ -634,8 +635,9 @@ class _Deciding:
     def _comparable(self) -> tuple[bytes, str, Holding] | None:
         for path, node in self.changed.items():
             for service, held in node.held.items():
-                undecided = held.version.carries_value and not (held.version.seq or held.hidden or held.gone)
-                known = undecided and same_content(held.version, node.head) is not Same.UNKNOWN
+                if held.version.seq or held.hidden or held.gone or not held.version.carries_value:
+                    continue  # nearly all are decided
+                known = same_content(held.version, node.head) is not Same.UNKNOWN
                 if known and self.rules.readable(service):
                     return path, service, held
         return None
@@ -665,8 +667,9 @@ class _Deciding:
         seen: set[bytes] = set()
         while place is not None and place.path not in seen:
             seen.add(place.path)
-            if any(not h.hidden and _may_be(h.version, node.head) for h in place.held.values()):
-                return True
+            for held in place.held.values():
+                if not held.hidden and _may_be(held.version, node.head):
+                    return True
             place = self.node(place.origin) if place.origin else None
         return False
 
@@ -683,8 +686,9 @@ def _same_again(held: Holding, version: Version, token: bytes) -> bool:
 def _may_be(version: Version, head: Version) -> bool:
     """Whether this is the head's content, or a reading of it can still tell."""
     same = same_content(version, head)
-    readable = BLAKE3 in head.digests and BLAKE3 not in version.digests
-    return same is Same.YES or (same is Same.UNKNOWN and readable)
+    if same is not Same.UNKNOWN:
+        return same is Same.YES
+    return BLAKE3 in head.digests and BLAKE3 not in version.digests
 
 
 def _forgotten(node: Node, held: Holding) -> bool:

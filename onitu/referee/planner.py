@@ -288,7 +288,9 @@ def _sources(view: View, rules: Rules, node: Node, available: frozenset[str]) ->
                 continue
             if same_content(held.version, node.head) is Same.YES:
                 found.append((-rules.velocity.get(name, 1.0), name, Source(name, held.name or at.path, held.token)))
-    return tuple(source for _, _, source in sorted(found, key=lambda f: f[:2]))
+    if len(found) > 1:
+        found.sort(key=lambda f: f[:2])
+    return tuple(source for _, _, source in found)
 
 
 def _spelled(view: View, service: str, node: Node) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from onitu.model import paths
 from onitu.model.nodes import Node
@@ -39,9 +39,10 @@ class View:
         except KeyError:
             raise Need(nodes=(path,)) from None
 
-    def newer(self, node: Node) -> Node:
-        """What is at hand of the store's node; what is at hand is never older."""
-        return self._nodes.get(node.path, node)
+    @property
+    def nodes(self) -> Mapping[bytes, Node]:
+        """All that is at hand, by path; never older than what the store has."""
+        return self._nodes
 
     def children(self, directory: bytes) -> list[Node]:
         """Every node directly in the directory, by path."""
@@ -60,6 +61,11 @@ class View:
         for path in wanted:
             if path not in self._nodes:
                 self._nodes[path] = found.get(path) or Node(path)
+
+    def take_in(self, found: Iterable[Node]) -> None:
+        """Have these nodes of the store at hand, where they are not yet."""
+        for node in found:
+            self._nodes.setdefault(node.path, node)
 
     def load_children(self, directory: bytes, found: Iterable[Node]) -> None:
         """Take in all that the store knows directly in the directory. A node at hand is newer than the store's."""

@@ -32,6 +32,8 @@ FORMAT = 1
 _HIDDEN, _GONE, _HEAD, _UNREAD = 1, 2, 4, 8
 _PREFIX = 5
 
+_KINDS = {int(kind): kind for kind in Kind}
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -99,8 +101,8 @@ def decode(data: bytes, folder: str, path: bytes) -> Node:
         raise _damaged(folder, path, "its checksum is wrong")
     try:
         found = _nodes.decode(body)
-        head = _version(Kind(first[0] & 15), found.head)
-        held = {service: _holding(h, head) for service, h in found.held.items()}
+        head = _version(_kind(first[0] & 15), found.head)
+        held = {s: Holding(head, h) if isinstance(h, bytes) else _holding(h, head) for s, h in found.held.items()}
     except (msgspec.MsgspecError, ValueError) as error:
         raise _damaged(folder, path, str(error)) from error
     return Node(path, head, held, found.origin, found.heirs)
@@ -220,9 +222,12 @@ def _pack_holding(holding: Holding, head: Version) -> bytes | list[Any]:
     return [flags, holding.token, holding.name, int(holding.version.kind), _pack(holding.version)]
 
 
-def _holding(found: bytes | _Holding, head: Version) -> Holding:
-    if isinstance(found, bytes):
-        return Holding(head, found)
+def _kind(number: int) -> Kind:
+    kind = _KINDS.get(number)
+    return Kind(number) if kind is None else kind  # which raises
+
+
+def _holding(found: _Holding, head: Version) -> Holding:
     version = head if found.flags & _HEAD else _version(Kind(found.kind), found.version)
     hidden, gone, unread = (bool(found.flags & flag) for flag in (_HIDDEN, _GONE, _UNREAD))
     return Holding(version, found.token, found.name, hidden, gone, unread)

@@ -12,7 +12,6 @@ import sys
 from urllib.parse import quote
 
 import attrs
-import trio
 
 from onitu.model.errors import StateError
 
@@ -165,6 +164,7 @@ async def wait_ready(url: str, seconds: float) -> None:
         ConfigurationError: it refuses us.
     """
     import redis
+    import trio
 
     check_url(url)
     deadline = trio.current_time() + seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -82,13 +82,16 @@ class RedisReader:
             if data is not None
         }
 
-    async def children(self, directories: Sequence[bytes]) -> list[list[Node]]:
-        """All nodes directly in each directory."""
+    async def children(
+        self, directories: Sequence[bytes], at_hand: Mapping[bytes, Node] | None = None
+    ) -> list[list[Node]]:
+        """All nodes directly in each directory; those `at_hand` as they are there."""
         pipe = self.client.pipeline(transaction=False)
         for directory in directories:
             pipe.hgetall(self.keys.directory(directory))
         found = await self.hop(pipe.execute)
-        return [self._nodes(directory, e) for directory, e in zip(directories, found, strict=True)]
+        known = at_hand or {}
+        return [self._nodes(directory, e, known) for directory, e in zip(directories, found, strict=True)]
 
     async def todo(self, after: tuple[int, bytes], limit: int) -> list[tuple[int, bytes]]:
         """(score, path) of what is left to plan, ascending, strictly after the given pair; at most `limit`."""
@@ -178,13 +181,17 @@ class RedisReader:
         page: list[Node] = []
         unfinished: dict[bytes, int] = {}
         for directory, (cursor, entries) in zip(cursors, pipe.execute(), strict=True):
-            page += self._nodes(directory, entries)
+            page += self._nodes(directory, entries, {})
             if cursor:
                 unfinished[directory] = cursor
         return page, unfinished
 
-    def _nodes(self, directory: bytes, entries: dict[bytes, bytes]) -> list[Node]:
-        return [codec.decode(data, self.folder, paths.join(directory, name)) for name, data in entries.items()]
+    def _nodes(self, directory: bytes, entries: dict[bytes, bytes], known: Mapping[bytes, Node]) -> list[Node]:
+        found = []
+        for name, data in entries.items():
+            path = paths.join(directory, name)
+            found.append(known.get(path) or codec.decode(data, self.folder, path))
+        return found
 
     async def _problems(self) -> AsyncIterator[list[Problem]]:
         cursor, key = 0, self.keys.named("problems")

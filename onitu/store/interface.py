@@ -115,8 +115,11 @@ class FolderStore(Protocol):
     async def nodes(self, paths: Sequence[bytes]) -> dict[bytes, Node]:
         """The nodes of these paths; a path that is not known is left out."""
 
-    async def children(self, directories: Sequence[bytes]) -> list[list[Node]]:
-        """All nodes directly in each directory."""
+    async def children(
+        self, directories: Sequence[bytes], at_hand: Mapping[bytes, Node] | None = None
+    ) -> list[list[Node]]:
+        """All nodes directly in each directory. One of a path that is `at_hand` is taken from there: to decode it would
+        be most of the work."""
 
     async def commit(self, change: Change) -> None:
         """Write it durably and atomically. Raises `Fenced` where the lease is another's (or the store was emptied)."""

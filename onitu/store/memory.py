@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import heapq
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -199,10 +199,14 @@ class MemoryFolder:
 
         return await self._read("nodes", read)
 
-    async def children(self, directories: Sequence[bytes]) -> list[list[Node]]:
-        """All nodes directly in each directory."""
+    async def children(
+        self, directories: Sequence[bytes], at_hand: Mapping[bytes, Node] | None = None
+    ) -> list[list[Node]]:
+        """All nodes directly in each directory; those `at_hand` as they are there."""
+        known = at_hand or {}
         return await self._read(
-            "children", lambda s: [list(s.nodes.get(directory, {}).values()) for directory in directories]
+            "children",
+            lambda s: [[known.get(n.path, n) for n in s.nodes.get(d, {}).values()] for d in directories],
         )
 
     async def commit(self, change: Change) -> None:

@@ -33,6 +33,8 @@ import logbook
 import trio
 
 from onitu.supervisor.backoff import Backoff, Policy
+from onitu.supervisor.forks import Fork
+from onitu.supervisor.process import ForkedProcess
 
 FATAL = 78
 """The exit status (`EX_CONFIG` of sysexits.h) of a child that no restart can help."""
@@ -41,6 +43,8 @@ _LAST_WORDS = 20
 _LONGEST_LINE = 4096
 _DRAIN = 0.5
 _UNKILLABLE = 10.0
+
+Process = trio.Process | ForkedProcess
 
 log = logbook.Logger("supervisor")
 
@@ -103,10 +107,12 @@ class Child:
         *,
         fatal: Callable[[str, str], None] | None = None,
         before: Callable[[], Awaitable[object]] | None = None,
+        fork: Fork | None = None,
     ) -> None:
         """`fatal` is called with the child's name and its last words when it ends with status 78; `before` is awaited
         in each life before the charter is handed over, so that a child is not given up for the absence of what it
-        needs, and loads its code meanwhile."""
+        needs, and loads its code meanwhile. `fork`, where there is one, is the process of its first life; the command
+        starts the others."""
         self.job = job
         self.pid: int | None = None
         self.state = State.WAITING
@@ -117,6 +123,7 @@ class Child:
         """Set when the task has ended; no process is left then."""
         self._fatal = fatal
         self._before = before
+        self._fork = fork
         self._changed = trio.Event()
         self._backoff = Backoff(job.policy)
         self._stopping = trio.Event()
@@ -201,14 +208,7 @@ class Child:
         self._handed_over = False
         self._verdict = ""
         try:
-            process = await trio.lowlevel.open_process(
-                list(self.job.command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=self.job.inherit,
-                start_new_session=True,
-            )
+            process = await self._started()
         except OSError as error:
             self.reason = f"it cannot be started: {error}"
             return 127
@@ -229,7 +229,20 @@ class Child:
                 status = await self._gone(process)
         return status
 
-    async def _hand_over(self, process: trio.Process) -> None:
+    async def _started(self) -> Process:
+        fork, self._fork = self._fork, None
+        if fork is not None:
+            return ForkedProcess(fork)
+        return await trio.lowlevel.open_process(
+            list(self.job.command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=self.job.inherit,
+            start_new_session=True,
+        )
+
+    async def _hand_over(self, process: Process) -> None:
         assert process.stdin is not None
         if self._before is not None:
             await self._before()
@@ -239,14 +252,14 @@ class Child:
         except trio.BrokenResourceError:
             return  # it died; that shows elsewhere
 
-    async def _feel_pulse(self, process: trio.Process) -> None:
+    async def _feel_pulse(self, process: Process) -> None:
         assert process.stdout is not None
         while await process.stdout.receive_some(4096):
             self._silent = 0.0
             if self.state is State.STARTING:
                 self._to(State.RUNNING)
 
-    async def _listen(self, process: trio.Process) -> None:
+    async def _listen(self, process: Process) -> None:
         assert process.stderr is not None
         while piece := await process.stderr.receive_some(65536):
             *lines, self._rest = (self._rest + piece).split(b"\n")
@@ -288,7 +301,7 @@ class Child:
         log.warning("{} did not end within {:g} s and is killed", self.job.name, self.job.patience)
         self.kill(f"it did not end within {self.job.patience:g} s")
 
-    async def _gone(self, process: trio.Process) -> int:
+    async def _gone(self, process: Process) -> int:
         """Kill what is left, hear the last words, reap. Shielded by the caller; bounded."""
         _kill_group(process.pid)
         self.pid = None  # from here on the number may be somebody else's
@@ -319,7 +332,7 @@ class Child:
         self._changed = trio.Event()
 
 
-async def _exited(process: trio.Process) -> None:
+async def _exited(process: Process) -> None:
     """Wait until the process is dead, if possible without reaping it: its number, and that of its group, then belongs
     to it until the group was killed. (Where there is no pidfd the group is killed right after the reaping.)"""
     if not hasattr(os, "pidfd_open"):

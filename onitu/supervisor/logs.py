@@ -21,7 +21,8 @@ import msgspec
 import trio
 
 from onitu.model.errors import OnituError, PeerGone
-from onitu.wire.logs import SPILL_SUFFIX, portable
+from onitu.wire.charter import SPILL_SUFFIX
+from onitu.wire.logs import portable
 from onitu.wire.messages import Answer, Record
 from onitu.wire.sockets import Context, Kind, Security, Socket
 

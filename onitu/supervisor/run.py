@@ -30,10 +30,11 @@ import zmq
 from onitu.model.errors import StateError
 from onitu.model.settings import Settings
 from onitu.store.urls import check_url
-from onitu.supervisor import runtime, statelock
 from onitu.supervisor.backoff import Policy
 from onitu.supervisor.child import Child, Job, State
 from onitu.supervisor.control import Control
+from onitu.supervisor.forks import Fork
+from onitu.supervisor.headstart import HeadStart, begun
 from onitu.supervisor.logs import LogSink, Places
 from onitu.supervisor.store import EmbeddedStore
 from onitu.wire.charter import Charter, Endpoints
@@ -84,7 +85,10 @@ class Supervisor:
         interrupted: the signal that ended the run, or None.
     """
 
-    def __init__(self, settings: Settings, endpoints: Endpoints, context: Context, store: EmbeddedStore | None) -> None:
+    def __init__(
+        self, settings: Settings, head_start: HeadStart, context: Context, store: EmbeddedStore | None
+    ) -> None:
+        endpoints = head_start.endpoints
         self.settings = settings
         self.endpoints = endpoints
         self.context = context
@@ -92,6 +96,7 @@ class Supervisor:
         self.started = trio.Event()
         self.interrupted: signal.Signals | None = None
         self._store = store
+        self._forks: dict[str, Fork] = head_start.forks
         self._failure: StateError | None = None
         self._stopping = trio.Event()
         self._finished = trio.Event()
@@ -189,7 +194,9 @@ class Supervisor:
     def _start(self, nursery: trio.Nursery, job: Job) -> Child:
         # Without its store the Referee would only die, and be given up.
         before = self._store.answers if job.name == "referee" and self._store is not None else None
-        child = self.children[job.name] = Child(job, fatal=self._fail, before=before)
+        child = self.children[job.name] = Child(
+            job, fatal=self._fail, before=before, fork=self._forks.pop(job.name, None)
+        )
         nursery.start_soon(child.run)
         return child
 
@@ -231,6 +238,7 @@ async def running(
     places: Places | None = None,
     signals: bool = False,
     plan: Plan | None = None,
+    head_start: HeadStart | None = None,
 ) -> AsyncIterator[Supervisor]:
     """Run `settings` for as long as the block lasts.
 
@@ -244,6 +252,7 @@ async def running(
         places: where log records go; left out: warnings to the terminal, the rest to a file in the state directory.
         signals: whether SIGINT and SIGTERM end the run, and a second SIGINT kills everything (main thread only).
         plan: other programs and other patience than usual, for tests.
+        head_start: what was begun of this run before Trio; left out, nothing.
 
     Raises:
         StateError: the state directory is in use or cannot be used, or a child says that no restart can help.
@@ -255,20 +264,21 @@ async def running(
     async with AsyncExitStack() as stack:
         # Before anything else: a SIGINT that comes now must end the run in order too.
         arriving = stack.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)) if signals else None
-        lock = stack.enter_context(statelock.held(settings.state))
-        endpoints = stack.enter_context(runtime.prepared(settings.state))
+        if head_start is None:
+            head_start = stack.enter_context(begun(settings, fork=False))
+        endpoints, lock = head_start.endpoints, head_start.lock
         context: Context = zmq.Context()
         stack.callback(context.destroy, linger=0)
         store = None
-        if settings.store:
+        if head_start.server is None:
             check_url(settings.store)
         else:
-            store = EmbeddedStore(settings, endpoints, lock, plan.store_patience, plan.policy)
+            store = EmbeddedStore(head_start.server, lock, plan.store_patience, plan.policy)
         sink = await stack.enter_async_context(LogSink(context, endpoints.logs, places))
         stack.enter_context(sink.installed())
         sink.take_spilled(Path(endpoints.runtime))
         stack.callback(sink.take_spilled, Path(endpoints.runtime))
-        supervisor = Supervisor(settings, endpoints, context, store)
+        supervisor = Supervisor(settings, head_start, context, store)
         jobs = _jobs(settings, endpoints, supervisor.store_url, lock, log_level, plan)
         socket = await stack.enter_async_context(Socket.bind(context, Kind.ROUTER, endpoints.control))
         error: BaseException | None = None

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from onitu.model.errors import StateError
-from onitu.wire.charter import Endpoints
-from onitu.wire.logs import SPILL_SUFFIX
+from onitu.wire.charter import SPILL_SUFFIX, Endpoints
 
 LONGEST_SOCKET = 103
 """Bytes in the path of an `ipc://` socket at most (macOS; Linux has 107)."""

@@ -7,27 +7,22 @@ for `SILENCE` seconds: longer than other children, since a slow disk can hold up
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 
 import logbook
 import trio
 
-from onitu.model.settings import Settings
 from onitu.store.embedded import Embedded
 from onitu.supervisor import lifeguard
 from onitu.supervisor.backoff import Policy
 from onitu.supervisor.child import Child, Job, State
-from onitu.wire.charter import Endpoints
+from onitu.supervisor.headstart import guarded
 
 SILENCE = 30.0
 """Seconds without an answer after which the server is killed."""
 
 TRIES = 3
 """Deaths before its first answer after which the run is given up: somebody waits at a prompt."""
-
-LOCK = "lock"
-"""The file in the store's directory that a server and all that it forked hold."""
 
 log = logbook.Logger("supervisor")
 
@@ -41,27 +36,18 @@ class EmbeddedStore:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        endpoints: Endpoints,
-        lock: int,
-        patience: float,
-        policy: Policy,
-        *,
-        silence: float = SILENCE,
+        self, server: Embedded, lock: int, patience: float, policy: Policy, *, silence: float = SILENCE
     ) -> None:
-        """`lock` is the descriptor of the state directory's lock, which the server holds too.
+        """`server` is prepared; `lock` is the descriptor of the state directory's lock, which the server holds too.
 
         Raises:
-            StateError: there is no server for this platform, or its directory cannot be used.
+            StateError: there is no server for this platform.
         """
-        self.server = Embedded(os.path.join(settings.state, "store"), endpoints.runtime)
+        self.server = server
         self._silence = silence
-        self.server.prepare()
-        guard = (sys.executable, "-I", "-S", lifeguard.__file__, os.path.join(self.server.state, LOCK))
         self.job = Job(
             "store",
-            (*guard, *self.server.command()),
+            (sys.executable, "-I", "-S", lifeguard.__file__, *guarded(server)),
             inherit=(lock,),
             patience=patience,
             policy=policy,

@@ -11,6 +11,9 @@ import attrs
 
 from onitu.model.settings import Settings
 
+SPILL_SUFFIX = ".spill"
+"""What the name of a file in the runtime directory ends with that holds log records which could not be sent."""
+
 
 @attrs.frozen
 class Endpoints:

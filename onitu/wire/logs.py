@@ -30,6 +30,7 @@ import logbook.compat
 import msgspec
 import trio
 
+from .charter import SPILL_SUFFIX
 from .messages import Answer, Record, encode
 from .sockets import Context, Kind, Options, Security, Socket
 
@@ -43,7 +44,6 @@ RESEND = 5.0
 """Seconds after which a record that was not acknowledged is sent once more."""
 LONGEST = 64 * 1024
 """Characters of one string in a record."""
-SPILL_SUFFIX = ".spill"
 
 
 @attrs.frozen

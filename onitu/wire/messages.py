@@ -249,6 +249,7 @@ class News(Message, frozen=True):
     """Referee → anyone: something changed. Lossy; nothing may depend on it.
 
     `topic` is `state`, `decision`, `transfer`, `conflict`, `trouble`, `progress`; `data` is JSON-like.
+    A `decision` holds all the `decisions` of one round.
     """
 
     topic: str

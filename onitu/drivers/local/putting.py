@@ -20,7 +20,7 @@ from .content import Contents
 from .holding import Held, held
 from .journal import Record
 from .meta import give_meta
-from .tree import Place
+from .tree import OpenPlace, Place
 
 
 @attrs.define
@@ -33,18 +33,21 @@ class Putting(Looking):
 
     def put(self, order: Order) -> list[Event]:
         if not order.expect:
-            with contextlib.ExitStack() as stack:
-                try:
-                    place = stack.enter_context(self.replica.tree.place(order.path))
-                except FileNotFoundError:
-                    self.made += self.limbo.make_parents(order.path)
-                    place = stack.enter_context(self.replica.tree.place(order.path))
+            with self._place(order.path) as place:
                 return self._put(order, place)
         try:
             with self.replica.tree.place(order.path) as place:
                 return self._put(order, place)
         except OSError as error:
             return self.gone_or(order, error)
+
+    def _place(self, path: bytes) -> OpenPlace:
+        """The place of a path; the directories above it are made where they are missing."""
+        try:
+            return self.replica.tree.place(path)
+        except FileNotFoundError:
+            self.made += self.limbo.make_parents(path)
+            return self.replica.tree.place(path)
 
     def _put(self, order: Order, place: Place) -> list[Event]:
         looked = self.look(order, place)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import signal
 import sys
@@ -34,6 +35,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_HOW_SIZE = ctypes.sizeof(_OpenHow)
+
+
+@functools.lru_cache(maxsize=64)
+def _how(flags: int) -> _OpenHow:
+    """The kernel only reads it, so calls share it."""
+    return _OpenHow(flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE)
 
 
 class _State:
@@ -100,9 +110,9 @@ def open_beneath(root: int, path: bytes, flags: int) -> int:
 
 
 def _openat2(root: int, path: bytes, flags: int) -> int:
-    how = _OpenHow(flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE)
+    how = _how(flags)
     while True:
-        fd: int = _libc.syscall(_SYS_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how))
+        fd: int = _libc.syscall(_SYS_OPENAT2, root, path, ctypes.byref(how), _HOW_SIZE)
         if fd >= 0:
             return fd
         number = ctypes.get_errno()

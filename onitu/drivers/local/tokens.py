@@ -56,7 +56,9 @@ def renamed(token: bytes) -> bytes | None:
 
 
 def _clamped(nanoseconds: int) -> int:
-    return max(_LEAST, min(_MOST, nanoseconds))
+    if _LEAST <= nanoseconds <= _MOST:
+        return nanoseconds
+    return _LEAST if nanoseconds < 0 else _MOST
 
 
 def kind_of(st: os.stat_result) -> Kind:
@@ -72,7 +74,10 @@ def token_of(st: os.stat_result) -> bytes:
     """The token of what a `stat` saw."""
     if stat.S_ISDIR(st.st_mode):
         return DIRECTORY
-    return _TOKEN.pack(st.st_ino, st.st_size, _clamped(st.st_mtime_ns), _clamped(st.st_ctime_ns))
+    try:
+        return _TOKEN.pack(st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
+    except struct.error:  # a time of more than 64 bits; nearly never, so it is not looked for before
+        return _TOKEN.pack(st.st_ino, st.st_size, _clamped(st.st_mtime_ns), _clamped(st.st_ctime_ns))
 
 
 def dirty_token_of(st: os.stat_result) -> bytes:
@@ -95,9 +100,9 @@ def changed(token: bytes) -> int:
 
 def matches(token: bytes, st: os.stat_result) -> bool:
     """Whether the token names what the `stat` saw (a dirty token: as far as it can tell)."""
-    if is_dirty(token):
-        return Identity.named(token) == Identity.of(st) and not stat.S_ISDIR(st.st_mode)
-    return token == token_of(st)
+    if token == token_of(st):
+        return True
+    return is_dirty(token) and Identity.named(token) == Identity.of(st) and not stat.S_ISDIR(st.st_mode)
 
 
 def racy(st: os.stat_result, now: int) -> bool:
@@ -107,10 +112,10 @@ def racy(st: os.stat_result, now: int) -> bool:
 
 def version_of(st: os.stat_result, link: bytes = b"", blake3: bytes = b"") -> Version:
     """The version that a `stat` (and, for a file, a digest; for a link, its target) tells."""
+    if stat.S_ISREG(st.st_mode):
+        digests = {"blake3": blake3} if blake3 else {}
+        return Version(Kind.FILE, st.st_size, digests, _clamped(st.st_mtime_ns), st.st_mode & MODES)
     match kind_of(st):
-        case Kind.FILE:
-            digests = {"blake3": blake3} if blake3 else {}
-            return Version(Kind.FILE, st.st_size, digests, _clamped(st.st_mtime_ns), st.st_mode & MODES)
         case Kind.DIRECTORY:
             return Version(Kind.DIRECTORY, mode=st.st_mode & MODES)
         case Kind.LINK:

@@ -10,6 +10,7 @@ import errno
 import os
 import stat as modes
 from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 
 import attrs
 
@@ -26,6 +27,8 @@ Check = Callable[[], None]
 
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 """Errors that prove that nothing of ours stands at a path. ELOOP: a parent is a link, so the path leads elsewhere."""
+
+_PARENT = syscalls.O_PATH | os.O_DIRECTORY
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EIO})
 
@@ -51,6 +54,23 @@ class Place:
 
     def readlink(self) -> bytes:
         return os.readlink(self.name, dir_fd=self.fd)
+
+
+@attrs.frozen
+class OpenPlace(Place):
+    """A place whose directory is closed at the end of the `with` statement that this is given to, where it is `ours`.
+    (No generator: a place is opened for each file that is read or written.)"""
+
+    ours: bool
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.ours:
+            os.close(self.fd)
 
 
 @attrs.define
@@ -93,16 +113,13 @@ class Tree:
         finally:
             os.close(fd)
 
-    @contextlib.contextmanager
-    def place(self, path: bytes) -> Iterator[Place]:
-        """The place of a path, its parent held open. Raises `OSError` (see `ABSENT`) where the parent is not there."""
+    def place(self, path: bytes) -> OpenPlace:
+        """The place of a path, its parent held open, for a `with` statement. Raises `OSError` (see `ABSENT`) where the
+        parent is not there."""
         parent, _, name = path.rpartition(b"/")
-        fd = syscalls.open_beneath(self.fd, parent, syscalls.O_PATH | os.O_DIRECTORY) if parent else self.fd
-        try:
-            yield Place(fd, name, path)
-        finally:
-            if fd != self.fd:
-                os.close(fd)
+        if not parent:
+            return OpenPlace(self.fd, name, path, False)
+        return OpenPlace(syscalls.open_beneath(self.fd, parent, _PARENT), name, path, True)
 
     def spelled(self, place: Place) -> bool:
         """Whether a name that was found is spelled so in its directory, not only in another case or Unicode form."""

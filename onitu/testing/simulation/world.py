@@ -136,7 +136,9 @@ class World:
 
     def _outside(self, who: str, skew: float) -> Outside:
         chance = self.chance(who)
-        return Outside(lambda: int((EPOCH + self.ahead + skew + trio.current_time()) * 1e9), chance.getrandbits, 1)
+        return Outside(
+            lambda: int((EPOCH + self.ahead + skew + trio.current_time()) * 1e9), chance.getrandbits, lambda: 1
+        )
 
     def _stored(self, call: Call) -> None:
         if not call.done:

@@ -407,6 +407,21 @@ async def test_what_waits_for_a_name_to_be_free_is_renamed_once_it_is() -> None:
         assert (order.do, order.path, order.target) == (Do.MOVE, b"x", b"y")
 
 
+async def test_what_waited_for_a_rename_that_came_too_late_is_copied() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(b"x", "v1"))
+        (order,) = d.orders("b")
+        await d.say("b", Event(Seen.DONE, b"x", order.version, b"tx", order=order.number))
+        await d.say("a", Event(Seen.MOVED, b"y", file("v1"), b"t", source=b"x"))
+        (rename,) = d.orders("b")
+        assert (rename.do, rename.target) == (Do.MOVE, b"y")
+        # Its user deletes it just now: that is told before the answer to the order, from which nothing new is learned.
+        await d.say("b", Event(Seen.GONE, b"x"))
+        await d.say("b", Event(Seen.GONE, b"x", order=rename.number))
+        (order,) = d.orders("b")
+        assert (order.do, order.path) == (Do.PUT, b"y")
+
+
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> int:
     """Little room in memory, and pages to match. How many nodes may be at hand."""

@@ -133,6 +133,17 @@ async def test_children_are_the_nodes_directly_in_a_directory(folder: FolderStor
     assert [[n.path for n in nodes] for nodes in (d, none, e)] == [[b"d/b"], [], [b"d/e/f"]]
 
 
+async def test_children_that_are_at_hand_are_taken_from_there(folder: FolderStore) -> None:
+    await folder.commit(Change(nodes={p: a_file(p) for p in (b"d/a", b"d/b")}))
+    mine, gone = a_file(b"d/a"), a_file(b"d/c")
+    ((a, b),) = (
+        sorted(nodes, key=lambda n: n.path)
+        for nodes in await folder.children([b"d"], {n.path: n for n in (mine, gone)})
+    )
+    assert a is mine
+    assert b == a_file(b"d/b")
+
+
 async def test_nothing_asked_for_is_nothing_found(folder: FolderStore) -> None:
     assert await folder.nodes([]) == {}
     assert await folder.children([]) == []

@@ -1,0 +1,128 @@
+"""A head start: what of a run is begun before Trio runs, while the rest of the program is still being loaded.
+
+    with begun(settings) as head_start:
+        trio.run(main, head_start)           # where `running(settings, head_start=head_start)` takes it over
+
+The state directory is locked, the embedded store starts on one processor while the other loads code, and each child of
+ours is forked as soon as what it needs is loaded (`onitu.supervisor.forks`). Where this process cannot fork, only the
+lock is taken and the directories are made, and `running` starts the children itself.
+
+Nothing heavy may be imported here at the top: the store would wait for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from onitu.model.settings import Settings
+from onitu.store.embedded import Embedded
+from onitu.wire.charter import Endpoints
+
+from . import forks, lifeguard, runtime, statelock
+from .forks import Fork
+
+LOCK = "lock"
+"""The file in the store's directory that a server and all that it forked hold."""
+
+
+@attrs.define
+class HeadStart:
+    """What was begun.
+
+    Attributes:
+        lock: the descriptor of the state directory's lock.
+        endpoints: where the run's sockets will be.
+        server: the embedded store, prepared; None where the settings name another.
+        forks: by a child's name, what it is to be in its first life. Who takes one out owns it.
+    """
+
+    lock: int
+    endpoints: Endpoints
+    server: Embedded | None
+    forks: dict[str, Fork] = attrs.field(factory=dict)
+
+    def discard(self) -> None:
+        """Kill the forks that nobody took."""
+        while self.forks:
+            self.forks.popitem()[1].discard()
+
+
+@contextlib.contextmanager
+def begun(settings: Settings, *, fork: bool = True) -> Iterator[HeadStart]:
+    """Lock the state directory, make what has to be there, and begin what can be begun, for as long as the block lasts.
+
+    It blocks: for the time that it takes to load the code, and where the children of a dead run are still ending. What
+    nobody took over is killed at the end of the block.
+
+    Args:
+        settings: everything; `state` is an absolute path.
+        fork: whether to begin the children, where that is possible; not from where Trio runs.
+
+    Raises:
+        StateError: the state directory is in use or cannot be used, or there is no store for this platform.
+    """
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(statelock.held(settings.state))
+        endpoints = stack.enter_context(runtime.prepared(settings.state))
+        server = None
+        if not settings.store:
+            server = Embedded(os.path.join(settings.state, "store"), endpoints.runtime)
+            server.prepare()
+        head_start = HeadStart(lock, endpoints, server)
+        stack.callback(head_start.discard)
+        if fork and forks.possible():
+            with contextlib.suppress(OSError):  # no more processes now: `running` tries, and tells
+                _fork_all(head_start, settings)
+        yield head_start
+
+
+def guarded(server: Embedded) -> list[str]:
+    """The arguments of the lifeguard (`onitu.supervisor.lifeguard`) for this server."""
+    return [os.path.join(server.state, LOCK), *server.command()]
+
+
+def _fork_all(head_start: HeadStart, settings: Settings) -> None:
+    """The store first, which has most to do; then those of ours, in the order in which their code is loaded."""
+
+    def begin(name: str, called: str, main: Callable[[], object]) -> None:
+        gc.freeze()  # what is there is not looked at again, nor written to and so copied, in each of them
+        head_start.forks[name] = forks.fork(called, main, (head_start.lock,))
+
+    if head_start.server is not None:
+        arguments = guarded(head_start.server)
+        begin("store", "onitu-lifeguard", lambda: os._exit(lifeguard.main(arguments)))
+    _load_what_all_need()
+    begin("referee", "onitu-referee", _be_referee)
+    _load_what_drivers_need()
+    for name in settings.services:
+        begin(f"driver {name}", "onitu-driver", _be_driver)
+
+
+def _load_what_all_need() -> None:
+    import onitu.wire.lifeline
+    import onitu.wire.sockets  # noqa: F401
+
+
+def _be_referee() -> None:
+    # It loads the store's client by itself, while this process goes on.
+    from onitu.referee.__main__ import main
+    from onitu.wire.lifeline import leave, run_child
+
+    leave(run_child(main))
+
+
+def _load_what_drivers_need() -> None:
+    import onitu.drivers.local
+    import onitu.plug.run  # noqa: F401
+
+
+def _be_driver() -> None:
+    from onitu.plug.run import main
+    from onitu.wire.lifeline import leave, run_child
+
+    leave(run_child(main))
