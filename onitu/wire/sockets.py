@@ -31,6 +31,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+import anyio
 import attrs
 import logbook
 import trio
@@ -393,7 +394,7 @@ class Socket:
         try:
             # Between the look at EVENTS and this nothing else ran, so no edge can have gone unseen.
             with trio.CancelScope() as self._watch:
-                await trio.lowlevel.wait_readable(self._fd)
+                await anyio.wait_readable(self._fd)
         finally:
             self._watch = None
             self._lot.unpark_all()
