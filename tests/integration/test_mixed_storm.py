@@ -11,8 +11,10 @@ What each of them does keeps clear of the windows that the services' pages state
 - on the WebDAV server's disk: files of the user's own at any time. The server compares and then renames, and what comes
   in between is lost; so the files of all are only written there while that service is paused, and nothing is under way.
 
+Onitu reaches each of the three servers through a proxy that can cut its connections.
+
 `ONITU_SEED` shifts all seeds, `ONITU_STORM_VALUES` (400 where it is not set) is the number of values that are written
-in each storm, and `ONITU_FAULTS` (8) how often something is killed in the second one.
+in each storm, and `ONITU_FAULTS` (8) how often something is killed in the second one, or cut in the third.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import attrs
 import botocore.exceptions
@@ -37,7 +40,7 @@ from onitu.testing.spec.trees import Kind
 from onitu.testing.users import Habit, User, at_work, tree
 from onitu.testing.values import Values, name_of
 from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, seaweedfs, user
-from tests.servers.sftp import sshd
+from tests.servers.sftp import Proxy, carrying, proxied, sshd
 from tests.servers.webdav import Served, apache
 
 from .accounts import SEED, held_against, leftovers
@@ -140,6 +143,7 @@ class Four:
         here, nas, dav: the directories.
         cloud: the prefix in the bucket.
         served: who serves `dav`.
+        proxies: by service, what Onitu's connections to it go through.
     """
 
     place: Path
@@ -148,6 +152,7 @@ class Four:
     dav: Path
     cloud: Bucket
     served: Served
+    proxies: dict[str, Proxy]
 
     @property
     def state(self) -> Path:
@@ -190,7 +195,12 @@ class Four:
 @pytest.fixture
 def four(tmp_path: Path) -> Iterator[Four]:
     (tmp_path / "store").mkdir()
-    with seaweedfs(tmp_path / "store") as store, sshd() as server, apache() as served:
+    with (
+        seaweedfs(tmp_path / "store") as store,
+        sshd() as server,
+        apache() as served,
+        contextlib.ExitStack() as stack,
+    ):
         user(store).create_bucket(Bucket="bucket")
         ill = Ill(store)
         roots = [tmp_path / "here", server.root / "nas", served.root / "dav"]
@@ -198,18 +208,26 @@ def four(tmp_path: Path) -> Iterator[Four]:
             root.mkdir()
         served.own(roots[2])
         cloud = Bucket(store, ill, "bucket", "cloud")
-        found = Four(tmp_path, *roots, cloud, served)
+        proxies = {
+            "nas": stack.enter_context(proxied(server)),
+            "cloud": stack.enter_context(carrying(urlsplit(store.url).port or 0)),
+            "dav": stack.enter_context(carrying(served.port)),
+        }
+        ports = {name: proxy.port for name, proxy in proxies.items()}
+        found = Four(tmp_path, *roots, cloud, served, proxies)
         secrets = tmp_path / "secret"
         secrets.write_text(SECRET)
         fast = "poll: 0.2, poll_most: 0.5"
-        reached = f"host: 127.0.0.1, port: {server.port}, identity: {server.home}/key, known_hosts: {server.home}/known"
+        reached = (
+            f"host: 127.0.0.1, port: {ports['nas']}, identity: {server.home}/key, known_hosts: {server.home}/known"
+        )
         found.configuration.write_text(
             f"state: {found.state}\nfolders: {{docs: {{}}}}\nservices:\n"
             f"  here: {{driver: local, folders: {{docs: {found.here}}}}}\n"
             f"  nas: {{driver: sftp, options: {{{reached}, config: none, {fast}}}, folders: {{docs: {found.nas}}}}}\n"
-            f"  cloud: {{driver: s3, options: {{endpoint: '{store.url}', access_key: {ACCESS}, "
+            f"  cloud: {{driver: s3, options: {{endpoint: 'http://127.0.0.1:{ports['cloud']}', access_key: {ACCESS}, "
             f"secret_key: 'file:{secrets}', {fast}}}, folders: {{docs: bucket/cloud}}}}\n"
-            f"  dav: {{driver: webdav, options: {{url: 'http://127.0.0.1:{served.port}/open', {fast}}}, "
+            f"  dav: {{driver: webdav, options: {{url: 'http://127.0.0.1:{ports['dav']}/open', {fast}}}, "
             f"folders: {{docs: dav}}}}\n"
         )
         yield found
@@ -288,3 +306,21 @@ def test_no_value_is_lost_where_drivers_and_the_referee_die_meanwhile(four: Four
                     os.kill(running[name], signal.SIGKILL)
                 print(f"SIGKILL {name}")
         come_to_rest(daemon, four, [*crowd, dav], "mixed kills", KILLS)
+
+
+def test_no_value_is_lost_where_connections_are_cut_and_stand_still(four: Four) -> None:
+    chance = random.Random(f"mixed cuts {SEED}")
+    crowd, dav = four.crowd("mixed cuts")
+    with started(four.configuration, four.state) as daemon:
+        with at_work([*crowd, dav]):
+            for _ in range(KILLS):
+                go_on([*crowd, dav], chance.randrange(1, max(2, 2 * VALUES // KILLS)))
+                name, proxy = chance.choice(sorted(four.proxies.items()))
+                still = chance.random() < 0.5
+                if still:
+                    proxy.stall()
+                    go_on([*crowd, dav], chance.randrange(1, 40))
+                proxy.cut()
+                proxy.go_on()
+                print(f"{name}: cut{' after it stood still' * still}, {proxy.connections} connections so far")
+        come_to_rest(daemon, four, [*crowd, dav], "mixed cuts", KILLS)

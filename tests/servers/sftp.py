@@ -284,16 +284,25 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxied(server: Sshd) -> Iterator[Proxy]:
-    """A proxy before a server, known by the server's key."""
-    proxy = Proxy(server.port)
+def carrying(port: int) -> Iterator[Proxy]:
+    """A proxy before whatever listens at a port of this host."""
+    proxy = Proxy(port)
     proxy.start(proxy.serve)
-    server.know(proxy.port)
     try:
         yield proxy
     finally:
-        server.know(server.port)
         proxy.close()
+
+
+@contextlib.contextmanager
+def proxied(server: Sshd) -> Iterator[Proxy]:
+    """A proxy before a server, known by the server's key."""
+    with carrying(server.port) as proxy:
+        server.know(proxy.port)
+        try:
+            yield proxy
+        finally:
+            server.know(server.port)
 
 
 class SftpServer(Server):
