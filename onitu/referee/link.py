@@ -145,11 +145,19 @@ class Link:
             self.busy[path] = order.number
 
     def answered(self, number: int) -> Order | None:
-        """The order of this number was answered; None: it is not one of this run."""
+        """The order of this number was answered; None: it is not one of this run.
+
+        Both its ends are planned again: what came up there meanwhile was left out, as they were busy, and the answer
+        may tell of one of them only (S2).
+        """
         order = self.in_flight.pop(number, None)
         if order is not None:
-            for path in _touched(order):
+            touched = _touched(order)
+            for path in touched:
                 self.busy.pop(path, None)
+            if len(touched) > 1:
+                for path in touched:
+                    self.add(path)
         return order
 
     def failed(self, path: bytes, now: float, passing: bool) -> int:
