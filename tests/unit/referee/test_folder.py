@@ -422,6 +422,25 @@ async def test_what_waited_for_a_rename_that_came_too_late_is_copied() -> None:
         assert (order.do, order.path) == (Do.PUT, b"y")
 
 
+async def test_what_was_left_out_as_an_order_was_under_way_at_its_other_end_is_planned_when_that_failed() -> None:
+    async with desk() as d:
+        await d.say("a", stands(b"x", "v1"))
+        for service in ("b", "c"):
+            (order,) = d.orders(service)
+            await d.say(service, Event(Seen.DONE, b"x", order.version, b"t1", order=order.number))
+        await d.say("b", stands(b"x", "vb", b"tb", mtime=2))
+        d.orders("c")
+        await d.say("a", stands(b"x", "va", b"ta", mtime=9))
+        aside = next(order for order in d.orders("b") if order.keep)
+        copy = next(order for order in d.orders("c") if order.path == aside.keep)
+        await d.say("c", Event(Seen.DONE, copy.path, copy.version, b"tk", order=copy.number))
+        await d.say("b", stands(b"x", "vb again", b"tb2", mtime=3))  # so that the copy is not to be had there any more
+        assert aside.keep not in [order.path for order in d.orders("b")]
+        failed = Event(Seen.FAILED, b"x", order=aside.number, trouble=Trouble.SOURCE_LOST, reason="it went")
+        await d.say("b", failed)
+        assert await d.until(lambda: [order for order in d.orders("b") if order.path == aside.keep])
+
+
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> int:
     """Little room in memory, and pages to match. How many nodes may be at hand."""
