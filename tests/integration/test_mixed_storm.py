@@ -11,7 +11,7 @@ What each of them does keeps clear of the windows that the services' pages state
 - on the WebDAV server's disk: files of the user's own at any time. The server compares and then renames, and what comes
   in between is lost; so the files of all are only written there while that service is paused, and nothing is under way.
 
-`ONITU_SEED` shifts all seeds, `ONITU_STORM_VALUES` (400 where it is not set) is the number of values that are written
+`ONITU_SEED` shifts all seeds, `ONITU_STORM_VALUES` (240 where it is not set) is the number of values that are written
 in each storm, and `ONITU_FAULTS` (8) how often something is killed in the second one.
 """
 
@@ -44,7 +44,7 @@ from .accounts import SEED, held_against, leftovers
 from .harness import Daemon, started, wait_for
 from .test_faults import processes
 
-VALUES = int(os.environ.get("ONITU_STORM_VALUES", "400"))
+VALUES = int(os.environ.get("ONITU_STORM_VALUES", "240"))
 KILLS = int(os.environ.get("ONITU_FAULTS", "8"))
 TURNS = 4
 """Times that the WebDAV service is paused."""
