@@ -13,7 +13,7 @@ What each of them does keeps clear of the windows that the services' pages state
 
 Onitu reaches each of the three servers through a proxy that can cut its connections.
 
-`ONITU_SEED` shifts all seeds, `ONITU_STORM_VALUES` (400 where it is not set) is the number of values that are written
+`ONITU_SEED` shifts all seeds, `ONITU_STORM_VALUES` (240 where it is not set) is the number of values that are written
 in each storm, and `ONITU_FAULTS` (8) how often something is killed in the second one, or cut in the third.
 """
 
@@ -47,7 +47,7 @@ from .accounts import SEED, held_against, leftovers
 from .harness import Daemon, started, wait_for
 from .test_faults import processes
 
-VALUES = int(os.environ.get("ONITU_STORM_VALUES", "400"))
+VALUES = int(os.environ.get("ONITU_STORM_VALUES", "240"))
 KILLS = int(os.environ.get("ONITU_FAULTS", "8"))
 TURNS = 4
 """Times that the WebDAV service is paused."""
