@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -254,3 +256,11 @@ def test_an_edit_that_keeps_size_and_time_arrives_although_the_file_was_renamed_
     assert (b / "renamed").read_bytes().startswith(b"edited")
     assert result.summary["moves"] == 1
     assert result.summary["puts"] == 1
+
+
+def test_who_starts_it_without_standard_streams_is_served_too(roots: list[Path], state: Path) -> None:
+    (roots[0] / "f").write_bytes(b"value")
+    command = [sys.executable, "-m", "onitu", "sync", *map(str, roots), "--state", str(state)]
+    closed = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], timeout=120, check=False)
+    assert closed.returncode == 0
+    assert (roots[1] / "f").read_bytes() == b"value"
