@@ -25,7 +25,7 @@ from onitu.plug.remote import NOTHING_THERE, Busy, Changed, Content, Missing, Re
 from .bucket import PLACEHOLDER, Bucket
 from .client import Answer, Failed, conditions, date_of
 from .errors import meaning
-from .listing import headers_of, is_md5, md5, md5_of, thing_of
+from .listing import Page, headers_of, is_md5, md5, md5_of, thing_of
 from .probe import Able, probed
 from .uploads import PART, Upload, Uploads
 
@@ -87,11 +87,18 @@ class S3Remote(Remote):
                     raise
                 self.client.move_to(region)
 
+    async def _pages(self, prefix: str, delimiter: str = "") -> AsyncIterator[Page]:
+        first = True
+        async for listed in self._bucket.pages(prefix, delimiter):
+            self.further += not first
+            first = False
+            yield listed
+
     async def list(self, directory: bytes) -> Mapping[bytes, Thing]:
         prefix = self._bucket.below(directory)
         found: dict[bytes, Thing] = {}
         there = directory == paths.ROOT
-        async for listed in self._bucket.pages(prefix, "/"):
+        async for listed in self._pages(prefix, "/"):
             there = there or bool(listed.objects or listed.prefixes)
             for key, etag, size, mtime in listed.objects:
                 if name := self._name(directory, key.removeprefix(prefix)):
@@ -109,7 +116,7 @@ class S3Remote(Remote):
         files: set[bytes] = set()
         directories: set[bytes] = set()
         self._marked = set()
-        async for listed in self._bucket.pages(self._bucket.prefix):
+        async for listed in self._pages(self._bucket.prefix):
             for key, etag, size, mtime in listed.objects:
                 relative = key.removeprefix(self._bucket.prefix).encode()
                 directory, _, last = relative.rpartition(b"/")

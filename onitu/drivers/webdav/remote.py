@@ -84,7 +84,14 @@ class WebdavRemote(Remote):
         return {paths.name(path): thing_of(member) async for path, member in found}
 
     def list_tree(self) -> AsyncIterator[tuple[bytes, Thing]] | None:
-        return self._tree.listed() if self._tree.at_once else None
+        return self._listed() if self._tree.at_once else None
+
+    async def _listed(self) -> AsyncIterator[tuple[bytes, Thing]]:
+        try:
+            async for found in self._tree.listed():
+                yield found
+        finally:
+            self.further += max(0, self._tree.asked - 1)
 
     async def stat(self, path: bytes) -> Thing | None:
         return await self._root.stat(path)

@@ -38,6 +38,8 @@ class Tree:
     root: Collection
     deep: bool = False
     folders: bool = False
+    asked: int = 0
+    """Requests of the last listing."""
     _known: dict[bytes, _Folder] = attrs.field(factory=dict)
     _whole: float = float("-inf")
 
@@ -48,7 +50,9 @@ class Tree:
 
     async def listed(self) -> AsyncIterator[tuple[bytes, Thing]]:
         """Everything below the root."""
+        self.asked = 0
         if self.deep and not self.folders:
+            self.asked += 1
             try:
                 found = [(path, thing_of(member)) async for path, member in self.root.inside(b"", "infinity")]
             except (Refused, httpx.ReadTimeout):
@@ -62,6 +66,7 @@ class Tree:
 
     async def _walk(self) -> list[tuple[bytes, Member]]:
         """Directory by directory, from the top: a tag is always read before what it stands for."""
+        self.asked += 1
         root = await self.root.look(b"", slash=True)
         if root is None:
             raise Missing
@@ -97,6 +102,7 @@ class Tree:
         if known is not None and tag and known.tag == tag:
             return known
         for attempt in range(TRIES):
+            self.asked += 1
             try:
                 members = {path: member async for path, member in self.root.inside(directory)}
                 return _Folder(tag, members)

@@ -28,7 +28,8 @@ log = logbook.Logger("remote")
 
 
 class Calls:
-    """What all calls to one replica share. Each try of one counts as one of `requests` in the counters."""
+    """What all calls to one replica share. Each try of one counts as one of `requests` in the counters, and as many
+    more as the remote says."""
 
     def __init__(self, remote: Remote, service: str, limiter: trio.CapacityLimiter, counters: dict[str, int]) -> None:
         self.remote = remote
@@ -67,10 +68,14 @@ class Calls:
 
     async def _once(self, act: Callable[[], Awaitable[T]], quiet: float) -> T:
         self.count("requests", 1)
-        with self.translated():
-            async with self._limiter:
-                with trio.move_on_after(quiet):
-                    return await act()
+        try:
+            with self.translated():
+                async with self._limiter:
+                    with trio.move_on_after(quiet):
+                        return await act()
+        finally:
+            further, self.remote.further = self.remote.further, 0
+            self.count("requests", further)
         raise Busy(f"no answer for {quiet:g} s")
 
     @contextlib.contextmanager

@@ -96,6 +96,10 @@ class Remote(abc.ABC):
     """Whether `stat` tells more than a listing (S3: its user metadata), so that it is asked for every path. Otherwise
     many paths of one directory are looked at by listing it. Both tell the same tokens."""
 
+    further: int = 0
+    """Requests of calls beyond the first of each (the pages of a listing, say), since the base last counted them and
+    set this back to 0: what a poll costs is told whole."""
+
     quiet: ClassVar[float] = 60.0
     """Seconds after which a call that moves little (all but `put`, `prepare`, `copy`, `list_tree`) counts as stalled
     and is cancelled. The others bound the time without progress themselves."""

@@ -380,6 +380,7 @@ async def test_a_listing_needs_no_request_for_each_key(place: Place, monkeypatch
         place.sent("")
         tree = {path: thing async for path, thing in remote.list_tree()}
         assert place.sent("") == 5  # pages: none of them is left out
+        assert remote.further == 4  # … and each is counted
         assert set(tree) == {b"d%d/%d" % (n % 3, n) for n in range(23)}
         looked = await remote.stat(b"d1/1")
         assert looked == tree[b"d1/1"]
