@@ -131,6 +131,18 @@ async def test_what_a_poll_costs_is_told_with_each_folder_that_was_asked_for(sta
     assert stage.bench.driver.counters["poll_requests"] == len(stage.cloud.asked)
 
 
+async def test_a_condition_that_did_not_hold_while_the_tag_was_weak_is_tried_again(
+    stage: Stage, cloud: CloudServer
+) -> None:
+    stage.root.write(b"a", b"x")
+    token = await stage.bench.token(b"a")
+    sound = stage.bench.driver._roots[FOLDER].replica  # type: ignore[attr-defined]
+    await sound.prove()
+    cloud.ill.answers = [told("412 Precondition Failed")]  # and by the next look it is a strong one
+    await sound.calls.call("delete", b"a", lambda: sound.remote.delete(b"a", token[1:]))
+    assert await stage.bench.tree() == {}
+
+
 async def test_digests_that_the_server_has_cost_no_read(stage: Stage) -> None:
     stage.root.write(b"a", b"x")
     node = stage.cloud.nodes[FILES + b"/docs/a"]
