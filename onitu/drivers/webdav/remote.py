@@ -248,7 +248,7 @@ class WebdavRemote(Remote):
         headers = self._condition(expect) if expect != FOLDER else {}
         answer = await self._root.move(path, target, headers, folder=expect == FOLDER, method=method)
         if answer.status == 412:
-            await self._weak(path, expect)
+            await self._weak(path, expect, target)
         await self._moved(answer, target)
         return None
 
@@ -302,13 +302,17 @@ class WebdavRemote(Remote):
             return {"Overwrite": "T"}
         return {"Overwrite": "T", "If": f'<{self._root.at(path)}> (["{expect.decode()}"])'}
 
-    async def _weak(self, path: bytes, expect: bytes | None) -> None:
-        """After a condition did not hold: raise `Busy` where it is only that the server does not stand by its entity
-        tag yet, as Apache in the first second. Else `Changed`."""
+    async def _weak(self, path: bytes, expect: bytes | None, target: bytes | None = None) -> None:
+        """After a condition did not hold: raise `Busy` where it is only that the server did not stand by its entity tag
+        yet, as Apache in the first second, which may have passed by now. Else `Changed`. `target`: where nothing had to
+        stand."""
         if expect and expect != FOLDER:
             member = await self._root.look(path)
-            if member is not None and member.weak and member.tag == expect:
-                raise Busy("the server is not sure of its entity tag yet", after=1.0)
+            if member is not None and member.tag == expect:
+                if member.weak:
+                    raise Busy("the server is not sure of its entity tag yet", after=1.0)
+                if target is None or await self._root.look(target) is None:
+                    raise Busy("the server was not sure of its entity tag", after=0.0)
         raise Changed
 
     def _time(self, content: Content) -> dict[str, str]:

@@ -71,6 +71,11 @@ class Replica:
     scanned: trio.Event = attrs.field(factory=trio.Event)
     """Set, and replaced, when something was listed."""
     _proven: float = float("-inf")
+    _marking: trio.Lock = attrs.field(factory=trio.Lock)
+    """Held while the marker is written or looked at: half of what is written is no other marker."""
+    _looks: int = 0
+    _sound: int = 0
+    """Looks at the marker that began so far, and the last one that found it."""
     _tree: dict[bytes, dict[bytes, Thing]] = attrs.field(factory=dict)
     _listed: float = float("-inf")
     _began: float = float("-inf")
@@ -111,7 +116,11 @@ class Replica:
             raise Unavailable(f"the marker of {self.shown} cannot be read: {error.reason}") from error
 
     async def write_marker(self, identity: Identity) -> None:
-        """Atomically, as far as the service can. Raises `Unavailable`."""
+        """Atomically, as far as the service can; nobody looks at it meanwhile. Raises `Unavailable`."""
+        async with self._marking:
+            await self._write_marker(identity)
+
+    async def _write_marker(self, identity: Identity) -> None:
         text = json.dumps({"marker": identity.marker, "generation": identity.generation, "pending": identity.pending})
         content = Content.of(text.encode() + b"\n")
         try:
@@ -141,10 +150,15 @@ class Replica:
         """Raise `Unavailable` unless the marker is the one that was read, or was so `within` seconds ago."""
         if trio.current_time() - self._proven < within:
             return
-        identity = await self.read_marker()
-        if identity != self.identity:
-            raise Unavailable(f"the replica {self.shown} lost its marker, or has got another one")
-        self._proven = trio.current_time()
+        looks = self._looks
+        async with self._marking:
+            if self._sound > looks:
+                return  # another look, which began after this call, found it
+            self._looks += 1
+            if await self.read_marker() != self.identity:
+                raise Unavailable(f"the replica {self.shown} lost its marker, or has got another one")
+            self._sound = self._looks
+            self._proven = trio.current_time()
 
     # --- looking ------------------------------------------------------------------------------------------------
 

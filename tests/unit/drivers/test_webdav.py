@@ -122,6 +122,27 @@ async def test_folders_that_did_not_change_are_not_listed_again(stage: Stage) ->
     assert set(stage.asked("PROPFIND")) - {b"", b".onitu/marker"} == {b"d", b"d/e"}
 
 
+async def test_what_a_poll_costs_is_told_with_each_folder_that_was_asked_for(stage: Stage) -> None:
+    for path in (b"a/b/c/file", b"d/e/file"):
+        stage.root.write(path, b"x")
+    stage.cloud.asked.clear()
+    await stage.bench.listed()
+    assert len(stage.cloud.asked) > 6
+    assert stage.bench.driver.counters["poll_requests"] == len(stage.cloud.asked)
+
+
+async def test_a_condition_that_did_not_hold_while_the_tag_was_weak_is_tried_again(
+    stage: Stage, cloud: CloudServer
+) -> None:
+    stage.root.write(b"a", b"x")
+    token = await stage.bench.token(b"a")
+    sound = stage.bench.driver._roots[FOLDER].replica  # type: ignore[attr-defined]
+    await sound.prove()
+    cloud.ill.answers = [told("412 Precondition Failed")]  # and by the next look it is a strong one
+    await sound.calls.call("delete", b"a", lambda: sound.remote.delete(b"a", token[1:]))
+    assert await stage.bench.tree() == {}
+
+
 async def test_digests_that_the_server_has_cost_no_read(stage: Stage) -> None:
     stage.root.write(b"a", b"x")
     node = stage.cloud.nodes[FILES + b"/docs/a"]

@@ -133,6 +133,17 @@ async def test_a_root_that_lost_its_marker_concludes_nothing(stage: Stage) -> No
         await stage.driver.stat(FOLDER, [b"a"])
 
 
+async def test_a_marker_that_is_being_written_is_not_taken_for_another_one(stage: Stage) -> None:
+    async def look() -> None:
+        for _ in range(30):
+            await stage.driver.stat(FOLDER, [b"nothing"])  # what is not there is only believed of a proven root
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        for generation in range(30):
+            await stage.driver.mark(FOLDER, Identity("me", generation, 0))
+
+
 # --- looking --------------------------------------------------------------------------------------------------------
 
 
