@@ -112,6 +112,7 @@ def test_drivers_are_listed_with_schemes_and_options() -> None:
         "type": "bool",
         "default": True,
         "secret": False,
+        "choices": [],
     }
 
 

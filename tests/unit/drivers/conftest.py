@@ -102,11 +102,13 @@ class Local:
 
 
 @pytest.fixture
-async def local(tmp_path: Path) -> AsyncIterator[Local]:
+async def local(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Local]:
+    """A replica; with the options of the mark `options`, where a test has it."""
     root, source = tmp_path / "root", tmp_path / "source"
     root.mkdir()
     source.mkdir()
-    driver = LocalDriver("disk", {}, {"f": str(root)})
+    mark = request.node.get_closest_marker("options")
+    driver = LocalDriver("disk", mark.kwargs if mark is not None else {}, {"f": str(root)})
     async with driver.open():
         await driver.identify("f")
         await driver.mark("f", Identity("m" * 32, 1, 0))
