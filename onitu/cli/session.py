@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -34,6 +35,8 @@ def run(settings: Settings, main: Callable[[HeadStart], Awaitable[T]]) -> T:
     """
     from onitu.supervisor.headstart import begun
 
+    # From now on an interrupt ends the run, as it does once Trio has it, also where a shell had it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with begun(settings) as head_start:
         return asking.run(functools.partial(main, head_start))
 
