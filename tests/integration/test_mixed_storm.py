@@ -247,18 +247,18 @@ def go_on(crowd: Sequence[User], values: int) -> None:
 @contextlib.contextmanager
 def paused(daemon: Daemon) -> Iterator[None]:
     """Nothing is under way on the WebDAV service for the block, and nothing is begun."""
-    wait_for(lambda: told(daemon, "pause"), why="paused")
+    wait_for(lambda: asked(daemon, "pause", service="dav"), why="paused")
     try:
         wait_for(lambda: at_rest(daemon), LONG, "nothing is under way on a paused service")
         yield
     finally:
-        wait_for(lambda: told(daemon, "resume"), why="resumed")
+        wait_for(lambda: asked(daemon, "resume", service="dav"), why="resumed")
 
 
-def told(daemon: Daemon, what: str) -> bool:
-    """Whether the Referee could be told; it may just be dying."""
+def asked(daemon: Daemon, what: str, **arguments: str) -> bool:
+    """Whether the Referee could be asked; it may just be dying."""
     with contextlib.suppress(Exception):
-        return bool(daemon.ask(what, service="dav"))
+        return bool(daemon.ask(what, **arguments))
     return False
 
 
@@ -271,6 +271,8 @@ def at_rest(daemon: Daemon) -> bool:
 
 def come_to_rest(daemon: Daemon, four: Four, crowd: Sequence[User], attack: str, faults: int = 0) -> None:
     """Everything is in sync, on all of them, with nothing lost and nothing left aside."""
+    # What was written after the last poll of a service is not known of yet, so all are to be looked at once more.
+    wait_for(lambda: asked(daemon, "rescan"), why="a scan is asked for")
     daemon.in_sync(LONG)
     wait_for(lambda: not leftovers([four.here]), why="nothing is left in Onitu's own directories")
     daemon.in_sync(LONG)
