@@ -125,7 +125,8 @@ def made_read_only(daemon: Daemon, disk: Path) -> bool:
     """Remount the disk without writing. That is refused while its driver has a journal there: so just after its end."""
     pid = daemon.pids().get("driver D")
     if pid is not None:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not alive(pid))
     return remount(disk, "ro")
 
