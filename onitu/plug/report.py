@@ -186,7 +186,9 @@ class Reporter:
 
 
 def _to_read(entry: Entry) -> bool:
-    return entry.kind is Kind.FILE and not entry.version.digests
+    """Whether it is told only after a fingerprint: a file whose digest is not known, and a link, of which there is
+    nothing to read, but which a driver has on its disk by then."""
+    return entry.kind is Kind.LINK or (entry.kind is Kind.FILE and not entry.version.digests)
 
 
 def _split(items: Sequence[T]) -> Iterator[Sequence[T]]:

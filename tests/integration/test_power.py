@@ -113,3 +113,16 @@ def test_what_a_user_wrote_is_on_its_disk_before_others_have_it(tmp_path: Path, 
     for number in range(100):
         path = Path(f"d{number % 7}", f"f{number}")
         assert (disk.root / path).read_bytes() == (other / path).read_bytes() == b"%d " % number * number
+
+
+def test_a_link_that_a_user_made_is_on_its_disk_before_others_have_it(tmp_path: Path, disk: Disk) -> None:
+    other = tmp_path / "A"
+    other.mkdir()
+    with started(configured(tmp_path, disk.root, other), tmp_path / "state") as daemon:
+        (disk.root / "link").symlink_to("somewhere")
+        wait_for(lambda: (other / "link").is_symlink(), why="the link travels")
+        children = family(daemon.process.pid)
+        daemon.crash()
+        wait_for(lambda: not any(alive(pid) for pid in children), why="its children end too")
+    disk.lose_power()
+    assert os.readlink(disk.root / "link") == "somewhere"
