@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -106,6 +107,10 @@ def _fork_all(head_start: HeadStart, settings: Settings) -> None:
 def _load_what_all_need() -> None:
     import onitu.wire.lifeline
     import onitu.wire.sockets  # noqa: F401
+
+    with contextlib.suppress(ImportError):  # a name of its own, that may change
+        # AnyIO's side of Trio is loaded by the first wait for a socket: here once, else in each process after its fork.
+        importlib.import_module("anyio._backends._trio")
 
 
 def _be_referee() -> None:

@@ -31,11 +31,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import anyio
 import attrs
 import logbook
 import trio
 import zmq
+from anyio import wait_readable
 
 from onitu.model.errors import OnituError, PeerGone, ProtocolError
 
@@ -394,7 +394,7 @@ class Socket:
         try:
             # Between the look at EVENTS and this nothing else ran, so no edge can have gone unseen.
             with trio.CancelScope() as self._watch:
-                await anyio.wait_readable(self._fd)
+                await wait_readable(self._fd)
         finally:
             self._watch = None
             self._lot.unpark_all()

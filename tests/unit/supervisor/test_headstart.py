@@ -96,3 +96,25 @@ with begun(settings) as head_start:
         tmp_path,
     )
     assert loaded == []
+
+
+def test_the_first_wait_for_a_socket_loads_nothing_more(tmp_path: Path) -> None:
+    loaded = run(
+        """
+import socket
+with begun(settings):
+    before = set(sys.modules)
+import anyio, trio
+
+async def main():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"x")
+        await anyio.wait_readable(ours)
+
+trio.run(main)
+print(json.dumps(sorted(name for name in set(sys.modules) - before if name.startswith("anyio"))))
+""",
+        tmp_path,
+    )
+    assert loaded == []
