@@ -648,7 +648,8 @@ class _Deciding:
         """A head whose only holder replaced or hid it before anybody else got it can never be had again.
 
         Its own user destroyed it knowingly, or a rule hides it, so nothing is lost (S1); but nobody may wait for it for
-        ever (S2): what the services hold there becomes the head again, or nothing.
+        ever (S2): what the services hold there becomes the head again, or nothing. Where it comes to light again, no
+        later head was made over it, so nobody has decided about it any more (S1).
         """
         affected = dict.fromkeys(self.changed)
         for path in list(affected):
@@ -659,7 +660,8 @@ class _Deciding:
                 kept = [h.version for h in node.held.values() if h.version.exists and h.version.seq and not h.hidden]
                 best = max(kept, key=lambda version: version.seq, default=NOTHING)
                 self._disinherit(node)
-                self.put(attrs.evolve(node, head=attrs.evolve(best, seq=self.next()), origin=b""))
+                held = {s: _undecided(h, node.head) for s, h in node.held.items()}
+                self.put(attrs.evolve(node, head=attrs.evolve(best, seq=self.next()), held=held, origin=b""))
                 self.say(path, Case.WITHDRAWN, "nobody holds it any more")
 
     def _held_anywhere(self, node: Node) -> bool:
@@ -689,6 +691,13 @@ def _may_be(version: Version, head: Version) -> bool:
     if same is not Same.UNKNOWN:
         return same is Same.YES
     return BLAKE3 in head.digests and BLAKE3 not in version.digests
+
+
+def _undecided(held: Holding, withdrawn: Version) -> Holding:
+    """The holding as if nothing was ever decided about it, where it is hidden and is what was withdrawn."""
+    if not held.hidden or same_content(held.version, withdrawn) is Same.NO:
+        return held
+    return attrs.evolve(held, version=held.version.given("", 0))
 
 
 def _forgotten(node: Node, held: Holding) -> bool:

@@ -541,6 +541,18 @@ def test_what_could_not_be_read_and_was_withdrawn_meanwhile_is_met_like_somethin
     assert said(decide("b", stands(ONE), withdrawn)) == [(PATH, Case.CREATED)]
 
 
+@pytest.mark.parametrize("trouble", [Trouble.NONE, Trouble.IO])
+@pytest.mark.parametrize("made", [DIR, file("three", 9)], ids=["directory", "file"])
+def test_nothing_that_was_made_after_a_withdrawal_replaces_what_was_withdrawn(trouble: Trouble, made: Version) -> None:
+    hidden = Event(Seen.HIDDEN, PATH, trouble=trouble, reason="an error, or a rule")
+    withdrawn = decide("a", hidden, node(PATH, ONE, a=ONE))
+    assert said(withdrawn)[-1] == (PATH, Case.WITHDRAWN)
+    known = decide("b", stands(made.given("", 0)), withdrawn.nodes[PATH]).nodes[PATH]
+    decision = decide("a", stands(ONE), known)
+    assert said(decision)[0] == (PATH, Case.DIRECTORY_WINS if made == DIR else Case.CONFLICT)
+    assert [copy.head.digests for path, copy in decision.nodes.items() if path != PATH] == [ONE.digests]
+
+
 def test_what_cannot_be_read_and_is_hidden_by_a_rule_then_is_forgotten() -> None:
     deleted = unread(ONE, attrs.evolve(NOTHING, service="a", seq=9))
     hidden = decide("b", Event(Seen.HIDDEN, PATH, reason="a rule"), deleted).nodes[PATH]
