@@ -499,13 +499,15 @@ class Round:
         path = paths.key(event.path)
         hold_back = event.seen is Seen.GONE and await self._guarded(link, event, path)
         decision = await referee.at_hand(
-            lambda: observe(referee.view, referee.rules, link.service, event, referee.seq, hold_back, referee.doubts)
+            functools.partial(
+                observe, referee.view, referee.rules, link.service, event, referee.seq, hold_back, referee.doubts
+            )
         )
         referee.seq = decision.seq
         for node in decision.nodes.values():
             self.take(node)
-        for copy, of in decision.copies.items():
-            self.change.conflicts[copy] = of
+        if decision.copies:
+            self.change.conflicts.update(decision.copies)
         self._account(link, event, order, decision)
         self._write_down(link, event, decision)
         self.touched[path] = None
@@ -537,6 +539,8 @@ class Round:
         self._count(old, node)
         for service, now in node.held.items():
             was = old.held.get(service)
+            if was is now:
+                continue
             if was is None:
                 self.known[service] = self.known.get(service, 0) + 1
             if now.gone != (was is not None and was.gone):
@@ -569,9 +573,9 @@ class Round:
 
     def _account(self, link: Link, event: Event, order: Order | None, decision: Decision) -> None:
         """What became of an order: the totals, the retries, the problems."""
-        path, now = paths.key(event.path), trio.current_time()
+        path = paths.key(event.path)
         if event.seen is Seen.FAILED:
-            self._failed(link, event, order, path, now)
+            self._failed(link, event, order, path, trio.current_time())
         elif event.seen is Seen.DONE:
             link.retry.pop(path, None)
             self._solved(link, path)
@@ -588,7 +592,7 @@ class Round:
             self._solved(link, path)
         if order is not None and event.seen in (Seen.STANDS, Seen.GONE) and decision.case in machine.QUIET:
             # Refused, and nothing new was learned: not again at once.
-            link.failed(paths.key(order.path), now, passing=True)
+            link.failed(paths.key(order.path), trio.current_time(), passing=True)
 
     def _failed(self, link: Link, event: Event, order: Order | None, path: bytes, now: float) -> None:
         if order is not None:
@@ -681,11 +685,13 @@ class Round:
                 continue
             self.change.todo[path] = None
             for link in referee.links.values():
-                link.retry.pop(path, None)
-                if referee.troubled.get((link.service, path)) == "blocked":
+                if link.retry:
+                    link.retry.pop(path, None)
+                if referee.troubled and referee.troubled.get((link.service, path)) == "blocked":
                     self._solved(link, path)
-            for node in await referee.at_hand(functools.partial(tidy, referee.view, path)):
-                self._replace(node)
+            if referee.view[path].origin or referee.view[path].heirs:
+                for node in await referee.at_hand(functools.partial(tidy, referee.view, path)):
+                    self._replace(node)
 
     def _replace(self, node: Node) -> None:
         """Put a node without counting it as touched."""

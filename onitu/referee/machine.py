@@ -18,7 +18,8 @@ questions: is what stands there now the head's content, and was the base the hea
     gone       else       an edit beats a delete: the head comes back
     file against directory: the directory keeps the name, the file becomes a conflict copy
 
-Everything that affects a decision is in this file. Every rule of it exists to keep S1–S6, named where it does.
+Everything that affects a decision is in this file (`onitu.referee.plain` is a shortcut to what it comes to). Every rule
+of it exists to keep S1–S6, named where it does.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
 from onitu.model.versions import BLAKE3, NOTHING, Kind, Same, Version, same_content
 
+from . import plain
 from .rules import Rules
 from .view import View
 
@@ -161,10 +163,18 @@ def observe(
     Raises:
         Need: something is not at hand; load it and ask again. Nothing has changed.
     """
-    return _Deciding(view, rules, service, seq, doubts).decide(event, hold_back)
+    if event.seen is Seen.STANDS:
+        node = plain.created(view, rules, service, event, seq + 1)
+        if node is not None:
+            return Decision({node.path: node}, (Line(node.path, Case.CREATED, "", service),), seq + 1)
+    elif event.seen is Seen.DONE and doubts.given(event.version.seq, seq):
+        node = plain.written(view, service, event)
+        if node is not None:
+            return Decision({node.path: node}, (Line(node.path, Case.WRITTEN, "", service),), seq)
+    return Deciding(view, rules, service, seq, doubts).decide(event, hold_back)
 
 
-class _Deciding:
+class Deciding:
     """One decision in the making: changes pile up here and become visible only when it is whole."""
 
     def __init__(self, view: View, rules: Rules, service: str, seq: int, doubts: Doubts) -> None:

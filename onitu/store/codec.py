@@ -33,6 +33,7 @@ _HIDDEN, _GONE, _HEAD, _UNREAD = 1, 2, 4, 8
 _PREFIX = 5
 
 _KINDS = {int(kind): kind for kind in Kind}
+_FIRST = {kind: bytes((FORMAT << 4 | kind,)) for kind in Kind}
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -85,8 +86,7 @@ def encode(node: Node) -> bytes:
     body: list[Any] = [_pack(node.head), {s: _pack_holding(h, node.head) for s, h in node.held.items()}]
     if node.origin or node.heirs:
         body += [node.origin, node.heirs]
-    packed = _encode(body)
-    first = bytes((FORMAT << 4 | node.head.kind,))
+    packed, first = _encode(body), _FIRST[node.head.kind]
     return first + _checksum(node.path, first, packed) + packed
 
 
@@ -187,7 +187,7 @@ def _mentions(value: object, path: bytes, shown: str) -> bool:
 
 
 def _checksum(path: bytes, first: bytes, body: bytes) -> bytes:
-    return zlib.crc32(body, zlib.crc32(first, zlib.crc32(path))).to_bytes(4, "big")
+    return zlib.crc32(path + first + body).to_bytes(4, "big")
 
 
 def _damaged(folder: str, path: bytes, why: str) -> StateError:

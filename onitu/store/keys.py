@@ -91,9 +91,8 @@ def commands(keys: Keys, change: Change) -> list[Command]:
     )
     for name, by in change.counts.items():
         found.append([b"HINCRBY", keys.named("counts"), name.encode(), b"%d" % by])
-    for entry in change.journal:
-        limit = b"%d" % JOURNAL
-        found.append([b"XADD", keys.named("journal"), b"MAXLEN", b"~", limit, b"*", b"e", codec.encode_entry(entry)])
+    line = [b"XADD", keys.named("journal"), b"MAXLEN", b"~", b"%d" % JOURNAL, b"*", b"e"]
+    found += [[*line, codec.encode_entry(entry)] for entry in change.journal]
     if change.seq is not None:
         found.append([b"HSET", keys.named("meta"), b"seq", b"%d" % change.seq])
     if change.gaps is not None:

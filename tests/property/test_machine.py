@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,10 @@ from onitu.model import paths
 from onitu.model.events import Event, Seen
 from onitu.model.orders import Do
 from onitu.model.versions import Kind
+from onitu.referee import machine, plain
+from onitu.referee.machine import Case, Decision
+from onitu.referee.rules import Rules
+from onitu.referee.view import View
 from tests.budget import budgeted
 from tests.world import World
 
@@ -98,6 +103,24 @@ def test_seeded_histories_converge_and_keep_every_value(start: int) -> None:
 @pytest.mark.parametrize(("seed", "accidents"), [(52950, False), (204759, True), (217962, True), (306102, True)])
 def test_a_seed_that_failed_once_stays(seed: int, accidents: bool) -> None:
     live_through(seed, accidents).check()
+
+
+def test_the_shortcuts_lead_where_the_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`onitu.referee.plain` decides the plainest events by itself; in all of these histories as the machine would."""
+    taken: Counter[Case] = Counter()
+
+    def both(view: View, rules: Rules, service: str, event: Event, seq: int) -> Decision:
+        decision = machine.observe(view, rules, service, event, seq)
+        whole = machine.Deciding(view, rules, service, seq, machine.NO_DOUBTS)
+        assert decision == whole.decide(event, hold_back=False)
+        made = plain.created(view, rules, service, event, seq + 1) or plain.written(view, service, event)
+        taken.update([decision.case] if made is not None else [])
+        return decision
+
+    monkeypatch.setattr("tests.world.observe", both)
+    for seed in range(SEEDS // 10):
+        live_through(seed).check()
+    assert min(taken[case] for case in (Case.CREATED, Case.WRITTEN)) > SEEDS // 10
 
 
 def test_two_full_replicas_meet_without_an_order() -> None:

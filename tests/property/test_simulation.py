@@ -140,7 +140,7 @@ def test_a_driver_that_does_not_look_before_it_acts_is_caught(monkeypatch: pytes
 
 
 def test_a_referee_that_drops_who_loses_a_name_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine._Deciding, "_make_copy", lambda self, node, loser: None)
+    monkeypatch.setattr(machine.Deciding, "_make_copy", lambda self, node, loser: None)
     outcome = caught(range(1, 31))
     assert outcome is not None
     assert outcome.verdict.lost

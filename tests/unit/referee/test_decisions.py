@@ -13,7 +13,7 @@ from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
 from onitu.model.settings import Filter, Folder, Replica
 from onitu.model.versions import NOTHING, Kind, Version
-from onitu.referee.machine import ERA_BITS, NO_DOUBTS, Case, Decision, Doubts, Line, observe
+from onitu.referee.machine import ERA_BITS, NO_DOUBTS, Case, Deciding, Decision, Doubts, Line, observe
 from onitu.referee.rules import Rules
 from onitu.referee.view import View
 
@@ -64,6 +64,7 @@ def decide(
             return [n for path, n in sorted(known.items()) if paths.parent(path) == directory]
 
     decision = observe(All(), rules, service, event, seq, hold_back, doubts)
+    assert decision == Deciding(All(), rules, service, seq, doubts).decide(event, hold_back), "shortcuts lead there too"
     assert all(path == n.path for path, n in decision.nodes.items())
     heads = [n.head.seq for n in decision.nodes.values()]
     assert max([seq, *heads]) == decision.seq, "a number is given once, and the highest is told"
