@@ -32,7 +32,8 @@ SERVERS = {
 }
 
 CAUSES = {
-    Fault.WRONG_PASSWORD: r"lets nobody in with|refuses the login|secret key is wrong|does not accept the password",
+    Fault.WRONG_PASSWORD: r"lets nobody in with|refuses the login|secret key is wrong|does not accept the password"
+    r"|401 Unauthorized",
     Fault.HOST_KEY_CHANGED: r"THE HOST KEY OF .* HAS CHANGED",
     Fault.DOWN: r"is not reached|nothing listens|refused|closed the connection",
     Fault.DENIED: r"[Pp]ermission|[Dd]enied|may not|403",
@@ -186,15 +187,14 @@ def test_what_passes_is_got_over(served: Stand, daemon: Daemon, fault: Fault) ->
 
 
 def test_a_service_that_stays_busy_is_told_so(served: Stand, daemon: Daemon) -> None:
-    ill = getattr(served.server, "ill", None)
-    if ill is None:
-        pytest.skip("there is no proxy that would say so")
+    stay_busy = getattr(served.server, "stay_busy", None)
+    if stay_busy is None:
+        pytest.skip("the protocol has no words for it")
     with having(served, Fault.BUSY):
-        ill.answers *= 10_000
+        stay_busy()
         served.write("file that waits", BIG)
-        print(served.told(daemon, "away", r"503|429|[Bb]usy|[Ss]low ?[Dd]own"))
+        print(served.told(daemon, "away", r"503|429|[Bb]usy|[Ss]low ?[Dd]own|Too many users"))
         served.goes_on()
-        ill.answers.clear()
     served.healed(daemon)
 
 

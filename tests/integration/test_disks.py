@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from onitu.testing.users import at_work
+from tests.servers.disks import WITHOUT_RIGHTS, memory_disk, remount
 
 from .accounts import SEED, held_against
 from .harness import Daemon, wait_for, watching
@@ -26,32 +27,6 @@ from .test_faults import FAULTS, FILES, LONG, go_on, storm
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting, and taking rights away, needs root")
 
 TIMES = max(2, FAULTS // 4)
-WITHOUT_RIGHTS = (
-    "setpriv",
-    "--bounding-set=-dac_override,-dac_read_search",
-    "--inh-caps=-dac_override,-dac_read_search",
-)
-"""A prefix for a command that runs as root, but may not go where the mode forbids it."""
-
-
-@contextlib.contextmanager
-def mounted(what: str, place: Path, *options: str) -> Iterator[Path]:
-    place.mkdir(exist_ok=True)
-    subprocess.run(["mount", *options, what, str(place)], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def memory_disk(place: Path, size: str) -> contextlib.AbstractContextManager[Path]:
-    """A tmpfs of a size."""
-    return mounted("onitu-test", place, "-t", "tmpfs", "-o", f"size={size},mode=755")
-
-
-def remount(place: Path, options: str) -> bool:
-    done = subprocess.run(["mount", "-o", f"remount,{options}", str(place)], capture_output=True, check=False)
-    return done.returncode == 0
 
 
 def fill(ballast: Path) -> None:

@@ -84,6 +84,10 @@ class FtpServer(LocalServer):
         finally:
             self.control.write_text("")
 
+    def stay_busy(self) -> None:
+        """Answer so until the fault is over."""
+        self.control.write_text("STAYS BUSY")
+
 
 class ExplicitServer(FtpServer):
     """With AUTH TLS."""
@@ -149,7 +153,7 @@ def main(home: str, control: str, certificate: str, tls: str) -> None:
             refusals = refusals - 1 if fault() == "BUSY" else 3
             if fault() == "DOWN":
                 self.close()
-            elif fault() == "BUSY" and refusals > 0:
+            elif fault() == "STAYS BUSY" or (fault() == "BUSY" and refusals > 0):
                 self.respond("421 Too many users, come back later.")
                 self.close_when_done()
             else:

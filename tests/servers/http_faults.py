@@ -58,6 +58,7 @@ class Ill:
             yield
         finally:
             self.fault = None
+            self.answers = []
             self.hang_up()  # what was held goes on nowhere
             if fault is Fault.DOWN:
                 self._listener = socket.create_server(("127.0.0.1", self.port))

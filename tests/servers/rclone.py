@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -15,10 +17,11 @@ import pytest
 
 from onitu.drivers.rclone import RcloneDriver
 from onitu.drivers.rclone.names import encoded
+from onitu.plug.options import Value
 from onitu.testing.conformance import Denied, Fault, LocalServer, Root
 from onitu.testing.conformance.server import LocalRoot
 
-from .webdav import WsgidavServer
+from .webdav import PASSWORD, USER, ApacheServer
 
 
 def binary() -> str:
@@ -51,14 +54,12 @@ class Cloud:
 
 def cloud(directory: Path, kind: str) -> Cloud:
     """The configuration, and a root of that kind: `disk`, `memory` or `secret`."""
-    program = binary()
     (directory / "disk").mkdir()
     (directory / "hidden").mkdir()
-    obscured = subprocess.run([program, "obscure", "a word"], capture_output=True, text=True, check=True).stdout.strip()
     config = directory / "rclone.conf"
     config.write_text(
         "[disk]\ntype = local\n\n[memory]\ntype = memory\n\n"
-        f"[secret]\ntype = crypt\nremote = {directory / 'hidden'}\npassword = {obscured}\n"
+        f"[secret]\ntype = crypt\nremote = {directory / 'hidden'}\npassword = {_obscured('a word')}\n"
     )
     roots = {"disk": f"disk:{directory / 'disk'}", "memory": "memory:bucket/docs", "secret": "secret:"}
     return Cloud(directory, config, directory / "hidden", roots[kind])
@@ -123,14 +124,35 @@ class DiskServer(LocalServer):
         return root
 
 
-class DavServer(WsgidavServer):
-    """A remote of type `webdav`, whose server is behind a proxy that can have faults."""
+class DavServer(ApacheServer):
+    """A remote of type `webdav`, whose server wants a password and is behind a proxy that can have faults."""
 
-    faults = WsgidavServer.faults - {Fault.STALLED}
+    where = "basic"
+    faults = (ApacheServer.faults | {Fault.WRONG_PASSWORD}) - {Fault.STALLED}
 
     def empty(self, name: str) -> Root:
         root = super().empty(name)
-        config = self.place / "rclone.conf"
-        config.write_text(f"[dav]\ntype = webdav\nurl = {root.options['url']}\nvendor = other\n")
-        root.options = {"remote": "dav", "config": str(config)}
+        root.options = {"remote": "dav", "config": str(self._configured("rclone.conf", root.options["url"], PASSWORD))}
         return root
+
+    @contextlib.contextmanager
+    def fault(self, fault: Fault, root: Root) -> Iterator[Mapping[str, Value]]:
+        if fault is Fault.WRONG_PASSWORD:
+            url = f"http://127.0.0.1:{self.ill.port}/{self.where}"
+            yield {**root.options, "config": str(self._configured("wrong.conf", url, "a wrong password"))}
+        else:
+            with super().fault(fault, root) as options:
+                yield options
+
+    def _configured(self, name: str, url: Value, password: str) -> Path:
+        config = self.place / name
+        config.write_text(
+            f"[dav]\ntype = webdav\nurl = {url}\nvendor = other\nuser = {USER}\npass = {_obscured(password)}\n"
+        )
+        return config
+
+
+def _obscured(password: str) -> str:
+    """As it stands in an `rclone.conf`."""
+    said = subprocess.run([binary(), "obscure", password], capture_output=True, text=True, check=True)
+    return said.stdout.strip()

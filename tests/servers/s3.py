@@ -205,6 +205,7 @@ class Ill:
             yield
         finally:
             self.fault = None
+            self.answers = []
             for held in list(self._held):  # what was held goes on nowhere
                 with contextlib.suppress(OSError):
                     held.shutdown(socket.SHUT_RDWR)
@@ -391,6 +392,10 @@ class _S3(Server):
 
     def empty(self, name: str) -> Root:
         return Bucket(self.server, self.ill, "bucket", name)
+
+    def stay_busy(self) -> None:
+        """Answer so until the fault is over."""
+        self.ill.answers *= 10_000
 
     @contextlib.contextmanager
     def fault(self, fault: Fault, root: Root) -> Iterator[Mapping[str, Value]]:

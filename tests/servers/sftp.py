@@ -26,15 +26,12 @@ from onitu.plug.options import Value
 from onitu.testing.conformance import Denied, Fault, Root, Server
 from onitu.testing.conformance.server import LocalRoot
 
-READY = 20.0
-PASSWORD = "pässword '1 $(2)"
+from .disks import WITHOUT_RIGHTS, memory_disk, without_space
 
-WITHOUT_RIGHTS = (
-    "setpriv",
-    "--bounding-set=-dac_override,-dac_read_search",
-    "--inh-caps=-dac_override,-dac_read_search",
-)
-"""A prefix for a command that runs as root, but may not go where the mode forbids it."""
+READY = 20.0
+SIZE = "1g"
+"""Of the disk of a server that can be full."""
+PASSWORD = "pässword '1 $(2)"
 
 _CONFIGURATION = """
 Port {port}
@@ -310,6 +307,7 @@ class SftpServer(Server):
 
     faults = frozenset(
         {Fault.WRONG_PASSWORD, Fault.HOST_KEY_CHANGED, Fault.DOWN, Fault.CUT, Fault.STALLED, Fault.DENIED}
+        | ({Fault.FULL} if os.geteuid() == 0 else set())  # its disk is one of its own, to mount which needs root
     )
     stalls = 30.0
 
@@ -317,6 +315,8 @@ class SftpServer(Server):
         self._stack = contextlib.ExitStack()
         self.sshd = self._stack.enter_context(self.start(WITHOUT_RIGHTS if os.geteuid() == 0 else ()))
         self.proxy = self._stack.enter_context(proxied(self.sshd))
+        if Fault.FULL in self.faults:
+            self._stack.enter_context(memory_disk(self.sshd.root, SIZE))
         make_key(self.sshd.home / "other")
         return self
 
@@ -335,6 +335,10 @@ class SftpServer(Server):
     def fault(self, fault: Fault, root: Root) -> Iterator[Mapping[str, Value]]:
         assert isinstance(root, LocalRoot)
         options, proxy, denied = dict(root.options), self.proxy, root.at(b"denied")
+        if fault is Fault.FULL:
+            with without_space(self.sshd.root, 100_000, SIZE):
+                yield options
+            return
         match fault:
             case Fault.WRONG_PASSWORD:
                 options |= {"identity": str(self.sshd.home / "other"), "password": "a wrong password"}
@@ -374,7 +378,9 @@ class RcloneRoot(LocalRoot):
 
 
 class RcloneServer(SftpServer):
-    """rclone, which is not OpenSSH."""
+    """rclone, which is not OpenSSH, and does not tell how much space there is."""
+
+    faults = SftpServer.faults - {Fault.FULL}
 
     def start(self, prefix: Sequence[str]) -> contextlib.AbstractContextManager[Sshd]:
         return rclone("me", PASSWORD, prefix)

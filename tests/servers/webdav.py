@@ -277,6 +277,10 @@ class _DavServer(Server):
     def empty(self, name: str) -> Root:
         return DavRoot(self.served, self.ill.port, self.where, name)
 
+    def stay_busy(self) -> None:
+        """Answer so until the fault is over."""
+        self.ill.answers *= 10_000
+
     @contextlib.contextmanager
     def fault(self, fault: Fault, root: Root) -> Iterator[Mapping[str, Value]]:
         if fault is Fault.WRONG_PASSWORD:
