@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterable
 
 import attrs
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.events import BESIDE, Event, Seen, Trouble
@@ -197,7 +198,7 @@ class Services:
         if thing is not None and thing.version.kind is Kind.FILE:
             self.clock += 1
             self.history.touch(service, path.decode())
-            place.tree[path] = Thing(attrs.evolve(thing.version, mtime=self.clock), self.token())
+            place.tree[path] = Thing(replace(thing.version, mtime=self.clock), self.token())
             place.dirty[path] = None
 
     def _managed(self, service: str, *names: bytes) -> bool:
@@ -322,7 +323,7 @@ class Services:
 
     def _meta(self, service: str, place: Replicated, order: Order, thing: Thing | None) -> list[Event]:
         assert thing is not None
-        version = attrs.evolve(thing.version, mtime=order.version.mtime, mode=order.version.mode)
+        version = replace(thing.version, mtime=order.version.mtime, mode=order.version.mode)
         token = b"directory" if version.kind is Kind.DIRECTORY else self.token()
         place.tree[order.path] = Thing(version, token)
         return [Event(Seen.DONE, order.path, order.version, token, order=order.number)]
@@ -330,7 +331,7 @@ class Services:
     def _fingerprint(self, service: str, place: Replicated, order: Order, thing: Thing | None) -> list[Event]:
         assert thing is not None
         digests = {**thing.version.digests, "blake3": value_of(thing.version)}
-        place.tree[order.path] = Thing(attrs.evolve(thing.version, digests=digests), thing.token)
+        place.tree[order.path] = Thing(replace(thing.version, digests=digests), thing.token)
         return [self.found(service, order.path, order.number)]
 
     # --- what came of it ----------------------------------------------------------------------------------------

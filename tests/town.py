@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import redis
 import trio
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.errors import StateError
@@ -235,7 +236,7 @@ class Town(World):
         driver = Driver(f"e{self.epochs}", Outbox(FOLDER, f"e{self.epochs}", Told(), lambda: None))
         if before is not None:
             self.late += [(service, batch) for batch in before.sent]
-            driver.outbox.put([attrs.evolve(event, order=AGAIN) for event in before.deeds])
+            driver.outbox.put([replace(event, order=AGAIN) for event in before.deeds])
             driver.deeds = before.deeds
         place.events.clear()
         place.orders.clear()

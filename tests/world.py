@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-import attrs
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.events import Event, Seen, Trouble
@@ -119,7 +119,7 @@ class World(Services):
         self._allowed(service, todo)
         self.number += 1
         self.ordered[todo.do, todo.version.kind] += 1
-        place.orders.append(attrs.evolve(todo, number=self.number))
+        place.orders.append(replace(todo, number=self.number))
         return True
 
     def _allowed(self, service: str, order: Order) -> None:

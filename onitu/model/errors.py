@@ -20,7 +20,8 @@ class StateError(OnituError):
 
 
 class Unreadable(StateError):
-    """The stored state is of a version that this program cannot read: no restart helps, so the run ends with this."""
+    """The stored state is damaged, or of a version that this program cannot read: no restart helps, and the run ends
+    with this."""
 
 
 class StoreGone(StateError):

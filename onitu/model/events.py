@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
+import msgspec
 
 from .versions import NOTHING, Version
 
@@ -64,8 +64,7 @@ BESIDE = -2
 doing, so where it was deleted meanwhile it is no new one (S4)."""
 
 
-@attrs.frozen
-class Event:
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One observation of one path.
 
     Attributes:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 from .versions import NOTHING, Version
 
 
-@attrs.frozen
-class Holding:
+class Holding(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one service is known to hold at a path: the version that its next change replaces (the *base*).
 
     Attributes:
@@ -29,8 +28,7 @@ class Holding:
     unread: bool = False
 
 
-@attrs.frozen
-class Node:
+class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is known of one path in one folder.
 
     Attributes:
@@ -40,17 +38,25 @@ class Node:
         origin: the path where the head's content stood before (a move, or the making of a conflict copy); services
             that still hold it there can rename it instead of fetching it. Empty: none.
         heirs: the nodes whose `origin` is this path.
+        since: the number under which the head's content came to stand here, where the head's own is of a later change
+            of its mode or time; else 0.
     """
 
     path: bytes
     head: Version = NOTHING
-    held: dict[str, Holding] = attrs.field(factory=dict)
+    held: dict[str, Holding] = {}
     origin: bytes = b""
     heirs: tuple[bytes, ...] = ()
+    since: int = 0
 
     def holding(self, held: dict[str, Holding]) -> Node:
         """The same, with this being held."""
-        return Node(self.path, self.head, held, self.origin, self.heirs)
+        return Node(self.path, self.head, held, self.origin, self.heirs, self.since)
+
+    @property
+    def since_when(self) -> int:
+        """The number under which the head's content came to stand here."""
+        return self.since or self.head.seq
 
     @property
     def empty(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
+import msgspec
 
 from .versions import Version
 
@@ -28,8 +28,7 @@ class Do(enum.IntEnum):
     """Read what stands at `path` and answer STANDS with its BLAKE3."""
 
 
-@attrs.frozen
-class Source:
+class Source(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where the content of a version can be had: a service, the path there (its spelling), and the token there."""
 
     service: str
@@ -37,8 +36,7 @@ class Source:
     token: bytes
 
 
-@attrs.frozen
-class Order:
+class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One thing to do on one service.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
+import msgspec
 
 BLAKE3 = "blake3"
 """The digest of everything that Onitu reads itself."""
@@ -27,8 +27,7 @@ class Same(enum.Enum):
     UNKNOWN = "unknown"
 
 
-@attrs.frozen
-class Version:
+class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One content of one path.
 
     A driver fills in what it sees; `service` and `seq` are the Referee's, given when the version becomes a head.
@@ -46,7 +45,7 @@ class Version:
 
     kind: Kind
     size: int = 0
-    digests: dict[str, bytes] = attrs.field(factory=dict)
+    digests: dict[str, bytes] = {}
     mtime: int = 0
     mode: int = 0
     link: bytes = b""

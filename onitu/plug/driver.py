@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import ClassVar, Protocol
 
 import attrs
+import msgspec
 import trio
 
 from onitu.model.errors import ConfigurationError
@@ -61,8 +62,7 @@ class Capabilities:
     digests: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One thing in a listing, as `stat` sees it: no content was read.
 
     `version` has no digest of a file yet (unless the service tells one for free). `trouble` is set for what cannot be
@@ -80,8 +80,7 @@ class Entry:
         return self.version.kind
 
 
-@attrs.frozen
-class Listing:
+class Listing(msgspec.Struct, frozen=True, gc=False):
     """What stands directly in one directory. `complete` is False where it could not be read to its end: then nothing
     may be concluded from what is absent in it. `missing`: the directory itself is not there."""
 
@@ -105,8 +104,7 @@ class HintKind(enum.Enum):
     """The root went away."""
 
 
-@attrs.frozen
-class Hint:
+class Hint(msgspec.Struct, frozen=True, gc=False):
     """A watcher's word: never the truth, only where to look for it.
 
     Attributes:

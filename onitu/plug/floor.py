@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import trio
+from msgspec.structs import replace
 
 from onitu.model import filters, paths
 from onitu.model.errors import ProtocolError
@@ -166,7 +167,7 @@ class Floor:
                 if old is not None or new is None or new.trouble or new.token != move.entry.token:
                     doubtful.append(move)
                     continue
-                version = attrs.evolve(new.version, digests=move.row.version.digests)
+                version = replace(new.version, digests=move.row.version.digests)
                 events.append(Event(Seen.MOVED, new.path, version, move.token, source=move.row.path))
             self.outbox.put(events)
         return doubtful
@@ -214,7 +215,7 @@ class Floor:
                     if events[-1].seen is Seen.DONE:
                         done(order)
             if self.term != term:
-                events = [attrs.evolve(event, order=0) for event in events]
+                events = [replace(event, order=0) for event in events]
             self.outbox.put(events)
             self.deeds.end(events, self.outbox.position)
         return again
@@ -226,9 +227,7 @@ class Floor:
         async with self._lock:
             events: list[Event] = []
             for deed in self.deeds.left():
-                events += [
-                    event if event.order == BESIDE else attrs.evolve(event, order=AGAIN) for event in deed.events
-                ]
+                events += [event if event.order == BESIDE else replace(event, order=AGAIN) for event in deed.events]
                 events += await self._carried_out(deed.orders)
             self.known = self.known or bool(events)  # the Referee will: what was done to them since is to be looked for
             put = [event for event in events if event.version.exists]
@@ -282,7 +281,7 @@ def _answering(order: Order, outcome: Sequence[Event]) -> list[Event]:
     answers = [event for event in outcome if event.order == order.number]
     beside = [_observed(event, order) for event in outcome if event.order != order.number]
     if len(answers) != 1:
-        beside += [attrs.evolve(_observed(event, order), order=0) for event in answers]
+        beside += [replace(_observed(event, order), order=0) for event in answers]
         answers = [refusal(order, Trouble.IO, "the driver did not tell what became of it")]
     return beside + answers
 
@@ -290,7 +289,7 @@ def _answering(order: Order, outcome: Sequence[Event]) -> list[Event]:
 def _observed(event: Event, order: Order) -> Event:
     if event.seen is not Seen.DONE or (order.keep and event.path == order.keep and event.version == order.held):
         return event
-    return attrs.evolve(event, seen=Seen.STANDS if event.version.exists else Seen.GONE)
+    return replace(event, seen=Seen.STANDS if event.version.exists else Seen.GONE)
 
 
 def refusal(order: Order, trouble: Trouble, reason: str) -> Event:

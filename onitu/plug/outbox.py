@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from onitu.model.events import Event
 from onitu.wire.messages import Batch
@@ -167,4 +168,4 @@ class Outbox:
 
 
 def _unordered(event: Event) -> Event:
-    return attrs.evolve(event, order=0) if event.order > 0 else event
+    return replace(event, order=0) if event.order > 0 else event

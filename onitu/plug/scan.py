@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import attrs
 import trio
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.errors import Unavailable
@@ -171,4 +171,4 @@ def _with_digests(entry: Entry, row: Known) -> Entry:
     """What only has to be told again need not be read again."""
     if row.token != entry.token or row.version.kind is not entry.kind or row.version.size != entry.version.size:
         return entry
-    return attrs.evolve(entry, version=attrs.evolve(entry.version, digests=row.version.digests))
+    return replace(entry, version=replace(entry.version, digests=row.version.digests))

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import attrs
 import logbook
 import trio
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.events import Event, Seen, Trouble
@@ -445,7 +446,7 @@ class FolderReferee:
                 if service in node.held:
                     await work.hide(service, node.held[service].name or node.path)
                     now = await self.at_hand(lambda path=node.path: self.view[path])  # type: ignore[misc]
-                    work.take(attrs.evolve(now, held={s: h for s, h in now.held.items() if s != service}))
+                    work.take(replace(now, held={s: h for s, h in now.held.items() if s != service}))
                     work.change.quarantine[service, node.path] = False
             if work.touched:
                 await self.commit(work)
@@ -707,7 +708,7 @@ class Round:
         if held is None or not held.gone:
             return
         if restore:
-            self.take(attrs.evolve(node, held={s: h for s, h in node.held.items() if s != link.service}))
+            self.take(replace(node, held={s: h for s, h in node.held.items() if s != link.service}))
             return
         event = Event(Seen.GONE, held.name or path)
         decision = await referee.at_hand(lambda: observe(referee.view, referee.rules, link.service, event, referee.seq))

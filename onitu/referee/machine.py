@@ -28,6 +28,8 @@ import bisect
 import enum
 
 import attrs
+import msgspec
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.conflicts import conflict_name
@@ -109,8 +111,7 @@ QUIET = frozenset({Case.UNCHANGED, Case.WRITTEN, Case.ALREADY_DELETED})
 """Cases that decide nothing; they are not worth a line in the journal."""
 
 
-@attrs.frozen
-class Line:
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One decision, for the journal: of a path, about what a service has there."""
 
     path: bytes
@@ -119,8 +120,7 @@ class Line:
     service: str
 
 
-@attrs.frozen
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What came of one event.
 
     Attributes:
@@ -133,7 +133,7 @@ class Decision:
     nodes: dict[bytes, Node]
     lines: tuple[Line, ...]
     seq: int
-    copies: dict[bytes, bytes] = attrs.field(factory=dict)
+    copies: dict[bytes, bytes] = {}
 
     @property
     def case(self) -> Case:
@@ -239,10 +239,12 @@ class Deciding:
         made of that it is still the way.
         """
         head = version.given(self.service, self.next())
+        same = node.head.exists and same_content(node.head, head) is Same.YES
+        since = node.since or node.head.seq if same else 0
         self._disinherit(node)
         kept = node.origin and any(self.node(heir).origin == node.path for heir in node.heirs)
         origin = node.origin if kept else b""
-        node = Node(node.path, head, node.held, origin, node.heirs)
+        node = Node(node.path, head, node.held, origin, node.heirs, since)
         return self.hold(node, head, event) if event is not None else node
 
     def _disinherit(self, node: Node) -> None:
@@ -252,7 +254,7 @@ class Deciding:
             seen.add(above)
             origin = self.node(above)
             if node.path in origin.heirs:
-                self.put(attrs.evolve(origin, heirs=tuple(h for h in origin.heirs if h != node.path)))
+                self.put(replace(origin, heirs=tuple(h for h in origin.heirs if h != node.path)))
             above = origin.origin
 
     # --- something stands there ---------------------------------------------------------------------------------
@@ -280,7 +282,7 @@ class Deciding:
     def _directory_stands(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
         head = node.head
         if head.kind is Kind.DIRECTORY:
-            version = attrs.evolve(version, mode=version.mode or head.mode)  # 0: the service keeps no modes
+            version = replace(version, mode=version.mode or head.mode)  # 0: the service keeps no modes
             based = held is not None and held.version.kind is Kind.DIRECTORY and held.version.mode == head.mode
             if based and version.mode != head.mode:
                 self.put(self.crown(node, version, event))
@@ -292,7 +294,7 @@ class Deciding:
         elif not head.exists:
             known = held is not None and held.version.kind is Kind.DIRECTORY and not _forgotten(node, held)
             if held is not None and known:
-                version = attrs.evolve(version, seq=held.version.seq)
+                version = replace(version, seq=held.version.seq)
             if known or event.order == BESIDE:
                 # Deleted elsewhere and not yet here: to be seen again, or made by an order on its way, is no edit (S4).
                 self.put(self.hold(node, version, event))
@@ -312,7 +314,7 @@ class Deciding:
         head = node.head
         if held is not None and event.token and held.token == event.token and held.version.kind is version.kind:
             # One token, one content: what was read of it before is still known of it.
-            version = attrs.evolve(version, digests={**held.version.digests, **version.digests})
+            version = replace(version, digests={**held.version.digests, **version.digests})
         if held is not None and _same_again(held, version, event.token):
             self.say(node.path, Case.UNCHANGED)
             return
@@ -373,13 +375,13 @@ class Deciding:
             self._concurrent(node, version, event)
 
     def _value_equals_head(self, node: Node, base: Version | None, version: Version, event: Event) -> None:
-        version = attrs.evolve(version, digests={**node.head.digests, **version.digests})
+        version = replace(version, digests={**node.head.digests, **version.digests})
         if version.digests != node.head.digests:  # somebody has read it: from now on others can be compared with it
-            node = attrs.evolve(node, head=attrs.evolve(node.head, digests=version.digests))
+            node = replace(node, head=replace(node.head, digests=version.digests))
         head = node.head
         if base is not None and base.seq == head.seq and version.meta_differs(base) and version.meta_differs(head):
             origin = node.origin
-            self.put(attrs.evolve(self.crown(node, version, event), origin=origin))
+            self.put(replace(self.crown(node, version, event), origin=origin))
             self._leave_to(origin, node.path)
             self.say(node.path, Case.META, "its mode and time become everyone's")
             return
@@ -460,17 +462,17 @@ class Deciding:
             copy = self.node(path)
             if copy.head.exists and same_content(copy.head, loser) is Same.YES:
                 if not copy.origin:
-                    self.put(attrs.evolve(copy, origin=node.path))
+                    self.put(replace(copy, origin=node.path))
                 break
             if not copy.head.exists and not copy.held:
                 # Whoever holds it where the node's content itself came from shall find it here (S1).
                 above = node.origin if same_content(loser, node.head) is Same.YES else b""
-                copy = attrs.evolve(copy, head=attrs.evolve(loser, seq=self.next()), origin=node.path)
+                copy = replace(copy, head=replace(loser, seq=self.next()), origin=node.path, since=0)
                 self.put(copy)
                 self._leave_to(above, path)
                 break
         if copy.path not in node.heirs:
-            self.put(attrs.evolve(self.node(node.path), heirs=(*node.heirs, copy.path)))
+            self.put(replace(self.node(node.path), heirs=(*node.heirs, copy.path)))
         self.copies[copy.path] = node.path
 
     # --- nothing stands there -----------------------------------------------------------------------------------
@@ -489,7 +491,8 @@ class Deciding:
         elif not node.head.exists:
             self.put(self.drop(node))
             self.say(path, Case.ALREADY_DELETED)
-        elif same_content(held.version, node.head) is not Same.YES:
+        elif same_content(held.version, node.head) is not Same.YES or held.version.seq < node.since_when:
+            # Also where it stands here anew, deleted and made again elsewhere: that was not seen by its deleter (S1).
             self.put(self.drop(node))
             self.say(path, Case.EDIT_WINS, f"the newer version of {node.head.service} comes back")
         elif node.head.kind is Kind.DIRECTORY and not hold_back and self._lives_below(path):
@@ -497,11 +500,11 @@ class Deciding:
             self.say(path, Case.EDIT_WINS, "it holds something that its deleter never saw")
         elif hold_back:
             if not held.gone:
-                self.put(attrs.evolve(node, held={**node.held, self.service: attrs.evolve(held, gone=True)}))
+                self.put(replace(node, held={**node.held, self.service: replace(held, gone=True)}))
             self.say(path, Case.HELD_BACK)
         else:
             # Its origin stays: whoever holds the content there still can take it on to where it was moved from here.
-            self.put(attrs.evolve(self.crown(self.drop(node), NOTHING), origin=node.origin))
+            self.put(replace(self.crown(self.drop(node), NOTHING), origin=node.origin))
             self.say(path, Case.DELETED)
 
     def _lives_below(self, directory: bytes) -> bool:
@@ -520,9 +523,9 @@ class Deciding:
             if held is not None:
                 self.put(self.drop(source))
                 self.put(
-                    attrs.evolve(
+                    replace(
                         self.node(path),
-                        held={**source.held, self.service: attrs.evolve(held, name=event.path)},
+                        held={**source.held, self.service: replace(held, name=event.path)},
                     )
                 )
             self._stands(path, event)
@@ -530,15 +533,15 @@ class Deciding:
         version = event.version
         managed = held is not None and same_content(held.version, version) is Same.YES
         if managed and held is not None:
-            version = attrs.evolve(version, digests={**held.version.digests, **version.digests})
-        self._stands(path, attrs.evolve(event, version=version))
+            version = replace(version, digests={**held.version.digests, **version.digests})
+        self._stands(path, replace(event, version=version))
         arrived = self.node(path)
         # The old name is free now, and nothing was lost with it: a move is no deletion that a guard counts.
-        self._gone(came_from, attrs.evolve(event, path=event.source), hold_back=False)
+        self._gone(came_from, replace(event, path=event.source), hold_back=False)
         left = self.node(came_from)
         made_head = arrived.head.service == self.service and same_content(arrived.head, version) is Same.YES
         if managed and made_head and not left.head.exists and path in self.changed and not arrived.origin:
-            self.put(attrs.evolve(arrived, origin=came_from))
+            self.put(replace(arrived, origin=came_from))
             self._leave_to(came_from, path)
             self.lines.insert(0, Line(path, Case.MOVED, f"from {paths.show(came_from)}", self.service))
 
@@ -549,7 +552,7 @@ class Deciding:
             seen.add(source)
             node = self.node(source)
             if heir not in node.heirs:
-                self.put(attrs.evolve(node, heirs=(*node.heirs, heir)))
+                self.put(replace(node, heirs=(*node.heirs, heir)))
             source = node.origin
 
     # --- what became of orders ----------------------------------------------------------------------------------
@@ -593,8 +596,8 @@ class Deciding:
         unread = event.trouble is not Trouble.NONE
         # An entry of that name in another Unicode form may be hidden where this one is not.
         if held is not None and _spelling(held, path) == event.path and not (held.hidden and held.unread <= unread):
-            now = attrs.evolve(held, hidden=True, gone=False, unread=unread)
-            self.put(attrs.evolve(node, held={**node.held, self.service: now}))
+            now = replace(held, hidden=True, gone=False, unread=unread)
+            self.put(replace(node, held={**node.held, self.service: now}))
         self.say(path, Case.HIDDEN, reason)
 
     def _failed(self, path: bytes, event: Event) -> None:
@@ -671,7 +674,7 @@ class Deciding:
                 best = max(kept, key=lambda version: version.seq, default=NOTHING)
                 self._disinherit(node)
                 held = {s: _undecided(h, node.head) for s, h in node.held.items()}
-                self.put(attrs.evolve(node, head=attrs.evolve(best, seq=self.next()), held=held, origin=b""))
+                self.put(replace(node, head=replace(best, seq=self.next()), held=held, origin=b"", since=best.seq))
                 self.say(path, Case.WITHDRAWN, "nobody holds it any more")
 
     def _held_anywhere(self, node: Node) -> bool:
@@ -707,7 +710,7 @@ def _undecided(held: Holding, withdrawn: Version) -> Holding:
     """The holding as if nothing was ever decided about it, where it is hidden and is what was withdrawn."""
     if not held.hidden or same_content(held.version, withdrawn) is Same.NO:
         return held
-    return attrs.evolve(held, version=held.version.given("", 0))
+    return replace(held, version=held.version.given("", 0))
 
 
 def _forgotten(node: Node, held: Holding) -> bool:

@@ -6,7 +6,8 @@ planning again.
 
 from __future__ import annotations
 
-import attrs
+import msgspec
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.conflicts import conflict_name
@@ -18,8 +19,7 @@ from .rules import Rules
 from .view import View
 
 
-@attrs.frozen
-class Plan:
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """What one service needs at one path.
 
     Attributes:
@@ -108,11 +108,11 @@ def tidy(view: View, path: bytes) -> list[Node]:
     above = node.origin
     while above and above != path and above not in changed:
         origin = view[above]
-        changed[above] = attrs.evolve(origin, heirs=tuple(h for h in origin.heirs if h != path))
+        changed[above] = replace(origin, heirs=tuple(h for h in origin.heirs if h != path))
         above = origin.origin
     # An heir that still waits for what stands here has to hear when that is destroyed.
     heirs = tuple(heir for heir in node.heirs if view[heir].head.exists and view[heir].origin == path)
-    changed[path] = attrs.evolve(node, origin=node.origin if heirs else b"", heirs=heirs)
+    changed[path] = replace(node, origin=node.origin if heirs else b"", heirs=heirs)
     return [node for node in changed.values() if node != view[node.path]]
 
 
@@ -148,9 +148,11 @@ def _update(view: View, rules: Rules, service: str, node: Node, held: Holding, s
     """The service holds something here: the head, the head with another mode or time, or another version."""
     here = held.name or node.path
     match same_content(held.version, node.head):
-        case Same.YES if not held.version.meta_differs(node.head):
+        case Same.YES if not held.version.meta_differs(node.head) and held.version.seq >= node.since_when:
             return _NOTHING_LEFT
         case Same.YES:
+            # Or it was deleted and made anew elsewhere: that it still stands here is to be heard once more, so that a
+            # deletion from now on is one of what was made anew.
             return Plan(Order(0, Do.META, here, node.head, expect=held.token, held=held.version), left=True)
         case Same.UNKNOWN:
             return Plan(left=True, why="nobody knows yet whether it is the head: one of the two has to be read first")

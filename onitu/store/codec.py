@@ -5,11 +5,11 @@ arrays whose trailing defaults are left out:
 
     byte 0      format << 4 | kind of the head
     bytes 1-4   CRC-32 of path, byte 0 and body, big-endian
-    the rest    [head, {service: holding}, origin, heirs]
+    the rest    [head, {service: holding}, origin, heirs, since]
 
 A holding of exactly the head, the common case, is only its token. So a file that three services hold takes about 190
 bytes. The checksum is there because a damaged node must never pass for knowledge: a head that became a tombstone by a
-flipped bit would delete (S1). Whatever cannot be read is a `StateError` that names the folder and the path.
+flipped bit would delete (S1). Whatever cannot be read is a `Unreadable` that names the folder and the path.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from onitu.model.errors import StateError
+from onitu.model.errors import Unreadable
 from onitu.model.nodes import Holding, Node
 from onitu.model.paths import show
 from onitu.model.versions import BLAKE3, Kind, Version
@@ -28,6 +28,9 @@ from .interface import Entry, Problem, ServiceRecord
 
 FORMAT = 1
 """The format of a node, in the upper half of its first byte. Another format is another schema version too."""
+
+REMEDY = "; to begin anew from the replicas, which loses nothing, move the state away"
+"""What to do where something stored is damaged; the end of the sentence that says so."""
 
 _HIDDEN, _GONE, _HEAD, _UNREAD = 1, 2, 4, 8
 _PREFIX = 5
@@ -63,6 +66,7 @@ class _Node(msgspec.Struct, array_like=True, frozen=True):
     held: dict[str, bytes | _Holding] = {}
     origin: bytes = b""
     heirs: tuple[bytes, ...] = ()
+    since: int = 0
 
 
 class _Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -84,14 +88,16 @@ _gaps = msgspec.msgpack.Decoder(tuple[tuple[int, int], ...])
 def encode(node: Node) -> bytes:
     """The node as bytes; its path is only in the checksum."""
     body: list[Any] = [_pack(node.head), {s: _pack_holding(h, node.head) for s, h in node.held.items()}]
-    if node.origin or node.heirs:
+    if node.origin or node.heirs or node.since:
         body += [node.origin, node.heirs]
+    if node.since:
+        body.append(node.since)
     packed, first = _encode(body), _FIRST[node.head.kind]
     return first + _checksum(node.path, first, packed) + packed
 
 
 def decode(data: bytes, folder: str, path: bytes) -> Node:
-    """The node of `path` that `encode` wrote, or `StateError`."""
+    """The node of `path` that `encode` wrote, or `Unreadable`."""
     if len(data) <= _PREFIX:
         raise _damaged(folder, path, "it is cut short")
     first, body = data[:1], data[_PREFIX:]
@@ -105,7 +111,7 @@ def decode(data: bytes, folder: str, path: bytes) -> Node:
         held = {s: Holding(head, h) if isinstance(h, bytes) else _holding(h, head) for s, h in found.held.items()}
     except (msgspec.MsgspecError, ValueError) as error:
         raise _damaged(folder, path, str(error)) from error
-    return Node(path, head, held, found.origin, found.heirs)
+    return Node(path, head, held, found.origin, found.heirs, found.since)
 
 
 def kind(data: bytes) -> Kind:
@@ -119,11 +125,11 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def decode_entry(data: bytes, folder: str, number: str) -> Entry:
-    """The journal line with the id `number`, or `StateError`. Tuples in its detail come back as lists."""
+    """The journal line with the id `number`, or `Unreadable`. Tuples in its detail come back as lists."""
     try:
         found = _entries.decode(data)
     except msgspec.MsgspecError as error:
-        raise StateError(f"line {number} of the journal of folder {folder!r} is damaged: {error}") from error
+        raise Unreadable(f"line {number} of the journal of folder {folder!r} is damaged: {error}{REMEDY}") from error
     return Entry(found.path, found.service, found.case, found.outcome, found.detail, found.time, number)
 
 
@@ -138,11 +144,13 @@ def encode_record(record: ServiceRecord) -> bytes:
 
 
 def decode_record(data: bytes, folder: str, service: str) -> ServiceRecord:
-    """The record of `service`, or `StateError`."""
+    """The record of `service`, or `Unreadable`."""
     try:
         return _records.decode(data)
     except msgspec.MsgspecError as error:
-        raise StateError(f"the record of service {service!r} in folder {folder!r} is damaged: {error}") from error
+        raise Unreadable(
+            f"the record of service {service!r} in folder {folder!r} is damaged: {error}{REMEDY}"
+        ) from error
 
 
 def encode_gaps(gaps: tuple[tuple[int, int], ...]) -> bytes:
@@ -151,11 +159,11 @@ def encode_gaps(gaps: tuple[tuple[int, int], ...]) -> bytes:
 
 
 def decode_gaps(data: bytes, folder: str) -> tuple[tuple[int, int], ...]:
-    """What `encode_gaps` wrote, or `StateError`."""
+    """What `encode_gaps` wrote, or `Unreadable`."""
     try:
         return _gaps.decode(data)
     except msgspec.MsgspecError as error:
-        raise StateError(f"the gaps in the numbers of folder {folder!r} are damaged: {error}") from error
+        raise Unreadable(f"the gaps in the numbers of folder {folder!r} are damaged: {error}{REMEDY}") from error
 
 
 def encode_problem(problem: Problem) -> bytes:
@@ -164,7 +172,7 @@ def encode_problem(problem: Problem) -> bytes:
 
 
 def decode_problem(field: bytes, data: bytes, folder: str) -> Problem:
-    """The problem under a field that `problem_field` made, or `StateError`."""
+    """The problem under a field that `problem_field` made, or `Unreadable`."""
     service, _, path = field.partition(b"\0")
     try:
         kind, reason = _reasons.decode(data)
@@ -190,8 +198,8 @@ def _checksum(path: bytes, first: bytes, body: bytes) -> bytes:
     return zlib.crc32(path + first + body).to_bytes(4, "big")
 
 
-def _damaged(folder: str, path: bytes, why: str) -> StateError:
-    return StateError(f"what is stored of {show(path)!r} in folder {folder!r} is damaged: {why}")
+def _damaged(folder: str, path: bytes, why: str) -> Unreadable:
+    return Unreadable(f"what is stored of {show(path)!r} in folder {folder!r} is damaged: {why}{REMEDY}")
 
 
 def _pack(version: Version) -> list[Any]:

@@ -11,7 +11,7 @@ import redis
 import trio
 
 from onitu.model import paths
-from onitu.model.errors import StateError
+from onitu.model.errors import Unreadable
 from onitu.model.nodes import Node
 
 from . import codec, scripts, urls
@@ -64,7 +64,7 @@ class RedisReader:
                 forgotten=int(forgotten or 0),
             )
         except ValueError as error:
-            raise StateError(f"what is stored of folder {self.folder!r} is damaged: {error}") from error
+            raise Unreadable(f"what is stored of folder {self.folder!r} is damaged: {error}{codec.REMEDY}") from error
 
     async def nodes(self, wanted: Sequence[bytes]) -> dict[bytes, Node]:
         """The nodes of these paths; a path that is not known is left out."""

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import attrs
+import msgspec
 
 from onitu.model.nodes import Node
 
@@ -28,8 +29,7 @@ class Entry:
     id: str = ""
 
 
-@attrs.frozen
-class Problem:
+class Problem(msgspec.Struct, frozen=True, gc=False):
     """A path that is blocked, hidden or held back on one service, with the reason; for status, and for retries."""
 
     path: bytes

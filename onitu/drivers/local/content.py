@@ -11,6 +11,7 @@ from types import TracebackType
 
 import attrs
 from blake3 import blake3
+from msgspec.structs import replace
 
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
@@ -86,7 +87,7 @@ class Contents:
             staged.used = True
 
     def _finish(self, place: Place, version: Version, stands: os.stat_result | None) -> None:
-        give_meta(place, attrs.evolve(version, mode=self._mode(version, stands)))
+        give_meta(place, replace(version, mode=self._mode(version, stands)))
 
     def _mode(self, version: Version, stands: os.stat_result | None) -> int:
         if version.kind is not Kind.FILE or version.mode:

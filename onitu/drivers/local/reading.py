@@ -9,8 +9,8 @@ import errno
 import os
 import time
 
-import attrs
 from blake3 import blake3
+from msgspec.structs import replace
 
 from onitu.model.events import Trouble
 from onitu.model.versions import Kind
@@ -88,7 +88,7 @@ def fingerprint(tree: Tree, entry: Entry, check: Check, fine: bool) -> Entry | N
     except OSError as error:
         if error.errno in ABSENT:
             return None
-        return attrs.evolve(entry, trouble=trouble_of(error), reason=sentence("read", entry.path, error))
+        return replace(entry, trouble=trouble_of(error), reason=sentence("read", entry.path, error))
     if read is None or not tokens.matches(entry.token, read[0]):
         return None
     st, value, token = read

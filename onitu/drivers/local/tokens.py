@@ -11,7 +11,7 @@ import os
 import stat
 import struct
 
-import attrs
+import msgspec
 
 from onitu.model.versions import Kind, Version
 
@@ -29,8 +29,7 @@ _TOKEN = struct.Struct("<QQqq")
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
-@attrs.frozen
-class Identity:
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """What survives a rename of a file: its inode, size and mtime. (The rename itself changes its ctime.)"""
 
     inode: int

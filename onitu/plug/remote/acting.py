@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import attrs
 import trio
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.conflicts import conflict_name
@@ -340,7 +341,7 @@ class Acting:
             return []
         back = await self._bring_back(aside, out, order.path)
         if back.path == order.path:
-            return [attrs.evolve(back, order=order.number)]
+            return [replace(back, order=order.number)]
         return [back, await self._found()]
 
     async def _bring_back(self, aside: bytes, out: Thing, *first: bytes) -> Event:
@@ -367,7 +368,7 @@ class Acting:
         answer = await self._give_meta(order.target, moved)
         if answer.seen is Seen.DONE:
             return [answer]
-        return [attrs.evolve(answer, order=0), self._gone()]
+        return [replace(answer, order=0), self._gone()]
 
     async def _move_to(self, target: bytes, thing: Thing) -> Thing:
         """What stands at the order's path leaves it for another. Raises `Changed` where it is not what was expected, or
@@ -494,7 +495,7 @@ class Acting:
             return Event(Seen.DONE, path, order.version, b"", order=order.number)
         version = order.version
         if thing.digests and version.kind is Kind.FILE:  # what the service calls the content from now on
-            version = attrs.evolve(version, digests={**thing.digests, **version.digests})
+            version = replace(version, digests={**thing.digests, **version.digests})
         put_just_now = thing.kind is Kind.FILE and self.replica.young(thing.mtime)
         token = dirty_token_of(thing) if put_just_now else token_of(thing)
         return Event(Seen.DONE, path, version, token, source=source, order=order.number)

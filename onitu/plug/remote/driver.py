@@ -15,6 +15,7 @@ from typing import ClassVar, TypeVar
 import attrs
 import trio
 from blake3 import blake3
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.errors import Unavailable
@@ -195,7 +196,7 @@ class RemoteDriver(Driver):
             try:
                 found[entry.path] = await self._read_whole(replica, entry)
             except Refused as error:
-                found[entry.path] = attrs.evolve(entry, trouble=error.trouble, reason=error.reason)
+                found[entry.path] = replace(entry, trouble=error.trouble, reason=error.reason)
 
         await _each(one, entries)
         return [found[entry.path] for entry in entries]

@@ -16,6 +16,7 @@ import attrs
 import logbook
 import trio
 from blake3 import blake3
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.errors import Unavailable
@@ -289,7 +290,7 @@ class Replica:
         if after is None or after.token != thing.token or after.kind is not thing.kind:
             return None
         entry = entry_of(path, after)
-        version = attrs.evolve(entry.version, digests={**entry.version.digests, BLAKE3: value})
+        version = replace(entry.version, digests={**entry.version.digests, BLAKE3: value})
         return Entry(path, version, dirty_token_of(after) if young else entry.token)
 
     def young(self, mtime: int) -> bool:

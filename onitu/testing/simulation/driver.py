@@ -16,6 +16,7 @@ from types import TracebackType
 import attrs
 import trio
 from blake3 import blake3
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.errors import Unavailable
@@ -151,7 +152,7 @@ class SimulatedDriver(Driver):
         found: list[Entry | None] = []
         for entry in entries:
             if self.fails():
-                found.append(attrs.evolve(entry, trouble=Trouble.IO, reason="an input/output error"))
+                found.append(replace(entry, trouble=Trouble.IO, reason="an input/output error"))
                 continue
             thing = self.host.disk.find(entry.path)
             if thing is None or not matches(entry.token, thing):
@@ -171,7 +172,7 @@ class SimulatedDriver(Driver):
             await self.pause()
         if token_of(thing) != before or len(read) != len(thing.data) or not matches(token, thing):
             return None
-        version = attrs.evolve(version_of(thing), digests={"blake3": blake3(bytes(read)).digest()})
+        version = replace(version_of(thing), digests={"blake3": blake3(bytes(read)).digest()})
         return Entry(path, version, read_token(thing, now, self.host.racy))
 
     async def watch(self, folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:

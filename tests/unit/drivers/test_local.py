@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
+from msgspec.structs import replace
 
 from onitu.drivers.local import LocalDriver, reading, tokens
 from onitu.model.errors import Unavailable
@@ -171,7 +171,7 @@ async def test_a_scan_tells_every_kind_and_leaves_out_onitus_own(local: Local) -
     top, d = await local.driver.scan("f", [b"", b"d"])
     versions = {entry.path: entry.version for entry in top.entries}
     assert versions == {
-        b"f": attrs.evolve(file_version(b"12345", mode=0o640), digests={}),
+        b"f": replace(file_version(b"12345", mode=0o640), digests={}),
         b"l": link_version(b"x\xff"),
         b"d": directory_version(0o750),
     }

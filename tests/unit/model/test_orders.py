@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import attrs
+from msgspec.structs import replace
 
 from onitu.model.orders import Do, Order, Source
 from onitu.model.versions import NOTHING, Kind, Version
@@ -9,4 +9,4 @@ from onitu.model.versions import NOTHING, Kind, Version
 def test_an_order_under_another_number_is_otherwise_the_same() -> None:
     source = Source("nas", b"a", b"token")
     order = Order(0, Do.PUT, b"a", Version(Kind.FILE, 1), b"expected", NOTHING, b"target", b"keep", (source,))
-    assert order.numbered(7) == attrs.evolve(order, number=7)
+    assert order.numbered(7) == replace(order, number=7)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from onitu.model.versions import NOTHING, Kind, Same, Version, same_content
 
@@ -41,4 +41,4 @@ def test_a_directorys_time_is_no_metadata() -> None:
 @pytest.mark.parametrize("given", [("nas", 7), ("nas", 8), ("laptop", 7), ("laptop", 8)])
 def test_a_version_that_is_given_has_this_maker_and_number_whichever_it_had(given: tuple[str, int]) -> None:
     version = Version(Kind.FILE, 1, {"blake3": b"1"}, 2, 0o644, b"", "nas", 7)
-    assert version.given(*given) == attrs.evolve(version, service=given[0], seq=given[1])
+    assert version.given(*given) == replace(version, service=given[0], seq=given[1])

@@ -11,6 +11,7 @@ import attrs
 import trio
 import zmq
 from blake3 import blake3
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.errors import Unavailable
@@ -174,7 +175,7 @@ class MemoryDriver(Driver):
         if entry.kind is not Kind.FILE:
             return entry
         digests = {"blake3": blake3(self.things[entry.path].data).digest()}
-        return attrs.evolve(entry, version=attrs.evolve(entry.version, digests=digests))
+        return replace(entry, version=replace(entry.version, digests=digests))
 
     async def watch(self, folder: str, hints: trio.MemorySendChannel[Hint], ready: trio.Event) -> None:
         self.hints = hints

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from msgspec.structs import replace
 
 from onitu.model.settings import Filter
 from onitu.model.versions import Kind, Version
@@ -32,7 +33,7 @@ def rot(driver: MemoryDriver, path: bytes) -> None:
 def forge(at: Stage, path: bytes, **more: Any) -> None:
     """Something else is known of the path than what stands there."""
     row = at.referee.rows[path]
-    at.referee.rows[path] = Known(row.path, row.token, attrs.evolve(row.version, **more))
+    at.referee.rows[path] = Known(row.path, row.token, replace(row.version, **more))
 
 
 async def test_nothing_disagrees_where_all_is_as_it_was_told(runtime: str) -> None:

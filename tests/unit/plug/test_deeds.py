@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from msgspec.structs import replace
 
 from onitu.model.events import AGAIN, Event, Seen
 from onitu.model.orders import Do, Order
@@ -136,7 +137,7 @@ async def _cut(path: str) -> None:
 
 
 async def test_outcomes_are_told_before_what_was_done_to_them_since(runtime: str, tmp_path: Path) -> None:
-    done = attrs.evolve(DONE, token=b"99:99")
+    done = replace(DONE, token=b"99:99")
     async with second_life(runtime, tmp_path, Deed((ORDER,), (done,))) as at:
         at.driver.remove(b"f")  # a user deleted what the order had put there
         await at.started()
@@ -147,7 +148,7 @@ async def test_outcomes_are_told_before_what_was_done_to_them_since(runtime: str
 async def test_what_was_done_to_them_since_is_looked_for_where_the_referee_knew_nothing(
     runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = attrs.evolve(DONE, token=b"99:99")
+    done = replace(DONE, token=b"99:99")
     async with second_life(runtime, tmp_path, Deed((ORDER,), (done,))) as at:
         at.referee.rows = {}  # its store was lost, or is of another time: the replica is like a new one
         at.driver.remove(b"f")
@@ -166,7 +167,7 @@ async def test_what_was_done_to_them_since_is_looked_for_where_the_referee_knew_
 async def test_what_vanished_with_a_directory_that_the_referee_does_not_know_is_looked_for(
     runtime: str, tmp_path: Path
 ) -> None:
-    done = attrs.evolve(DONE, path=b"d/f", token=b"99:99")
+    done = replace(DONE, path=b"d/f", token=b"99:99")
     async with second_life(runtime, tmp_path, Deed((put(3, b"d/f", b"new", "p1"),), (done,))) as at:
         at.referee.rows = {}  # what it knew of `d` is lost with its store
         await at.started()

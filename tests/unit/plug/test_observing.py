@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
 import pytest
 import trio
 import trio.lowlevel
 from blake3 import blake3
+from msgspec.structs import replace
 
 from onitu.model.events import Seen, Trouble
 from onitu.model.settings import Filter
@@ -355,12 +355,11 @@ async def test_an_unreadable_thing_is_hidden_and_blocks_nothing_else(runtime: st
         entry = at.driver.entry
 
         def troubled(path: bytes):  # type: ignore[no-untyped-def]
-            import attrs
 
             found = entry(path)
             if path != b"a" or found is None:
                 return found
-            return attrs.evolve(found, trouble=Trouble.UNSUPPORTED, reason="it is a socket")
+            return replace(found, trouble=Trouble.UNSUPPORTED, reason="it is a socket")
 
         at.driver.entry = troubled  # type: ignore[method-assign]
         await at.started()
@@ -382,7 +381,7 @@ async def test_what_could_not_be_read_is_looked_at_again_though_nothing_tells(
             nonlocal tries
             tries += 1
             if failing:
-                return [attrs.evolve(entry, trouble=Trouble.IO, reason="an error") for entry in entries]
+                return [replace(entry, trouble=Trouble.IO, reason="an error") for entry in entries]
             return await read(folder, entries)
 
         monkeypatch.setattr(at.driver, "fingerprint", fingerprint)

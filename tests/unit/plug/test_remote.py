@@ -15,6 +15,7 @@ import trio.testing
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.errors import Unavailable
@@ -410,7 +411,7 @@ async def test_orders_that_touch_each_other_keep_their_sequence(stage: Stage) ->
     stage.cupboard.write(b"a/b", OLD)
     orders = [
         deletion(b"a/b", await stage.token(b"a/b")),
-        attrs.evolve(deletion(b"a", await stage.token(b"a"), None), number=2),
+        replace(deletion(b"a", await stage.token(b"a"), None), number=2),
         Order(3, Do.PUT, b"c", Version(Kind.DIRECTORY)),
         Order(4, Do.PUT, b"c/d", Version(Kind.DIRECTORY)),
     ]
@@ -743,7 +744,7 @@ async def test_what_was_not_written_lately_keeps_its_token_when_it_is_read(weak:
 
 async def test_what_was_put_with_the_time_of_now_is_read_again(weak: Stage) -> None:
     for age, believed in ((0, False), (3_600_000_000_000, True)):
-        version = attrs.evolve(file_version(NEW), mtime=time.time_ns() - age)
+        version = replace(file_version(NEW), mtime=time.time_ns() - age)
         path = b"%d" % age
         async with weak.driver.stage(FOLDER, version, path) as staged:
             await staged.write(NEW)

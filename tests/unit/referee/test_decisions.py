@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
@@ -116,7 +117,7 @@ def test_a_digest_of_ones_own_stands_beside_the_heads() -> None:
 
 
 def test_what_is_known_of_the_heads_content_is_known_of_every_copy() -> None:
-    head = attrs.evolve(ONE, digests={"blake3": b"one", "sha256": b"2"})
+    head = replace(ONE, digests={"blake3": b"one", "sha256": b"2"})
     decision = decide("b", stands(file("one")), node(PATH, head, a=head))
     assert decision.nodes[PATH].held["b"].version.digests == head.digests
 
@@ -138,8 +139,8 @@ def test_what_is_touched_gives_all_its_time() -> None:
 
 
 def test_what_is_touched_keeps_where_its_content_came_from() -> None:
-    there = attrs.evolve(node(b"d/old", NOTHING, a=ONE), heirs=(PATH,))
-    moved = attrs.evolve(node(PATH, ONE, b=ONE), origin=b"d/old")
+    there = replace(node(b"d/old", NOTHING, a=ONE), heirs=(PATH,))
+    moved = replace(node(PATH, ONE, b=ONE), origin=b"d/old")
     decision = decide("b", stands(file("one", 7)), moved, there)
     assert decision.nodes[PATH].origin == b"d/old"
     assert decision.nodes.get(b"d/old", there).heirs == (PATH,)
@@ -174,7 +175,7 @@ def test_a_token_that_says_nothing_of_the_mode_hides_no_new_one() -> None:
 @pytest.mark.parametrize("mark", ["gone", "hidden"])
 def test_what_stands_again_is_neither_gone_nor_hidden(mark: str) -> None:
     known = node(PATH, ONE, a=ONE, b=ONE)
-    known = known.holding({**known.held, "b": attrs.evolve(known.held["b"], **{mark: True})})
+    known = known.holding({**known.held, "b": replace(known.held["b"], **{mark: True})})
     decision = decide("b", stands(file("one"), token=b"b"), known)
     found = decision.nodes[PATH].held["b"]
     assert (found.gone, found.hidden) == (False, False)
@@ -196,10 +197,10 @@ def test_who_puts_a_file_where_it_was_deleted_elsewhere_edits() -> None:
 
 @pytest.mark.parametrize("seq", [ERA + 1, 1], ids=["a number", "the first of all numbers"])
 def test_what_was_deleted_elsewhere_and_is_only_touched_is_no_edit(seq: int) -> None:
-    decision = decide("b", stands(file("one", 7)), node(PATH, NOTHING, b=attrs.evolve(ONE, seq=seq)))
+    decision = decide("b", stands(file("one", 7)), node(PATH, NOTHING, b=replace(ONE, seq=seq)))
     assert said(decision) == [(PATH, Case.UNCHANGED)]
     assert not decision.nodes[PATH].head.exists
-    assert held(decision, "b") == (attrs.evolve(file("one", 7, 1, "a"), seq=seq), b"new")
+    assert held(decision, "b") == (replace(file("one", 7, 1, "a"), seq=seq), b"new")
 
 
 def test_without_a_digest_in_common_nothing_is_concluded() -> None:
@@ -223,7 +224,7 @@ def test_a_second_name_in_another_unicode_form_is_a_clash() -> None:
 @pytest.mark.parametrize("mark", ["gone", "hidden"])
 def test_what_is_gone_or_hidden_is_in_the_way_of_no_other_spelling(mark: str) -> None:
     decomposed, composed = "d/e\u0301".encode(), "d/\u00e9".encode()
-    known = Node(composed, ONE, {"b": attrs.evolve(Holding(ONE, b"b", decomposed), **{mark: True})})
+    known = Node(composed, ONE, {"b": replace(Holding(ONE, b"b", decomposed), **{mark: True})})
     decision = decide("b", stands(file("one"), composed), known)
     assert said(decision) == [(composed, Case.UNCHANGED)]
     assert decision.nodes[composed].held["b"] == Holding(ONE, b"new")
@@ -306,14 +307,14 @@ def test_a_copy_takes_the_first_name_that_is_free() -> None:
 
 def test_a_copy_comes_from_where_its_name_was_contested_whatever_came_and_went_under_its_own() -> None:
     copy = COPY % b"b"
-    before = attrs.evolve(node(copy, NOTHING), origin=b"d/elsewhere")
+    before = replace(node(copy, NOTHING), origin=b"d/elsewhere")
     decision = decide("c", stands(), node(PATH, TWO, b=TWO, c=ONE), before)
     assert decision.nodes[copy].origin == PATH
 
 
 def test_only_the_content_that_came_from_an_origin_is_its_heir() -> None:
-    there = attrs.evolve(node(b"d/old", NOTHING, a=TWO), heirs=(PATH,))
-    here = attrs.evolve(node(PATH, TWO, b=TWO, c=ONE), origin=b"d/old")
+    there = replace(node(b"d/old", NOTHING, a=TWO), heirs=(PATH,))
+    here = replace(node(PATH, TWO, b=TWO, c=ONE), origin=b"d/old")
     lost = decide("c", stands(file("three", 0)), here, there)
     assert lost.nodes.keys() == {PATH, COPY % b"c"}
     displaced = decide("c", stands(), here, there)
@@ -330,8 +331,8 @@ def test_a_copy_that_stands_is_not_made_twice() -> None:
 
 
 def test_a_content_that_lost_its_name_before_gets_no_second_copy() -> None:
-    elsewhere = attrs.evolve(node(b"d/kept", TWO), origin=PATH)
-    decision = decide("c", stands(), attrs.evolve(node(PATH, TWO, b=TWO, c=ONE), heirs=(b"d/kept",)), elsewhere)
+    elsewhere = replace(node(b"d/kept", TWO), origin=PATH)
+    decision = decide("c", stands(), replace(node(PATH, TWO, b=TWO, c=ONE), heirs=(b"d/kept",)), elsewhere)
     assert decision.copies == {}
     assert decision.nodes[PATH].heirs == (b"d/kept",)
 
@@ -486,7 +487,7 @@ def test_a_deletion_that_is_held_back_changes_nothing_else() -> None:
     decision = decide("b", gone(), known, hold_back=True)
     assert said(decision) == [(PATH, Case.HELD_BACK)]
     assert decision.nodes[PATH].head == ONE
-    assert decision.nodes[PATH].held["b"] == attrs.evolve(known.held["b"], gone=True)
+    assert decision.nodes[PATH].held["b"] == replace(known.held["b"], gone=True)
     assert decision.nodes[PATH].held["a"] == known.held["a"]
     again = decide("b", gone(), decision.nodes[PATH], hold_back=True)
     assert said(again) == [(PATH, Case.HELD_BACK)]
@@ -498,9 +499,34 @@ def test_the_deletion_of_a_directory_that_is_not_empty_is_held_back_too() -> Non
     assert said(decision) == [(b"n", Case.HELD_BACK)]
 
 
+def test_a_deletion_of_what_was_deleted_and_made_anew_elsewhere_meanwhile_is_of_the_earlier_one() -> None:
+    known = node(PATH, ONE, a=ONE, b=ONE, c=ONE)
+    deleted = decide("a", gone(), known)
+    anew = decide("a", stands(ONE), deleted.nodes[PATH], seq=deleted.seq)
+    decision = decide("b", gone(), anew.nodes[PATH], seq=anew.seq)
+    assert said(decision) == [(PATH, Case.EDIT_WINS)]
+    assert decision.nodes[PATH].head == anew.nodes[PATH].head
+    assert said(decide("a", gone(), anew.nodes[PATH], seq=anew.seq)) == [(PATH, Case.DELETED)]
+
+
+def test_a_deletion_of_what_was_touched_elsewhere_meanwhile_is_one() -> None:
+    known = node(PATH, ONE, a=ONE, b=ONE, c=ONE)
+    touched = decide("a", stands(file("one", 77)), known)
+    again = decide("a", stands(file("one", 78), token=b"c"), touched.nodes[PATH], seq=touched.seq)
+    assert again.nodes[PATH].head.seq > touched.nodes[PATH].head.seq > ONE.seq
+    assert said(decide("b", gone(), again.nodes[PATH], seq=again.seq)) == [(PATH, Case.DELETED)]
+
+
+def test_a_deletion_of_what_was_withdrawn_to_is_one() -> None:
+    known = node(PATH, TWO, a=ONE, b=TWO, c=ONE)
+    withdrawn = decide("b", Event(Seen.HIDDEN, PATH, reason="a rule"), known)
+    assert said(withdrawn)[-1] == (PATH, Case.WITHDRAWN)
+    assert said(decide("a", gone(), withdrawn.nodes[PATH], seq=withdrawn.seq)) == [(PATH, Case.DELETED)]
+
+
 def test_what_is_hidden_is_forgotten_and_never_deleted() -> None:
     known = node(PATH, ONE, a=ONE, b=ONE)
-    hidden = known.holding({**known.held, "b": attrs.evolve(known.held["b"], hidden=True)})
+    hidden = known.holding({**known.held, "b": replace(known.held["b"], hidden=True)})
     decision = decide("b", gone(), hidden)
     assert said(decision) == [(PATH, Case.HIDDEN)]
     assert decision.lines[0].outcome
@@ -511,7 +537,7 @@ def test_what_is_hidden_is_forgotten_and_never_deleted() -> None:
 def test_what_a_filter_hides_is_told_with_its_reason() -> None:
     path = b"d/x.bak"
     known = node(path, ONE, a=ONE, b=ONE)
-    known = known.holding({**known.held, "b": attrs.evolve(known.held["b"], gone=True)})
+    known = known.holding({**known.held, "b": replace(known.held["b"], gone=True)})
     decision = decide("b", stands(path=path), known)
     assert said(decision) == [(path, Case.HIDDEN)]
     assert "*.bak" in decision.lines[0].outcome
@@ -527,18 +553,18 @@ def unread(version: Version, head: Version) -> Node:
     known = node(PATH, version, a=version, b=version)
     hidden = decide("b", Event(Seen.HIDDEN, PATH, trouble=Trouble.IO, reason="an error"), known).nodes[PATH]
     assert hidden.held["b"].hidden
-    return attrs.evolve(hidden, head=head, held={"b": hidden.held["b"]})
+    return replace(hidden, head=head, held={"b": hidden.held["b"]})
 
 
 def test_what_could_not_be_read_and_was_deleted_elsewhere_meanwhile_is_no_edit() -> None:
-    deleted = unread(ONE, attrs.evolve(NOTHING, service="a", seq=9))
+    deleted = unread(ONE, replace(NOTHING, service="a", seq=9))
     assert said(decide("b", stands(ONE), deleted)) == [(PATH, Case.UNCHANGED)]
     assert decide("b", stands(ONE), deleted).nodes[PATH].head == deleted.head
     assert said(decide("b", stands(TWO), deleted)) == [(PATH, Case.EDIT_WINS)]
 
 
 def test_what_could_not_be_read_and_was_withdrawn_meanwhile_is_met_like_something_new() -> None:
-    withdrawn = unread(ONE, attrs.evolve(NOTHING, seq=9))
+    withdrawn = unread(ONE, replace(NOTHING, seq=9))
     assert said(decide("b", stands(ONE), withdrawn)) == [(PATH, Case.CREATED)]
 
 
@@ -555,7 +581,7 @@ def test_nothing_that_was_made_after_a_withdrawal_replaces_what_was_withdrawn(tr
 
 
 def test_what_cannot_be_read_and_is_hidden_by_a_rule_then_is_forgotten() -> None:
-    deleted = unread(ONE, attrs.evolve(NOTHING, service="a", seq=9))
+    deleted = unread(ONE, replace(NOTHING, service="a", seq=9))
     hidden = decide("b", Event(Seen.HIDDEN, PATH, reason="a rule"), deleted).nodes[PATH]
     assert said(decide("b", stands(ONE), hidden)) == [(PATH, Case.CREATED)]
     again = decide("b", Event(Seen.HIDDEN, PATH, trouble=Trouble.IO), hidden)
@@ -618,7 +644,7 @@ def test_a_move_says_where_it_came_from_and_leaves_an_heir() -> None:
 
 def test_a_move_carries_on_the_digests_that_are_known() -> None:
     unread = Version(Kind.FILE, 3, {"blake3": b"one", "md5": b"1"}, 1, 0o644)
-    known = attrs.evolve(ONE, digests={"blake3": b"one", "sha256": b"2"})
+    known = replace(ONE, digests={"blake3": b"one", "sha256": b"2"})
     decision = decide("b", moved(unread), node(OLD, known, a=known, b=known))
     assert decision.nodes[PATH].head.digests == {"blake3": b"one", "sha256": b"2", "md5": b"1"}
 
@@ -631,7 +657,7 @@ def test_a_move_of_another_content_is_a_new_file_and_a_deletion() -> None:
 
 
 def test_what_is_known_of_a_content_says_nothing_of_another_that_came_from_its_name() -> None:
-    known = attrs.evolve(ONE, digests={"blake3": b"one", "sha256": b"2"})
+    known = replace(ONE, digests={"blake3": b"one", "sha256": b"2"})
     decision = decide("b", moved(NEW), node(OLD, known, a=known, b=known))
     assert decision.nodes[PATH].head.digests == NEW.digests
 
@@ -655,8 +681,8 @@ def test_a_move_is_no_deletion_that_a_guard_counts() -> None:
 
 
 def test_the_latest_place_of_a_chain_of_moves_is_the_heir_of_every_earlier_one() -> None:
-    first = attrs.evolve(node(b"d/first", NOTHING, a=ONE), heirs=(OLD,))
-    second = attrs.evolve(node(OLD, ONE, b=ONE), origin=b"d/first")
+    first = replace(node(b"d/first", NOTHING, a=ONE), heirs=(OLD,))
+    second = replace(node(OLD, ONE, b=ONE), origin=b"d/first")
     decision = decide("b", moved(), first, second)
     assert decision.nodes[PATH].origin == OLD
     assert decision.nodes[OLD].heirs == (PATH,)
@@ -665,7 +691,7 @@ def test_the_latest_place_of_a_chain_of_moves_is_the_heir_of_every_earlier_one()
 
 
 def test_names_that_were_moved_in_a_circle_come_to_an_end() -> None:
-    first, second = attrs.evolve(node(OLD, ONE, b=ONE), origin=b"d/2"), attrs.evolve(node(b"d/2", TWO), origin=OLD)
+    first, second = replace(node(OLD, ONE, b=ONE), origin=b"d/2"), replace(node(b"d/2", TWO), origin=OLD)
     decision = decide("b", moved(), first, second)
     assert decision.nodes[b"d/2"].heirs == decision.nodes[OLD].heirs == (PATH,)
 
@@ -681,24 +707,24 @@ def test_a_rename_to_another_unicode_form_is_only_another_spelling() -> None:
 
 
 def test_a_new_content_inherits_nothing() -> None:
-    origin = attrs.evolve(node(OLD, NOTHING, a=ONE), heirs=(PATH, b"d/other"))
-    heir = attrs.evolve(node(PATH, ONE, b=ONE), origin=OLD)
-    decision = decide("b", stands(), heir, origin, attrs.evolve(node(b"d/other", ONE, b=ONE), origin=OLD))
+    origin = replace(node(OLD, NOTHING, a=ONE), heirs=(PATH, b"d/other"))
+    heir = replace(node(PATH, ONE, b=ONE), origin=OLD)
+    decision = decide("b", stands(), heir, origin, replace(node(b"d/other", ONE, b=ONE), origin=OLD))
     assert decision.nodes[PATH].origin == b""
     assert decision.nodes[OLD].heirs == (b"d/other",)
 
 
 def test_a_new_content_inherits_nothing_from_any_link_of_a_chain_of_moves() -> None:
-    first = attrs.evolve(node(b"d/first", NOTHING, a=ONE), heirs=(PATH, b"d/other"))
-    second = attrs.evolve(node(OLD, NOTHING), origin=b"d/first", heirs=(PATH,))
-    heir = attrs.evolve(node(PATH, ONE, b=ONE), origin=OLD)
+    first = replace(node(b"d/first", NOTHING, a=ONE), heirs=(PATH, b"d/other"))
+    second = replace(node(OLD, NOTHING), origin=b"d/first", heirs=(PATH,))
+    heir = replace(node(PATH, ONE, b=ONE), origin=OLD)
     decision = decide("b", stands(), heir, second, first)
     assert (decision.nodes[OLD].heirs, decision.nodes[b"d/first"].heirs) == ((), (b"d/other",))
 
 
 def test_a_new_content_inherits_nothing_from_names_that_were_moved_in_a_circle() -> None:
-    circle = [attrs.evolve(node(a, TWO), origin=b, heirs=(PATH,)) for a, b in ((OLD, b"d/2"), (b"d/2", OLD))]
-    decision = decide("b", stands(), attrs.evolve(node(PATH, ONE, b=ONE), origin=OLD), *circle)
+    circle = [replace(node(a, TWO), origin=b, heirs=(PATH,)) for a, b in ((OLD, b"d/2"), (b"d/2", OLD))]
+    decision = decide("b", stands(), replace(node(PATH, ONE, b=ONE), origin=OLD), *circle)
     assert decision.nodes[OLD].heirs == decision.nodes[b"d/2"].heirs == ()
 
 
@@ -719,12 +745,12 @@ def test_what_was_ordered_is_held() -> None:
 
 
 def test_what_was_ordered_with_another_time_is_held_with_that_time() -> None:
-    older, newer = file("one", 7, 1, "a"), attrs.evolve(ONE, seq=ERA + 2)
+    older, newer = file("one", 7, 1, "a"), replace(ONE, seq=ERA + 2)
     assert held(decide("b", done(older), node(PATH, newer, a=newer)), "b") == (older, b"new")
 
 
 def test_what_was_ordered_and_is_the_head_under_a_newer_number_is_the_head() -> None:
-    newer = attrs.evolve(ONE, service="c", seq=ERA + 2)
+    newer = replace(ONE, service="c", seq=ERA + 2)
     assert held(decide("b", done(ONE), node(PATH, newer, a=newer)), "b") == (newer, b"new")
 
 
@@ -742,29 +768,29 @@ def test_a_move_that_was_ordered_empties_its_source() -> None:
 
 @pytest.mark.parametrize("seq", [0, (4 << ERA_BITS) + 1, SEQ + 1])
 def test_an_order_that_this_referee_cannot_have_given_is_an_observation(seq: int) -> None:
-    decision = decide("b", done(attrs.evolve(NEW, service="x", seq=seq)), node(PATH, ONE, a=ONE, b=ONE))
+    decision = decide("b", done(replace(NEW, service="x", seq=seq)), node(PATH, ONE, a=ONE, b=ONE))
     assert said(decision) == [(PATH, Case.FAST_FORWARD)]
     assert decision.nodes[PATH].head == NEW.given("b", SEQ + 1)
 
 
 def test_what_a_filter_hides_is_a_version_of_nobody_whatever_another_memory_ordered() -> None:
     path = b"d/x.bak"
-    foreign = attrs.evolve(NEW, service="x", seq=(4 << ERA_BITS) + 1)
+    foreign = replace(NEW, service="x", seq=(4 << ERA_BITS) + 1)
     decision = decide("b", done(foreign, path), node(path, ONE, a=ONE))
     assert said(decision) == [(path, Case.HIDDEN)]
     assert held(decision, "b", path) == (NEW, b"new")
 
 
 def test_the_newest_order_of_this_referee_is_its_own() -> None:
-    newest = attrs.evolve(NEW, service="a", seq=SEQ)
+    newest = replace(NEW, service="a", seq=SEQ)
     assert said(decide("b", done(newest), node(PATH, newest, a=newest))) == [(PATH, Case.WRITTEN)]
 
 
 def test_what_has_no_number_was_ordered_by_nobody_though_the_era_of_this_state_is_0() -> None:
-    known = node(PATH, attrs.evolve(ONE, seq=1), a=ONE)
+    known = node(PATH, replace(ONE, seq=1), a=ONE)
     unnumbered = decide("b", done(NEW), node(PATH, NOTHING), seq=100)
     assert said(unnumbered) == [(PATH, Case.CREATED)]
-    first = decide("b", done(attrs.evolve(NEW, seq=1)), known, seq=100)
+    first = decide("b", done(replace(NEW, seq=1)), known, seq=100)
     assert said(first) == [(PATH, Case.WRITTEN)]
 
 
@@ -776,7 +802,7 @@ def test_what_is_told_again_is_taken_only_where_nothing_newer_was_told() -> None
         assert again.nodes.get(PATH, known) == known
     older = node(PATH, TWO, a=TWO, b=ONE)
     assert held(decide("b", done(TWO, order=AGAIN), older), "b") == (TWO, b"new")
-    another = attrs.evolve(TWO, seq=(4 << ERA_BITS) + 2)
+    another = replace(TWO, seq=(4 << ERA_BITS) + 2)
     assert held(decide("b", done(TWO, order=AGAIN), node(PATH, TWO, b=another)), "b") == (TWO, b"new")
 
 
@@ -826,7 +852,7 @@ def test_a_directory_that_could_not_go_comes_back_with_what_lives_in_it() -> Non
         decide("b", failed, node(b"n", DIR, b=DIR), inside),
         decide("b", failed, node(b"n", NOTHING, b=ONE), inside),
         decide("c", failed, there, inside),
-        decide("b", attrs.evolve(failed, trouble=Trouble.IO), there, inside),
+        decide("b", replace(failed, trouble=Trouble.IO), there, inside),
     ):
         assert said(quiet) == [(b"n", Case.FAILED)]
         assert not quiet.nodes
@@ -844,12 +870,12 @@ def test_a_file_whose_directory_could_not_go_for_it_becomes_a_copy_beside_it() -
 
 def test_a_head_that_nobody_holds_any_more_is_withdrawn_to_the_newest_that_somebody_holds() -> None:
     three = file("three", seq=3, service="c")
-    newest = attrs.evolve(three, digests={"blake3": b"other"})
+    newest = replace(three, digests={"blake3": b"other"})
     known = node(PATH, newest, a=ONE, b=TWO, c=newest)
     decision = decide("c", Event(Seen.HIDDEN, PATH, reason="a filter"), known)
     assert said(decision) == [(PATH, Case.HIDDEN), (PATH, Case.WITHDRAWN)]
     assert decision.lines[1].outcome
-    assert decision.nodes[PATH].head == attrs.evolve(TWO, seq=SEQ + 1)
+    assert decision.nodes[PATH].head == replace(TWO, seq=SEQ + 1)
     assert decision.nodes[PATH].origin == b""
 
 
@@ -860,16 +886,16 @@ def test_a_head_that_nobody_ever_saw_is_withdrawn_to_nothing() -> None:
 
 
 def test_a_head_that_stands_where_it_was_moved_from_is_held() -> None:
-    origin = attrs.evolve(node(OLD, NOTHING, a=ONE), heirs=(PATH,))
-    known = attrs.evolve(node(PATH, ONE, b=ONE), origin=OLD)
+    origin = replace(node(OLD, NOTHING, a=ONE), heirs=(PATH,))
+    known = replace(node(PATH, ONE, b=ONE), origin=OLD)
     decision = decide("b", Event(Seen.HIDDEN, PATH, reason="a filter"), known, origin)
     assert said(decision) == [(PATH, Case.HIDDEN)]
     assert decision.nodes[PATH].head == ONE
 
 
 def test_an_heir_whose_content_was_destroyed_at_its_origin_is_withdrawn() -> None:
-    origin = attrs.evolve(node(OLD, NOTHING, a=ONE), heirs=(PATH,))
-    heir = attrs.evolve(Node(PATH, ONE), origin=OLD)
+    origin = replace(node(OLD, NOTHING, a=ONE), heirs=(PATH,))
+    heir = replace(Node(PATH, ONE), origin=OLD)
     decision = decide("a", gone(OLD), origin, heir)
     assert (PATH, Case.WITHDRAWN) in said(decision)
     assert not decision.nodes[PATH].head.exists
@@ -884,7 +910,7 @@ def test_a_head_that_an_unread_file_may_be_is_not_withdrawn_before_it_is_read() 
 
 
 def test_a_head_that_no_reading_of_another_file_can_be_compared_with_is_withdrawn() -> None:
-    head = attrs.evolve(ONE, digests={"sha256": b"1"})
+    head = replace(ONE, digests={"sha256": b"1"})
     unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644)
     decision = decide("a", Event(Seen.HIDDEN, PATH, reason="a filter"), node(PATH, head, a=head, c=unread))
     assert said(decision) == [(PATH, Case.HIDDEN), (PATH, Case.WITHDRAWN), (PATH, Case.EDIT_WINS)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.nodes import Holding, Node
@@ -25,7 +26,7 @@ def file(value: str, seq: int = 1, mtime: int = 1, service: str = "a") -> Versio
 
 ONE, TWO, OWN = file("one"), file("two!", 2), file("own", 0, service="")
 DIR = Version(Kind.DIRECTORY, mode=0o755, service="a", seq=3)
-GONE = attrs.evolve(NOTHING, service="a", seq=4)
+GONE = replace(NOTHING, service="a", seq=4)
 
 
 def node(path: bytes, head: Version, *heirs: bytes, origin: bytes = b"", **held: Version | Holding) -> Node:
@@ -208,7 +209,7 @@ def test_names_that_were_moved_in_a_circle_come_to_an_end() -> None:
     there = node(OLD, GONE, PATH, origin=PATH, a=ONE)
     assert [s.path for s in ordered("c", node(PATH, ONE, OLD, origin=OLD), there).sources] == [OLD]
     second = node(b"d/2", GONE, PATH, origin=OLD, b=ONE)
-    circle = (node(PATH, ONE, origin=OLD), attrs.evolve(there, origin=b"d/2"), second)
+    circle = (node(PATH, ONE, origin=OLD), replace(there, origin=b"d/2"), second)
     assert [s.path for s in ordered("c", *circle).sources] == [OLD, b"d/2"]
 
 
@@ -273,6 +274,14 @@ def test_another_time_costs_no_transfer() -> None:
     assert order == Order(0, Do.META, PATH, ONE, expect=b"b d/x", held=older)
 
 
+def test_what_stood_here_before_it_was_deleted_and_made_anew_elsewhere_is_looked_at_once_more() -> None:
+    anew = file("one", seq=9)
+    order = ordered("b", node(PATH, anew, a=anew, b=ONE))
+    assert order == Order(0, Do.META, PATH, anew, expect=b"b d/x", held=ONE)
+    touched = replace(node(PATH, anew, a=anew, b=ONE), since=ONE.seq)
+    assert planned("b", touched) == Plan()
+
+
 def test_what_shares_no_digest_with_the_head_is_read_before_anything_else() -> None:
     unread = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644)
     order = ordered("b", node(PATH, ONE, a=ONE, b=unread))
@@ -316,7 +325,7 @@ def test_what_nobody_decided_about_stays_beside_the_head() -> None:
 
 
 def test_a_directory_that_nobody_decided_about_needs_no_name_beside_the_head() -> None:
-    assert ordered("b", node(PATH, ONE, a=ONE, b=attrs.evolve(DIR, seq=0))).keep == b""
+    assert ordered("b", node(PATH, ONE, a=ONE, b=replace(DIR, seq=0))).keep == b""
 
 
 def test_what_lost_its_name_is_kept_under_its_conflict_name() -> None:
@@ -352,7 +361,7 @@ def test_what_gives_way_to_a_rename_is_renamed_itself() -> None:
     order = ordered("b", old, here, new)
     assert order == Order(0, Do.MOVE, PATH, ONE, expect=b"b d/x", held=ONE, target=b"d/new")
     assert planned("b", old, here, new, path=OLD).why, "what stands where it goes moves on first"
-    kept = ordered("b", attrs.evolve(old, held={"a": old.held["a"]}), here, new)
+    kept = ordered("b", replace(old, held={"a": old.held["a"]}), here, new)
     assert (kept.do, kept.keep) == (Do.PUT, b"d/new"), "nothing waits to be renamed here: it is kept, and the head sent"
 
 
@@ -386,7 +395,7 @@ def test_what_gives_way_goes_into_the_directory_as_the_service_spells_it() -> No
 @pytest.mark.parametrize("mark", ["gone", "hidden"])
 def test_what_a_service_does_not_manage_gives_no_way(mark: str) -> None:
     old = node(OLD, GONE, PATH, a=TWO, b=TWO)
-    unmanaged = attrs.evolve(Holding(ONE, b"t"), **{mark: True})
+    unmanaged = replace(Holding(ONE, b"t"), **{mark: True})
     here = node(PATH, TWO, b"d/new", origin=OLD, c=TWO, b=unmanaged)
     assert ordered("b", old, here, node(b"d/new", ONE, origin=PATH, c=ONE), path=OLD).do is Do.DELETE
 
@@ -417,7 +426,7 @@ def test_what_was_deleted_goes_by_compare_and_swap() -> None:
 
 def test_what_nobody_decided_about_is_never_deleted() -> None:
     assert planned("b", node(PATH, GONE, b=OWN)) == Plan()
-    assert ordered("b", node(PATH, GONE, b=attrs.evolve(DIR, seq=0))).do is Do.DELETE
+    assert ordered("b", node(PATH, GONE, b=replace(DIR, seq=0))).do is Do.DELETE
 
 
 def test_a_move_needs_a_target_that_the_rules_admit() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import attrs
 import pytest
+from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.conflicts import is_conflict_name
@@ -82,7 +83,7 @@ def test_an_edit_with_an_older_mtime_propagates(seed: int) -> None:  # [2]
     world = begin(seed, b"a")
     world.write("s1", b"a")
     thing = world.services["s1"].tree[b"a"]
-    world.services["s1"].tree[b"a"] = Thing(attrs.evolve(thing.version, mtime=-5), thing.token)
+    world.services["s1"].tree[b"a"] = Thing(replace(thing.version, mtime=-5), thing.token)
     assert end(world) == {b"a": thing.version.digests["blake3"]}
 
 
@@ -532,7 +533,7 @@ def test_a_conflict_copy_never_overwrites(seed: int) -> None:
         thing = world.services[service]
         world.write(service, b"a")
         old = thing.tree[b"a"]
-        thing.tree[b"a"] = Thing(attrs.evolve(old.version, mtime=1), old.token)
+        thing.tree[b"a"] = Thing(replace(old.version, mtime=1), old.token)
     tree = end(world)
     assert first in tree.values()
     assert len(tree) == 3
@@ -635,7 +636,7 @@ def test_a_copy_on_a_service_that_is_no_source_is_not_enough_to_make_room(seed: 
     world.order("s2", copy)
     world.perform("s2")
     world.decide("s2")
-    world.services["s0"].tree[copy] = Thing(attrs.evolve(world.value("s0"), mtime=-5), world.token())
+    world.services["s0"].tree[copy] = Thing(replace(world.value("s0"), mtime=-5), world.token())
     world.history.write("s0", copy.decode(), "v4")
     world.services["s0"].dirty[copy] = None
     world.settle()
@@ -728,7 +729,7 @@ def test_a_file_that_grows_past_a_limit_stays_and_others_keep_theirs(seed: int) 
     small = value(world, "s1", b"a")
     world.write("s0", b"a")
     thing = world.services["s0"].tree[b"a"]
-    world.services["s0"].tree[b"a"] = Thing(attrs.evolve(thing.version, size=1000), thing.token)
+    world.services["s0"].tree[b"a"] = Thing(replace(thing.version, size=1000), thing.token)
     world.settle()
     assert value(world, "s1", b"a") == small
     assert world.services["s0"].tree[b"a"].version.size == 1000
@@ -742,7 +743,7 @@ def test_what_is_hidden_does_not_hide_the_entry_of_its_name_in_another_unicode_f
     world.rules = Rules(Folder("f"), {**world.rules.replicas, **small})
     world.write("s0", "\u00e9".encode())
     thing = world.services["s0"].tree["\u00e9".encode()]
-    big = Thing(attrs.evolve(thing.version, size=1000), thing.token)
+    big = Thing(replace(thing.version, size=1000), thing.token)
     world.services["s0"].tree["\u00e9".encode()] = big
     world.look("s0")
     world.decide("s0")
@@ -759,7 +760,7 @@ def test_what_is_hidden_by_its_size_is_not_replaced_and_not_asked_for_again_and_
     world = World(2, seed, Rules(Folder("f"), {"s0": Replica("f", "/s0"), "s1": small}))
     world.write("s1", b"a")
     thing = world.services["s1"].tree[b"a"]
-    world.services["s1"].tree[b"a"] = Thing(attrs.evolve(thing.version, size=1000), thing.token)
+    world.services["s1"].tree[b"a"] = Thing(replace(thing.version, size=1000), thing.token)
     world.write("s0", b"a")
     ours = value(world, "s0", b"a")
     world.settle()

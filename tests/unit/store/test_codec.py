@@ -6,8 +6,9 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from onitu.model.errors import StateError
+from onitu.model.errors import Unreadable
 from onitu.model.nodes import Holding, Node
 from onitu.model.versions import Kind, Version
 from onitu.store import codec
@@ -29,9 +30,9 @@ def test_a_file_on_three_services_takes_less_than_230_bytes() -> None:
 
 def test_a_holding_of_the_head_stores_only_its_token() -> None:
     node = a_file(b"a")
-    other = attrs.evolve(node.head, mtime=5)
-    apart = attrs.evolve(node, held={**node.held, "nas": Holding(other, node.held["nas"].token)})
-    none = attrs.evolve(node, held={s: attrs.evolve(h, token=b"") for s, h in node.held.items()})
+    other = replace(node.head, mtime=5)
+    apart = replace(node, held={**node.held, "nas": Holding(other, node.held["nas"].token)})
+    none = replace(node, held={s: replace(h, token=b"") for s, h in node.held.items()})
     assert len(codec.encode(node)) - len(codec.encode(none)) == 3 * 32
     assert len(codec.encode(apart)) > len(codec.encode(node)) + 32
 
@@ -41,24 +42,24 @@ def test_no_damage_to_a_node_goes_unnoticed(data: st.DataObject) -> None:
     good = bytearray(codec.encode(a_file(b"docs/report.odt")))
     place = data.draw(st.integers(0, len(good) - 1))
     good[place] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(StateError, match=r"docs/report\.odt.*'home'"):
+    with pytest.raises(Unreadable, match=r"docs/report\.odt.*'home'"):
         codec.decode(bytes(good), "home", b"docs/report.odt")
 
 
 @given(st.integers(0, 200))
 def test_a_node_that_is_cut_short_is_damaged(length: int) -> None:
     data = codec.encode(a_file(b"a"))
-    with pytest.raises(StateError, match="damaged"):
+    with pytest.raises(Unreadable, match="damaged"):
         codec.decode(data[: min(length, len(data) - 1)], "home", b"a")
 
 
 def test_a_node_under_another_path_is_damaged() -> None:
-    with pytest.raises(StateError, match="checksum"):
+    with pytest.raises(Unreadable, match="checksum"):
         codec.decode(codec.encode(a_file(b"a")), "home", b"b")
 
 
 def test_damage_is_named_with_the_path_as_people_see_it() -> None:
-    with pytest.raises(StateError, match=r"'caf\\\\xe9\\\\n' in folder 'home' is damaged: it is cut short"):
+    with pytest.raises(Unreadable, match=r"'caf\\\\xe9\\\\n' in folder 'home' is damaged: it is cut short"):
         codec.decode(b"", "home", b"caf\xe9\n")
 
 
@@ -87,7 +88,7 @@ def test_a_journal_line_speaks_of_its_path_and_of_the_paths_in_its_detail() -> N
     ],
 )
 def test_other_damaged_values_are_state_errors(decode) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(StateError, match=r"'home'.*damaged"):
+    with pytest.raises(Unreadable, match=r"'home'.*damaged"):
         decode()
 
 

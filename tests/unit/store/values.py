@@ -68,4 +68,5 @@ def nodes(draw: st.DrawFn) -> Node:
         held=draw(st.dictionaries(services, holdings, max_size=4)),
         origin=draw(st.one_of(st.just(b""), paths)),
         heirs=tuple(draw(st.lists(paths, max_size=3))),
+        since=draw(st.sampled_from([0, 1, 1 << 50])),
     )
