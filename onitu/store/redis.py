@@ -67,29 +67,51 @@ class RedisFolder(RedisReader):
             StateError: it could not be written, or nobody knows; every later commit fails too.
         """
         waiting = _Waiting(commands(self.keys, change))
-        self._send.send_nowait(waiting)
+        try:
+            self._send.send_nowait(waiting)
+        except trio.BrokenResourceError:
+            raise self._closed() from None
         await waiting.done.wait()
         if waiting.error is not None:
             raise type(waiting.error)(str(waiting.error)) from waiting.error
 
     async def committing(self) -> None:
-        """The task that commits; one for each folder."""
-        async for first in self._receive:
-            together, size = [first], _size(first.words)
-            while size < WORDS:
+        """The task that commits; one for each folder. Whoever waits when it ends is told that, and so is who comes
+        later."""
+        together: list[_Waiting] = []
+        try:
+            async for first in self._receive:
+                together = self._gathered(first)
+                if self._broken is None:
+                    try:
+                        await self.write([command for waiting in together for command in waiting.words])
+                    except StateError as error:
+                        self._broken = error
+                for waiting in together:
+                    waiting.error = self._broken
+                    waiting.done.set()
+        finally:
+            while True:
+                for waiting in together:
+                    if not waiting.done.is_set():
+                        waiting.error = self._closed()
+                        waiting.done.set()
                 try:
-                    together.append(self._receive.receive_nowait())
-                except trio.WouldBlock:
+                    together = [self._receive.receive_nowait()]
+                except (trio.WouldBlock, trio.EndOfChannel):
                     break
-                size += _size(together[-1].words)
-            if self._broken is None:
-                try:
-                    await self.write([command for waiting in together for command in waiting.words])
-                except StateError as error:
-                    self._broken = error
-            for waiting in together:
-                waiting.error = self._broken
-                waiting.done.set()
+            self._receive.close()
+
+    def _gathered(self, first: _Waiting) -> list[_Waiting]:
+        """What becomes one commit: this change and those that wait behind it, up to a limit."""
+        together, size = [first], _size(first.words)
+        while size < WORDS:
+            try:
+                together.append(self._receive.receive_nowait())
+            except trio.WouldBlock:
+                break
+            size += _size(together[-1].words)
+        return together
 
     async def write(self, words: list[Command]) -> None:
         """Run these commands under the fence, as one transaction."""
@@ -125,6 +147,10 @@ class RedisFolder(RedisReader):
             if str(error).startswith("FENCED"):
                 raise self._fenced() from error
             raise
+
+    def _closed(self) -> StateError:
+        """Why nothing is committed any more."""
+        return self._broken or StateError(f"folder {self.folder!r} is not open any more")
 
     def _fenced(self) -> Fenced:
         return Fenced(

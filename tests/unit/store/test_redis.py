@@ -96,6 +96,21 @@ async def test_a_fenced_referee_that_does_nothing_is_ended_by_its_renewal(valkey
     assert client.get(KEYS.named("fence")) == b"99 another"
 
 
+async def test_who_commits_after_the_end_is_told_why_nothing_is_written(valkey: str, client: redis.Redis) -> None:
+    with trio.fail_after(20):
+        async with RedisStore(valkey).open_folder("home") as given_back:
+            pass
+        with pytest.raises(StateError, match="is not open any more"):
+            await given_back.commit(Change(seq=1))
+        with pytest.raises(Fenced):
+            async with RedisStore(valkey, ttl=0.3).open_folder("home") as taken:
+                client.set(KEYS.named("fence"), "99 another")
+                await trio.sleep_forever()
+        with pytest.raises(Fenced):
+            await taken.commit(Change(seq=1))
+    assert not client.hexists(KEYS.named("meta"), "seq")
+
+
 async def test_renewal_keeps_the_lease_longer_than_its_ttl(valkey: str, client: redis.Redis) -> None:
     async with RedisStore(valkey, ttl=1.0).open_folder("home") as folder:
         with pytest.raises(StateError, match="is held by another Onitu"):
