@@ -71,6 +71,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def micro(session: nox.Session) -> None:
+    """Time the hot paths one by one (`-- --benchmark-compare` for the run before). Not part of CI: no test fails on a
+    time."""
+    session.install("-e", ".[bench]")
+    session.run("python", "-m", "pytest", "benchmarks/micro", "--benchmark-autosave", *session.posargs)
+
+
+@nox.session
 def bugs(session: nox.Session) -> None:
     """Put each bug of tests/bugs into a copy of the code: a test must fail. Not part of CI: it takes minutes."""
     session.install("-e", ".[test]")
