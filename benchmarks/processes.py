@@ -114,6 +114,25 @@ def below(pid: int) -> list[int]:
     return found
 
 
+def together(pids: Sequence[int]) -> int:
+    """Bytes that processes have together now (PSS)."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, LookupError):  # it ended while it was looked at
+            total += _look(pid, {})
+    return total
+
+
+def used(pids: Sequence[int]) -> float:
+    """Seconds of processor time that processes have used so far, with that of their children that have ended."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, times[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _look(pid: int, uses: dict[str, Use]) -> int:
     """Note what a process uses; its share of the memory in bytes."""
     about = Path(f"/proc/{pid}")

@@ -55,7 +55,17 @@ class Pair:
     def run(self, what: str, fits: tuple[int, ...] = (0,)) -> Measured:
         """One run to its end, measured and told. `fits`: the exit codes that it may have."""
         os.sync()
-        command = [sys.executable, "-m", "onitu", "sync", self.a, self.b, "--state", self.root / "state", "--quiet"]
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "onitu",
+            "sync",
+            self.a,
+            self.b,
+            "--state",
+            self.root / "state",
+            "--quiet",
+        ]
         measured = processes.run(command, fits)
         print(row(what, measured), flush=True)
         return measured
