@@ -2,6 +2,7 @@
 
     python -m benchmarks.scale many                 # 10,000, 100,000 and 1,000,000 files of 100 bytes
     python -m benchmarks.scale many --files 10000,100000
+    python -m benchmarks.scale wide                 # 100,000 files in directories of 5,000
     python -m benchmarks.scale flat                 # 200,000 files in one directory
     python -m benchmarks.scale burst                # 100,000 files made while it runs, in no time
     python -m benchmarks.scale sparse               # a file of 50 GiB that takes nothing
@@ -177,6 +178,7 @@ def burst(root: Path, files: int) -> None:
 
 SUBJECTS: dict[str, tuple[str, Callable[[Path, int], None]]] = {
     "many": ("10000,100000,1000000", many),
+    "wide": ("100000", lambda root, files: many(root, files, 5_000)),
     "flat": ("200000", lambda root, files: many(root, files, files)),
     "burst": ("100000", burst),
     "sparse": (str(SPARSE), sparse),
