@@ -65,9 +65,18 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure Onitu beside cp and rsync on 100,000 files. Not part of CI: no test fails on a time."""
-    session.install("-e", ".")
+    """Measure Onitu beside the tools that it is compared with (`-- --rows first,nothing` for some of it, `-- --write`
+    to put it into the documentation). Not part of CI: no test fails on a time."""
+    session.install("-e", ".[bench]")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def micro(session: nox.Session) -> None:
+    """Time the hot paths one by one (`-- --benchmark-compare` for the run before). Not part of CI: no test fails on a
+    time."""
+    session.install("-e", ".[bench]")
+    session.run("python", "-m", "pytest", "benchmarks/micro", "--benchmark-autosave", *session.posargs)
 
 
 @nox.session

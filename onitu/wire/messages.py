@@ -134,10 +134,15 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Index(Message, frozen=True):
-    """Referee → driver: the answer to `Lookup`, in the order of its directories."""
+    """Referee → driver: the answer to `Lookup`, in the order of its directories.
+
+    A long one comes in several messages, as a socket takes none of any size: each has more rows of the directories, and
+    all but the last say that there is `more`.
+    """
 
     request: int
     directories: tuple[tuple[Known, ...], ...]
+    more: bool = False
 
 
 class Audit(Message, frozen=True):

@@ -16,7 +16,7 @@ from onitu.model.events import Trouble
 from onitu.model.versions import Kind
 from onitu.plug.driver import Entry, Refused
 
-from . import syscalls, tokens
+from . import holes, syscalls, tokens
 from .tree import ABSENT, Check, Place, Tree
 from .troubles import refused, sentence, trouble_of
 
@@ -36,12 +36,10 @@ def digest(fd: int, size: int, check: Check = never) -> tuple[bytes, int]:
         if len(data) == size:  # the usual case: the whole in one call (a regular file is read short only at its end)
             return blake3(data).digest(), size
     hasher = blake3(max_threads=blake3.AUTO if size > _LARGE else 1)
-    os.lseek(fd, 0, os.SEEK_SET)
-    buffer = memoryview(bytearray(_LARGE_BUFFER if size > _LARGE else _BUFFER))
     total = 0
-    while count := os.readv(fd, [buffer]):
-        hasher.update(buffer[:count])
-        total += count
+    for piece in holes.content(fd, 0, size, _LARGE_BUFFER if size > _LARGE else _BUFFER):
+        hasher.update(piece)
+        total += len(piece)
         check()
     return hasher.digest(), total
 

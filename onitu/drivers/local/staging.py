@@ -21,13 +21,14 @@ from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Version
 from onitu.plug.driver import Refused
 
-from . import reading, syscalls
+from . import holes, reading, syscalls
 from .reading import open_source, still
 from .replica import Replica
 from .tree import Tree
 from .troubles import refused
 
 _PIECE = 32 * 1024 * 1024
+_BUFFER = 8 * 1024 * 1024
 _COPY_ABSENT = syscalls.ABSENT | {errno.EXDEV, errno.EPERM, errno.EBADF, errno.ETXTBSY}
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -144,20 +145,18 @@ class StagedFile:
         """Let the hasher catch up with what stands in the file."""
         if self._hashed == 0 and end > _PIECE:
             self._hasher = blake3(max_threads=blake3.AUTO)
-        while self._hashed < end:
-            trio.from_thread.check_cancelled()
-            data = os.pread(self._fd, min(8 * 1024 * 1024, end - self._hashed), self._hashed)
-            if not data:
-                return
-            self._hasher.update(data)
-            self._hashed += len(data)
+        if self._hashed < end:
+            for piece in holes.content(self._fd, self._hashed, end, min(_BUFFER, end - self._hashed)):
+                trio.from_thread.check_cancelled()
+                self._hasher.update(piece)
+                self._hashed += len(piece)
 
     def _write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         with self._troubles():
             self._reserve(self.version.size - self.offset)
             while view:
-                count = os.pwrite(self._fd, view, self.offset)
+                count = holes.append(self._fd, view, self.offset)
                 if self._hashed == self.offset:
                     self._hasher.update(view[:count])
                     self._hashed += count

@@ -218,6 +218,14 @@ def clone(source: int, target: int) -> bool:
     return True
 
 
+def file_system(fd: int) -> int:
+    """The magic number of the file system that an open file lies on (statfs(2)); 0: unknown."""
+    if not LINUX:
+        return 0
+    about = (ctypes.c_ulong * 32)()  # `struct statfs`, which begins with it
+    return about[0] if _libc.fstatfs(fd, ctypes.byref(about)) == 0 else 0
+
+
 def next_data(fd: int, offset: int, size: int) -> tuple[int, int]:
     """The first range that holds data at or after `offset`, as (start, end); (size, size): only a hole follows."""
     if not hasattr(os, "SEEK_DATA"):

@@ -22,7 +22,19 @@ from onitu.referee.folder import FolderReferee
 from onitu.referee.greeting import greet
 from onitu.store import memory as memory_module
 from onitu.store.memory import MemoryStore
-from onitu.wire.messages import Ack, Batch, Command, Expected, Hello, Index, Lookup, Message, Orders, ReplicaState
+from onitu.wire.messages import (
+    Ack,
+    Batch,
+    Command,
+    Expected,
+    Hello,
+    Index,
+    Lookup,
+    Message,
+    Orders,
+    ReplicaState,
+    encode,
+)
 
 NAMES = ("a", "b", "c")
 
@@ -307,6 +319,21 @@ async def test_a_lookup_tells_what_a_service_holds_as_it_spells_it() -> None:
         assert index.request == 7
         ((row,),) = index.directories
         assert (row.path, row.token) == ("e\u0301".encode(), b"ta")
+
+
+async def test_a_long_index_comes_in_messages_that_a_socket_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_module, "INDEX_BYTES", 2_000)
+    paths = [b"%s/file %03d" % (directory, number) for directory in (b"one", b"two") for number in range(100)]
+    async with desk() as d:
+        await d.say("a", *(stands(path, "v", b"token %d" % number) for number, path in enumerate(paths)))
+        await d.folder.post(lambda: d.folder.lookup("a", Lookup(7, "f", (b"one", b"none", b"two"))))
+        await d.settle()
+        messages = d.of(Index)
+        assert len(messages) > 5
+        assert [message.more for message in messages] == [True] * (len(messages) - 1) + [False]
+        assert all(message.request == 7 and len(encode(message)) < 4_000 for message in messages)
+        found = [[row.path for message in messages for row in message.directories[place]] for place in range(3)]
+        assert [sorted(each) for each in found] == [paths[:100], [], paths[100:]]
 
 
 async def test_a_replica_without_its_marker_is_refused() -> None:
