@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import stat
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import trio
@@ -230,11 +230,12 @@ class SftpRemote(Remote):
         handle, offset = await self._begun(session, name, content)
         try:
             try:
-                await session.write(handle, content.pieces(offset), offset)
+                written = await session.write(handle, content.pieces(offset), offset)
             except BaseException:
                 session.close(handle)
                 raise
-            return await self._finish(session, name, handle, content.version, durable=not paths.within(path, TMP))
+            durable = not paths.within(path, TMP)
+            return await self._finish(session, name, handle, content.version, written, durable)
         except (wire.Status, Busy) as error:
             # What is left of it would only take the space of others.
             session.ask(wire.REMOVE, wire.string(name))
@@ -296,9 +297,11 @@ class SftpRemote(Remote):
         return offset
 
     async def _finish(
-        self, session: wire.Session, name: bytes, handle: bytes, version: Version, durable: bool
-    ) -> Thing:
-        """Mode, time, and what stands there then. `durable`: also if the server loses power now."""
+        self, session: wire.Session, name: bytes, handle: bytes, version: Version,
+        written: Sequence[wire.Reply], durable: bool,
+    ) -> Thing:  # fmt: skip
+        """Mode, time, and what stands there then. `written`: answers to what was written last, which are waited for
+        first; `durable`: also if the server loses power now."""
         wanted = wire.attributes(version.mode or -1, version.mtime // SECOND if version.mtime else -1)
         given = version.mode or version.mtime
         field = wire.string(handle)
@@ -306,6 +309,8 @@ class SftpRemote(Remote):
         if durable and FSYNC in session.extensions:
             asked.append(session.ask(wire.EXTENDED, wire.string(FSYNC), field))
         told, closed = session.ask(wire.FSTAT, field), session.ask(wire.CLOSE, field)
+        for reply in written:
+            await reply.wait(wire.STATUS)
         try:
             for reply in asked:
                 await reply.wait(wire.STATUS)
