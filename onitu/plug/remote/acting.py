@@ -34,7 +34,7 @@ from .content import Content
 from .interface import NOTHING_THERE, Changed, Missing, Thing
 from .limbo import UNSURE, Limbo, by_content, by_token
 from .replica import DIRECTORY, Replica, dirty_token_of, entry_of, is_dirty, matches, token_of
-from .spool import read_local
+from .spool import Batch
 
 T = TypeVar("T")
 
@@ -62,8 +62,8 @@ class Acting:
     order: Order
     content: Content | None = None
     prepared: object = None
-    sources: Sequence[tuple[str, bytes]] = ()
-    """Of a small PUT without content: files of this host, (root, path), that have it, best first."""
+    batch: Batch = attrs.field(factory=Batch)
+    """Has the content of a small PUT without one."""
     used: bool = False
     """Whether what was brought ahead is used up."""
     _own: bytes = b""
@@ -289,7 +289,7 @@ class Acting:
         if version.kind is Kind.LINK:
             return await call("write", self.order.path, lambda: remote.make_link(path, version.link, expect))
         if content is None:
-            data = await trio.to_thread.run_sync(read_local, version, self.sources)
+            data = await self.batch.take(self.order.number)
             self.content = content = self.replica.calls.paced(Content(version, data))
         prepared = None if isinstance(self.prepared, bytes) else self.prepared
         put = await call(
