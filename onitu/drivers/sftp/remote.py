@@ -390,7 +390,9 @@ class SftpRemote(Remote):
         if (path, target) in self._unsure and (done := await self._was_renamed(path, target, expect)):
             return done
         step = wire.RENAME
-        if not self._refused_at_once(path, target):
+        after: wire.Reply | None = None
+        at_once = self._refused_at_once(path, target)
+        if not at_once:
             looks = [session.ask(wire.LSTAT, self._at(place)) for place in (path, target)]
             told = (await looks[0].wait(wire.ATTRS)).stat()
             with contextlib.suppress(wire.Status):
@@ -405,7 +407,9 @@ class SftpRemote(Remote):
                 kind = wire.string(POSIX_RENAME)
                 await session.ask(wire.EXTENDED, kind, self._at(path), self._at(target)).wait(wire.STATUS)
             elif step != wire.EXTENDED or not await self._linked(session, path, target):
-                await session.ask(wire.RENAME, self._at(path), self._at(target)).wait(wire.STATUS)
+                renamed = session.ask(wire.RENAME, self._at(path), self._at(target))
+                after = session.ask(wire.LSTAT, self._at(target)) if at_once else None  # OpenSSH answers in sequence
+                await renamed.wait(wire.STATUS)
         except (wire.Cut, trio.Cancelled):
             self._unsure.add((path, target))
             raise
@@ -413,7 +417,13 @@ class SftpRemote(Remote):
             if status.code != wire.NO_SUCH_FILE and await self.stat(target) is not None:
                 raise Changed from None
             raise
-        return await self.stat(target)
+        try:
+            return await (self.stat(target) if after is None else self._seen(session, target, after))
+        except wire.Status:
+            return None  # it is gone again
+        except wire.Cut:
+            self._unsure.add((path, target))
+            raise
 
     def _refused_at_once(self, path: bytes, target: bytes) -> bool:
         """Whether the server itself sees to it that nothing at the target is replaced (or nothing can be there)."""

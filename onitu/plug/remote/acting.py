@@ -96,6 +96,8 @@ class Acting:
         order = self.order
         if self._swaps_at_once():
             return await self._swap()
+        if self._creates_at_once():
+            return await self._put(None)
         thing = await self.replica.stat(order.path)
         refused = await self._refused(thing)
         if order.do is Do.PUT and order.version.kind is Kind.DIRECTORY and not order.expect:
@@ -121,6 +123,13 @@ class Acting:
         deletes = order.do is Do.DELETE and order.expect and order.held is not None and order.held.kind is Kind.FILE
         plain = not order.keep and order.expect != DIRECTORY and not is_dirty(order.expect)
         return bool(self.replica.capabilities.compare_and_swap and plain and (files or deletes))
+
+    def _creates_at_once(self) -> bool:
+        """Whether the service itself refuses where anything stands at the path of a new file, which is renamed into
+        place, so that no look is needed before: only where it refuses is there one."""
+        order, able = self.order, self.replica.capabilities
+        new = order.do is Do.PUT and order.version.kind is Kind.FILE and not (order.expect or order.keep)
+        return new and able.create_only and able.moves
 
     async def _swap(self) -> list[Event]:
         order, remote = self.order, self.replica.remote

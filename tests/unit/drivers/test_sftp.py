@@ -163,6 +163,14 @@ async def test_a_poll_costs_one_call_for_each_directory_and_reads_nothing(stage:
 # --- changes of others ----------------------------------------------------------------------------------------------
 
 
+async def test_a_new_file_costs_two_calls_and_no_look_before(stage: Stage) -> None:
+    await stage.put(b"first")  # makes Onitu's own directories
+    before = stage.driver.counters["requests"]
+    (done,) = await stage.put(b"second")
+    assert done.seen is Seen.DONE
+    assert stage.driver.counters["requests"] - before == 2
+
+
 async def test_a_change_of_size_time_or_mode_gives_another_token(stage: Stage) -> None:
     put = answer(await stage.put(b"file", OLD))
     where = stage.there / "file"
