@@ -262,11 +262,14 @@ class Acting:
                     displaced, aside = [await self._bring_back(aside, out)], b""
             looked = True
             put = await self._with_parents(path, lambda: self._rename(ready, path, None))
-        except BaseException:
+        except BaseException as error:
             with trio.move_on_after(_UNDO, shield=True):
                 # What nobody has looked at may be a value that nobody has seen: the next life settles it (S1).
                 if aside and not await self.limbo.put_back(aside, path) and looked:
                     await self.limbo.drop(aside)
+                if self._own and isinstance(error, Changed):  # it is not asked for again
+                    with contextlib.suppress(Unavailable):
+                        await self.limbo.drop(ready)
             raise
         finally:
             self.limbo.give_tmp(self._own)
