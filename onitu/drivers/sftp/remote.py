@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import stat
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import trio
@@ -230,11 +230,12 @@ class SftpRemote(Remote):
         handle, offset = await self._begun(session, name, content)
         try:
             try:
-                await session.write(handle, content.pieces(offset), offset)
+                written = await session.write(handle, content.pieces(offset), offset)
             except BaseException:
                 session.close(handle)
                 raise
-            return await self._finish(session, name, handle, content.version, durable=not paths.within(path, TMP))
+            durable = not paths.within(path, TMP)
+            return await self._finish(session, name, handle, content.version, written, durable)
         except (wire.Status, Busy) as error:
             # What is left of it would only take the space of others.
             session.ask(wire.REMOVE, wire.string(name))
@@ -296,9 +297,11 @@ class SftpRemote(Remote):
         return offset
 
     async def _finish(
-        self, session: wire.Session, name: bytes, handle: bytes, version: Version, durable: bool
-    ) -> Thing:
-        """Mode, time, and what stands there then. `durable`: also if the server loses power now."""
+        self, session: wire.Session, name: bytes, handle: bytes, version: Version,
+        written: Sequence[wire.Reply], durable: bool,
+    ) -> Thing:  # fmt: skip
+        """Mode, time, and what stands there then. `written`: answers to what was written last, which are waited for
+        first; `durable`: also if the server loses power now."""
         wanted = wire.attributes(version.mode or -1, version.mtime // SECOND if version.mtime else -1)
         given = version.mode or version.mtime
         field = wire.string(handle)
@@ -306,6 +309,8 @@ class SftpRemote(Remote):
         if durable and FSYNC in session.extensions:
             asked.append(session.ask(wire.EXTENDED, wire.string(FSYNC), field))
         told, closed = session.ask(wire.FSTAT, field), session.ask(wire.CLOSE, field)
+        for reply in written:
+            await reply.wait(wire.STATUS)
         try:
             for reply in asked:
                 await reply.wait(wire.STATUS)
@@ -385,7 +390,9 @@ class SftpRemote(Remote):
         if (path, target) in self._unsure and (done := await self._was_renamed(path, target, expect)):
             return done
         step = wire.RENAME
-        if not self._refused_at_once(path, target):
+        after: wire.Reply | None = None
+        at_once = self._refused_at_once(path, target)
+        if not at_once:
             looks = [session.ask(wire.LSTAT, self._at(place)) for place in (path, target)]
             told = (await looks[0].wait(wire.ATTRS)).stat()
             with contextlib.suppress(wire.Status):
@@ -400,7 +407,9 @@ class SftpRemote(Remote):
                 kind = wire.string(POSIX_RENAME)
                 await session.ask(wire.EXTENDED, kind, self._at(path), self._at(target)).wait(wire.STATUS)
             elif step != wire.EXTENDED or not await self._linked(session, path, target):
-                await session.ask(wire.RENAME, self._at(path), self._at(target)).wait(wire.STATUS)
+                renamed = session.ask(wire.RENAME, self._at(path), self._at(target))
+                after = session.ask(wire.LSTAT, self._at(target)) if at_once else None  # OpenSSH answers in sequence
+                await renamed.wait(wire.STATUS)
         except (wire.Cut, trio.Cancelled):
             self._unsure.add((path, target))
             raise
@@ -408,7 +417,13 @@ class SftpRemote(Remote):
             if status.code != wire.NO_SUCH_FILE and await self.stat(target) is not None:
                 raise Changed from None
             raise
-        return await self.stat(target)
+        try:
+            return await (self.stat(target) if after is None else self._seen(session, target, after))
+        except wire.Status:
+            return None  # it is gone again
+        except wire.Cut:
+            self._unsure.add((path, target))
+            raise
 
     def _refused_at_once(self, path: bytes, target: bytes) -> bool:
         """Whether the server itself sees to it that nothing at the target is replaced (or nothing can be there)."""

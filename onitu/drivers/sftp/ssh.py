@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
 import re
 import shutil
 import signal
@@ -31,6 +32,9 @@ CROWDED = 12
 """Requests under way on each connection from which on another one is opened."""
 RETREAT = 60.0
 """Seconds for which no further connection is tried where the server refused one."""
+FAST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+_TOLD_WITHIN = 5.0
+"""Seconds that `ssh` has to tell its configuration."""
 _PIPE = 1 << 20
 _SAID = 1 << 14
 _LAST_WORDS = 1.0
@@ -69,8 +73,9 @@ class Target:
     def shown(self) -> str:
         return f"{self.host} port {self.port}" if self.port else self.host
 
-    def command(self) -> list[str]:
-        """The command line. What is given here comes before what `~/.ssh/config` says."""
+    def command(self, ciphers: str = "") -> list[str]:
+        """The command line. What is given here comes before what `~/.ssh/config` says. `ciphers`: in this order; empty:
+        as `ssh` has them."""
         secret = bool(self.password or self.passphrase)
         said = {
             "BatchMode": "no" if secret else "yes",
@@ -92,6 +97,8 @@ class Target:
             said["UserKnownHostsFile"] = _quoted(self.known_hosts)
         if self.identity:
             said |= {"IdentityFile": _quoted(self.identity), "IdentitiesOnly": "yes"}
+        if ciphers:
+            said["Ciphers"] = ciphers
         line = ["ssh", *(f"-o{name}={value}" for name, value in said.items())]
         line += [f"-p{self.port}"] if self.port else []
         line += [f"-l{self.user}"] if self.user else []
@@ -110,6 +117,51 @@ def _quoted(path: str) -> str:
     """A path as the value of an option: as it is, whatever is in it."""
     path = os.path.expanduser(path).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
     return f'"{path}"'
+
+
+def fast_first(ciphers: str) -> str:
+    """The same ciphers, those first that a processor with instructions for AES does fastest; empty: they are already.
+
+    `ssh` begins with ChaCha20, which is for processors without: here 500 MiB through AES-GCM take 2.1 s of processor
+    time, and 3.1 s through ChaCha20, on either side of the connection (`ssh -oCiphers=… host 'cat > /dev/null'`).
+    """
+    given = ciphers.split(",")
+    order = [*(name for name in FAST if name in given), *(name for name in given if name not in FAST)]
+    return "" if order == given else ",".join(order)
+
+
+async def ciphers_for(target: Target) -> str:
+    """What `fast_first` says of the ciphers that `ssh` would offer the target: no other ones than the user's
+    configuration and the system's allow. Empty: it cannot be told, or this processor has no instructions for AES."""
+    if not _knows_aes():
+        return ""
+    with trio.move_on_after(_TOLD_WITHIN), contextlib.suppress(OSError):
+        command = target.command()
+        asked = [command[0], "-G", *command[1:]]
+        told = await trio.run_process(
+            asked,
+            capture_stdout=True,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            start_new_session=True,
+        )
+        for line in told.stdout.decode(errors="replace").splitlines():
+            name, _, value = line.partition(" ")
+            if name == "ciphers":
+                return fast_first(value)
+    return ""
+
+
+def _knows_aes() -> bool:
+    """Whether the processor does AES itself."""
+    if platform.machine() in ("arm64", "x86_64") and platform.system() == "Darwin":
+        return True
+    try:
+        with open("/proc/cpuinfo") as file:
+            return any("aes" in line.split() for line in file if line.startswith(("flags", "Features")))
+    except OSError:
+        return False
 
 
 def explained(said: str, target: Target) -> Exception:
@@ -169,6 +221,7 @@ class Pool:
         self._sessions: list[wire.Session] = []
         self._opening = trio.Lock()
         self._not_before = 0.0
+        self._ciphers: str | None = None
 
     async def session(self) -> wire.Session:
         """One that is little used; a new one where all have much to do. Raises `Unavailable`, `Lost`, `Busy`."""
@@ -200,6 +253,8 @@ class Pool:
     async def _connect(self) -> wire.Session:
         if shutil.which("ssh") is None:
             raise Unavailable("the program ssh is not installed: it makes the connections (OpenSSH's client)")
+        if self._ciphers is None:
+            self._ciphers = await ciphers_for(self.target)
         opened = _Opened()
         self._nursery.start_soon(self._live, opened)
         with trio.move_on_after(self.target.timeout):
@@ -255,7 +310,7 @@ class Pool:
                 environment |= {"ONITU_SSH_PASSWORD": target.password, "ONITU_SSH_PASSPHRASE": target.passphrase}
                 environment.setdefault("DISPLAY", ":0")  # before OpenSSH 8.4 it asks a script only where this is set
             process = await trio.lowlevel.open_process(
-                target.command(),
+                target.command(self._ciphers or ""),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

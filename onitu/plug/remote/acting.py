@@ -35,7 +35,7 @@ from .content import Content
 from .interface import NOTHING_THERE, Changed, Missing, Thing
 from .limbo import UNSURE, Limbo, by_content, by_token
 from .replica import DIRECTORY, Replica, dirty_token_of, entry_of, is_dirty, matches, token_of
-from .spool import read_local
+from .spool import Batch
 
 T = TypeVar("T")
 
@@ -63,8 +63,8 @@ class Acting:
     order: Order
     content: Content | None = None
     prepared: object = None
-    sources: Sequence[tuple[str, bytes]] = ()
-    """Of a small PUT without content: files of this host, (root, path), that have it, best first."""
+    batch: Batch = attrs.field(factory=Batch)
+    """Has the content of a small PUT without one."""
     used: bool = False
     """Whether what was brought ahead is used up."""
     _own: bytes = b""
@@ -97,6 +97,8 @@ class Acting:
         order = self.order
         if self._swaps_at_once():
             return await self._swap()
+        if self._creates_at_once():
+            return await self._put(None)
         thing = await self.replica.stat(order.path)
         refused = await self._refused(thing)
         if order.do is Do.PUT and order.version.kind is Kind.DIRECTORY and not order.expect:
@@ -122,6 +124,13 @@ class Acting:
         deletes = order.do is Do.DELETE and order.expect and order.held is not None and order.held.kind is Kind.FILE
         plain = not order.keep and order.expect != DIRECTORY and not is_dirty(order.expect)
         return bool(self.replica.capabilities.compare_and_swap and plain and (files or deletes))
+
+    def _creates_at_once(self) -> bool:
+        """Whether the service itself refuses where anything stands at the path of a new file, which is renamed into
+        place, so that no look is needed before: only where it refuses is there one."""
+        order, able = self.order, self.replica.capabilities
+        new = order.do is Do.PUT and order.version.kind is Kind.FILE and not (order.expect or order.keep)
+        return new and able.create_only and able.moves
 
     async def _swap(self) -> list[Event]:
         order, remote = self.order, self.replica.remote
@@ -254,11 +263,14 @@ class Acting:
                     displaced, aside = [await self._bring_back(aside, out)], b""
             looked = True
             put = await self._with_parents(path, lambda: self._rename(ready, path, None))
-        except BaseException:
+        except BaseException as error:
             with trio.move_on_after(_UNDO, shield=True):
                 # What nobody has looked at may be a value that nobody has seen: the next life settles it (S1).
                 if aside and not await self.limbo.put_back(aside, path) and looked:
                     await self.limbo.drop(aside)
+                if self._own and isinstance(error, Changed):  # it is not asked for again
+                    with contextlib.suppress(Unavailable):
+                        await self.limbo.drop(ready)
             raise
         finally:
             self.limbo.give_tmp(self._own)
@@ -290,7 +302,7 @@ class Acting:
         if version.kind is Kind.LINK:
             return await call("write", self.order.path, lambda: remote.make_link(path, version.link, expect))
         if content is None:
-            data = await trio.to_thread.run_sync(read_local, version, self.sources)
+            data = await self.batch.take(self.order.number)
             self.content = content = self.replica.calls.paced(Content(version, data))
         prepared = None if isinstance(self.prepared, bytes) else self.prepared
         put = await call(

@@ -32,7 +32,7 @@ from .content import Content
 from .interface import Changed, Missing, Remote, Thing
 from .limbo import Limbo
 from .replica import MANY, PROVEN, Replica, entry_of
-from .spool import Spool, Spooled
+from .spool import Batch, Spool, Spooled
 
 T = TypeVar("T")
 
@@ -276,17 +276,22 @@ class RemoteDriver(Driver):
         outcomes: dict[int, list[Event]] = {}
         ended = [trio.Event() for _ in orders]
         before = waits_for(orders)
+        batch = Batch(
+            {
+                order.number: (order.version, [(where, path) for where, path, _ in local.get(order.number, ())])
+                for order in orders
+                if order.do is Do.PUT and order.version.kind is Kind.FILE and order.number not in staged
+            }
+        )
 
         async def one(numbered: tuple[int, Order]) -> None:
             index, order = numbered
             for other in before[index]:
                 await ended[other].wait()
             spooled = staged.get(order.number)
-            acting = Acting(root.replica, root.limbo, self.service, order)
+            acting = Acting(root.replica, root.limbo, self.service, order, batch=batch)
             if isinstance(spooled, Spooled):
                 acting.content, acting.prepared = spooled.content, spooled.prepared
-            elif order.do is Do.PUT and order.version.kind is Kind.FILE:
-                acting.sources = [(where, path) for where, path, _ in local.get(order.number, ())]
             outcomes[index] = await acting.carry_out()
             if isinstance(spooled, Spooled):
                 spooled.used = spooled.used or acting.used

@@ -11,7 +11,7 @@ import errno
 import itertools
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 import trio
@@ -25,6 +25,10 @@ from .content import PIECE, Content, Hasher, hasher_for
 
 KEEP = 7 * 24 * 3600.0
 """Seconds after which what nobody went on with is dropped."""
+
+TOGETHER = 16
+TOGETHER_BYTES = 2 << 20
+"""Small files, and their bytes, that are read in one hop to a thread."""
 
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -199,6 +203,50 @@ def open_beneath(root: str, path: bytes) -> int:
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=here)
     finally:
         os.close(here)
+
+
+class Batch:
+    """The contents of small versions that lie in files of this host: when one of them is needed, some of those that
+    come after it are read in the same hop to a thread, which costs more than to read one."""
+
+    def __init__(self, wanted: Mapping[int, tuple[Version, Sequence[tuple[str, bytes]]]] | None = None) -> None:
+        """`wanted`: by number, in the sequence in which they are likely to be needed, with the files that have it."""
+        self._wanted = dict(wanted or {})
+        self._waiting = dict.fromkeys(self._wanted)
+        self._read: dict[int, bytes | Refused] = {}
+        self._lock = trio.Lock()
+
+    async def take(self, number: int) -> bytes:
+        """The content of one. Raises `Refused`."""
+        async with self._lock:
+            if number not in self._read:
+                chosen = self._choose(number)
+                self._read.update(await trio.to_thread.run_sync(self._read_all, chosen))
+            data = self._read.pop(number)
+        if isinstance(data, Refused):
+            raise data
+        return data
+
+    def _choose(self, number: int) -> list[int]:
+        chosen, size = [number], self._wanted[number][0].size
+        self._waiting.pop(number, None)
+        for other in self._waiting:
+            size += self._wanted[other][0].size
+            if len(chosen) == TOGETHER or size > TOGETHER_BYTES:
+                break
+            chosen.append(other)
+        for other in chosen[1:]:
+            del self._waiting[other]
+        return chosen
+
+    def _read_all(self, numbers: Sequence[int]) -> dict[int, bytes | Refused]:
+        return {number: self._read_one(number) for number in numbers}
+
+    def _read_one(self, number: int) -> bytes | Refused:
+        try:
+            return read_local(*self._wanted[number])
+        except Refused as refusal:
+            return refusal
 
 
 def read_local(version: Version, sources: Sequence[tuple[str, bytes]]) -> bytes:

@@ -163,6 +163,22 @@ async def test_a_poll_costs_one_call_for_each_directory_and_reads_nothing(stage:
 # --- changes of others ----------------------------------------------------------------------------------------------
 
 
+async def test_a_new_file_costs_two_calls_and_no_look_before(stage: Stage) -> None:
+    await stage.put(b"first")  # makes Onitu's own directories
+    before = stage.driver.counters["requests"]
+    (done,) = await stage.put(b"second")
+    assert done.seen is Seen.DONE
+    assert stage.driver.counters["requests"] - before == 2
+
+
+async def test_a_new_file_where_something_stands_is_told_as_that_and_leaves_nothing_behind(stage: Stage) -> None:
+    (stage.there / "a").write_bytes(OLD)
+    (found,) = await stage.put(b"a", NEW)
+    assert (found.seen, found.version.size) == (Seen.STANDS, len(OLD))
+    assert stage.visible() == {"a": OLD}
+    assert stage.hidden() == []
+
+
 async def test_a_change_of_size_time_or_mode_gives_another_token(stage: Stage) -> None:
     put = answer(await stage.put(b"file", OLD))
     where = stage.there / "file"

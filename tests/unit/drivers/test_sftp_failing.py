@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 
-from onitu.drivers.sftp import SftpDriver, wire
+from onitu.drivers.sftp import SftpDriver, ssh, wire
 from onitu.drivers.sftp.remote import SftpRemote
 from onitu.model.errors import Unavailable
 from onitu.model.events import Seen, Trouble
@@ -50,6 +50,38 @@ async def refusal(server: Sshd, **options: object) -> str:
     with pytest.raises(Unavailable) as caught:
         await identified(server, **options)
     return str(caught.value)
+
+
+# --- ciphers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("allowed", "asked_for"),
+    [
+        (
+            "aes256-ctr,aes256-gcm@openssh.com,aes128-gcm@openssh.com",
+            "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr",
+        ),
+        ("aes256-gcm@openssh.com,aes256-ctr", ""),
+        ("chacha20-poly1305@openssh.com,aes256-ctr", ""),
+    ],
+    ids=["others first", "first already", "not allowed"],
+)
+async def test_the_fastest_of_the_ciphers_that_the_configuration_allows_come_first(
+    allowed: str, asked_for: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_knows_aes", lambda: True)
+    (tmp_path / "config").write_text(f"Host nas\n  Ciphers {allowed}\n")
+    target = ssh.Target(host="nas", config=str(tmp_path / "config"))
+    assert await ssh.ciphers_for(target) == asked_for
+
+
+async def test_a_processor_without_instructions_for_aes_has_the_ciphers_as_ssh_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_knows_aes", lambda: False)
+    (tmp_path / "config").write_text("Ciphers aes256-ctr,aes256-gcm@openssh.com\n")
+    assert await ssh.ciphers_for(ssh.Target(host="nas", config=str(tmp_path / "config"))) == ""
 
 
 # --- connections ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -27,6 +27,7 @@ from onitu.plug.remote import Busy, Lost, Thing, calls
 from onitu.plug.remote.acting import touched, waits_for
 from onitu.plug.remote.content import Content
 from onitu.plug.remote.limbo import UNSURE, by_content, by_token
+from onitu.plug.remote.spool import Batch
 
 from .cupboard import CUPBOARDS, Cupboard, CupboardDriver, CupboardRemote
 
@@ -193,6 +194,38 @@ async def test_a_file_that_changed_since_it_was_listed_has_no_fingerprint(stage:
 
 
 # --- PUT ------------------------------------------------------------------------------------------------------------
+
+
+async def test_small_files_of_this_host_are_read_many_in_one_hop_to_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {number: b"%d" % number * 1000 for number in range(40)}
+    for number, data in contents.items():
+        (tmp_path / str(number)).write_bytes(data)
+    (tmp_path / "7").write_bytes(b"something else")
+    hops = 0
+    run_sync = trio.to_thread.run_sync
+
+    async def counted(act: Callable[..., object], *arguments: object) -> object:
+        nonlocal hops
+        hops += 1
+        return await run_sync(act, *arguments)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", counted)
+    batch = Batch(
+        {
+            number: (Version(Kind.FILE, len(data), {BLAKE3: blake3(data).digest()}), [(str(tmp_path), b"%d" % number)])
+            for number, data in contents.items()
+        }
+    )
+    for number, data in contents.items():
+        if number == 7:
+            with pytest.raises(Refused):
+                await batch.take(number)
+        else:
+            assert await batch.take(number) == data
+    assert hops == 3
+    assert await batch.take(39) == contents[39]  # another try
 
 
 async def test_a_new_file_stands_with_its_parents_which_are_told_beside(stage: Stage) -> None:
