@@ -168,7 +168,8 @@ def test_a_flipped_byte_in_the_stores_log_is_told_or_heals_and_loses_nothing(roo
         if result.code != 0:
             print(result.code, result.err[-300:])
             assert "Traceback" not in result.err
-            assert "store" in result.err
+            # Where the byte was one of the index of what is left, that cannot be told from what waits for good reasons.
+            assert "store" in result.err or "not in sync" in result.err
             if "is damaged" in result.err:
                 assert "referee died" not in result.err, "no restart helps"
             shutil.rmtree(state)
@@ -198,6 +199,13 @@ FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 """Where Debian's package `libfaketime` has the library that makes the threads of a process see another time."""
 
 
+def sees_another_time(daemon: Daemon) -> bool:
+    """Whether the last decision was, by the clock of who made it, long ago or is yet to come. (Users go on, so there is
+    always a new one.)"""
+    lines = daemon.ask("log", limit=1)["entries"]
+    return any(abs(line["time"] - time.time()) > 600 for line in lines)
+
+
 def test_the_hosts_clock_jumps_back_and_forth(roots: list[Path], state: Path, tmp_path: Path) -> None:
     """All processes, the store's among them, see a wall clock that jumps by up to a day while users are at work."""
     library = next(iter(sorted(glob.glob(FAKETIME))), "")
@@ -218,10 +226,10 @@ def test_the_hosts_clock_jumps_back_and_forth(roots: list[Path], state: Path, tm
                 jumped = tmp_path / "offset.new"
                 jumped.write_text(f"{jump:+d}")
                 jumped.rename(offset)
+                if abs(jump) > 600:
+                    wait_for(lambda: sees_another_time(daemon), LONG, "the processes see it jump")
             go_on(list(crowd), 60)
         daemon.in_sync(LONG)
-        lines = onitu("log", "--lines", "100000", "--json", "--state", state).lines
-        assert any(abs(line["time"] - time.time()) > 600 for line in lines), "the processes saw it jump"
         held_against(crowd, roots, "host clock", len(jumps))
 
 
