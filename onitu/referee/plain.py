@@ -1,7 +1,7 @@
 """The two commonest events, decided in a few steps: a file where nothing was known, and an order that was carried out.
 
 A first copy of ten thousand files is twenty thousand of these. What comes of them is what `onitu.referee.machine` comes
-to; it asks here first, and decides everything itself that is not as plain as that (`tests/property/test_plain.py` has
+to; it asks here first, and decides everything itself that is not as plain as that (`tests/property/test_machine.py` has
 both decide the same events). Pure, as all of it.
 """
 
