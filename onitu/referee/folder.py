@@ -28,7 +28,7 @@ from onitu.store.interface import Change, Entry, FolderStore, Meta, Problem, Ser
 from onitu.wire.messages import Ack, Batch, Command, Index, Known, Lookup, Message, Orders
 
 from . import machine
-from .link import GIVE_UP, Link
+from .link import GIVE_UP, START, Link
 from .machine import Case, Decision, observe
 from .planner import left, plan, tidy
 from .rules import Rules
@@ -93,6 +93,7 @@ class FolderReferee:
         self._batches: list[tuple[str, Batch]] = []
         self._alarm = float("inf")
         self._earlier = trio.Event()
+        self._swept = settings.dry_run
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -204,7 +205,7 @@ class FolderReferee:
             batches, self._batches = self._batches, []
             await self._decide(batches)
         await self.feed()
-        self._look_settled()
+        await self._look_settled()
         if self._next() < self._alarm:
             self._earlier.set()
         self._make_room()
@@ -393,12 +394,25 @@ class FolderReferee:
 
     # --- quiet --------------------------------------------------------------------------------------------------
 
-    def _look_settled(self) -> None:
+    async def _sweep(self) -> None:
+        """Once a run, when all is quiet: take out of the index of what is left what nothing is left of. A log of the
+        store that was damaged can have such a line, and nobody would ever work it off."""
+        self._swept, cursor = True, START
+        while page := await self.store.todo(cursor, PAGE):
+            cursor = page[-1]
+            await self.fetch(path for _, path in page)
+            idle = [p for _, p in page if not await self.at_hand(functools.partial(left, self.view, self.rules, p))]
+            if idle:
+                await self.store.commit(Change(todo=dict.fromkeys(idle)))
+
+    async def _look_settled(self) -> None:
         if self.settings.dry_run:
             quiet = all(link.looked or link.trouble for link in self.links.values())
         else:
             quiet = all(link.quiet or link.trouble or link.paused for link in self.links.values())
         if quiet and not self._batches:
+            if not self._swept:
+                await self._sweep()
             self.settled.set()
         elif self.settled.is_set():
             self.settled = trio.Event()

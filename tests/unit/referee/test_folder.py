@@ -21,6 +21,7 @@ from onitu.referee import questions
 from onitu.referee.folder import FolderReferee
 from onitu.referee.greeting import greet
 from onitu.store import memory as memory_module
+from onitu.store.interface import Change
 from onitu.store.memory import MemoryStore
 from onitu.wire.messages import (
     Ack,
@@ -206,6 +207,21 @@ async def test_a_service_that_is_added_later_gets_everything() -> None:
         assert await d.folder.store.todo_count() == 0
     async with desk(store) as d:
         assert [order.path for order in d.orders("c")] == [b"x"]
+
+
+async def test_what_nothing_is_left_of_does_not_stay_in_the_index_for_ever() -> None:
+    """As after a flipped byte in the store's log: the line of another path, which nobody ever works off."""
+    store = MemoryStore()
+    async with desk(store) as at:
+        await at.say("a", stands(b"x", "one"))
+        await at.folder.store.commit(Change(todo={b"ghost": 7}))
+    async with desk(store, meet=False) as at:
+        assert await at.folder.store.todo_count() == 2
+        for link in at.folder.links.values():
+            link.trouble = "away"
+        await at.settle()
+        assert at.folder.settled.is_set()
+        assert [path for _, path in await at.folder.store.todo((0, b""), 10)] == [b"x"]
 
 
 async def test_an_emptied_store_ends_the_referee() -> None:
