@@ -70,9 +70,11 @@ class RedisFolder(RedisReader):
         try:
             self._send.send_nowait(waiting)
         except trio.BrokenResourceError:
-            raise self._closed() from None
-        await waiting.done.wait()
+            waiting.error = self._closed()
+        else:
+            await waiting.done.wait()
         if waiting.error is not None:
+            await trio.lowlevel.checkpoint()  # at an orderly end who commits is cancelled too, and that is no error
             raise type(waiting.error)(str(waiting.error)) from waiting.error
 
     async def committing(self) -> None:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import redis
 import trio
+import trio.testing
 
 from onitu.model.errors import Fenced, StateError
 from onitu.model.nodes import Node
@@ -110,6 +111,16 @@ async def test_who_commits_after_the_end_is_told_why_nothing_is_written(valkey: 
         with pytest.raises(Fenced):
             await taken.commit(Change(seq=1))
     assert not client.hexists(KEYS.named("meta"), "seq")
+
+
+async def test_who_is_cancelled_with_the_folder_meets_no_error(valkey: str, client: redis.Redis) -> None:
+    with trio.fail_after(20), trio.CancelScope() as run:
+        async with RedisStore(valkey).open_folder("home") as folder:
+            run.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()  # its tasks have ended
+            await folder.commit(Change(seq=1))
+    assert run.cancelled_caught
 
 
 async def test_renewal_keeps_the_lease_longer_than_its_ttl(valkey: str, client: redis.Redis) -> None:
