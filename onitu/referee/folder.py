@@ -327,7 +327,7 @@ class FolderReferee:
             link.newest = self.score
         for path, services in work.left.items():
             for service in services:
-                self.links[service].add(path)
+                self.links[service].committed(path)
         if work.decisions:
             self._tell("decision", self.folder, {"decisions": work.decisions})
         for topic, data in work.news:

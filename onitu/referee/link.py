@@ -52,7 +52,7 @@ class Link:
         busy: the paths of those, both ends of a move.
         ready: paths to plan next.
         behind: whether the store's index has to be read on from `cursor`, as far as `until`.
-        until: the score of the last commit before the reading began. What was committed later came to `ready`.
+        until: the score of the last commit before the reading began. What is committed later comes to `ready`.
         newest: the score of the last commit.
         guard: against mass deletion.
         retry: by path, what failed.
@@ -121,6 +121,14 @@ class Link:
         self.ready.clear()
         self.waiting.clear()
         self.behind, self.cursor, self.until = True, START, self.newest
+
+    def committed(self, path: bytes) -> None:
+        """The newest commit left something to do at the path. Where the reading of the index has not begun, it comes to
+        that in its turn, after the directory that it is in; else it wants planning now."""
+        if self.behind and self.cursor == START:
+            self.until = self.newest
+        else:
+            self.add(path)
 
     def add(self, path: bytes) -> None:
         """The path wants planning."""

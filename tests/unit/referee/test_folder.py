@@ -597,3 +597,14 @@ async def test_everything_comes_to_a_service_that_is_far_behind(
         assert came == {b"%03d" % n for n in range(320)}
         assert d.folder.links["b"].quiet
         assert await d.folder.store.todo_count() == 0
+
+
+async def test_a_service_that_comes_late_gets_directories_before_what_is_in_them() -> None:
+    directory = Event(Seen.STANDS, b"d", Version(Kind.DIRECTORY, mode=0o755), b"t")
+    async with desk(given=settings(("a", "b")), meet=False) as at:
+        await at.meet("a", scanned=False)
+        await at.say("a", directory)
+        await at.meet("b", scanned=False)
+        await at.say("a", stands(b"d/f", "1"), scanned=True)
+        await at.say("b", scanned=True)
+        assert [order.path for order in at.orders("b")] == [b"d", b"d/f"]
