@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import attrs
 import logbook
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -52,8 +53,9 @@ class S3Remote(Remote):
         self._bucket = bucket
         self._uploads = uploads
         self._look_only = look_only
-        self._md5s = md5s
+        self._asked_md5s = md5s
         self._probed = False
+        self._recalled = False
         self._marked: set[bytes] = set()
         self._directories: set[bytes] = set()
 
@@ -61,15 +63,20 @@ class S3Remote(Remote):
     def able(self) -> Able:
         return self._bucket.able
 
+    @property
+    def _md5s(self) -> bool:
+        return self._asked_md5s and self.able.md5s
+
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def probe(self) -> Capabilities:
         await self._reach()
-        if not (self._probed or self._look_only):
+        recalled, self._recalled = self._recalled, False
+        if not (recalled or self._probed or self._look_only):
             stem = f"{self._bucket.prefix}.onitu/probe-{secrets.token_hex(8)}"
-            self._bucket.able = able = await probed(self.client, stem)
-            self._md5s = self._md5s and able.md5s
+            self._bucket.able = await probed(self.client, stem)
             self._probed = True
+        if not self._look_only:
             await self._uploads.sweep()
         swaps = self.able.swaps and self.able.creates
         return Capabilities(
@@ -80,6 +87,15 @@ class S3Remote(Remote):
             racy=0,
             digests=("md5",) if self._md5s else (),
         )
+
+    def memory(self) -> bytes:
+        return msgspec.json.encode(self.able)
+
+    def recall(self, memory: bytes) -> bool:
+        with contextlib.suppress(msgspec.MsgspecError):
+            self._bucket.able = msgspec.json.decode(memory, type=Able)
+            self._recalled = True
+        return self._recalled
 
     async def _reach(self) -> None:
         for last in (False, True):

@@ -19,6 +19,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 
 import attrs
+import msgspec
 from blake3 import blake3
 
 from onitu.model import paths
@@ -60,16 +61,18 @@ class WebdavRemote(Remote):
         self._part = part
         self._look_only = look_only
         self._able = Able()
+        self._recalled: Able | None = None
         self._swaps = False
         self._uploads: Uploads | None = None
         self._tree = Tree(root)
 
     async def probe(self) -> Capabilities:
         await self._root.open()
-        key = str(self._root.url)
-        if key not in self._known and not self._look_only:
+        key, recalled = str(self._root.url), self._recalled
+        self._recalled = None
+        if not (recalled or key in self._known or self._look_only):
             self._known[key] = await learn(self._root)
-        self._able = self._known.get(key, Able())
+        self._able = recalled or self._known.get(key, Able())
         able = self._able.capabilities(self._root.cloud)
         self._swaps = able.compare_and_swap
         self._tree = Tree(self._root, deep=self._able.deep, folders=self._able.folders)
@@ -78,6 +81,14 @@ class WebdavRemote(Remote):
         if not self._look_only:
             await self._recover()
         return able
+
+    def memory(self) -> bytes:
+        return msgspec.json.encode(self._able)
+
+    def recall(self, memory: bytes) -> bool:
+        with contextlib.suppress(msgspec.MsgspecError):
+            self._recalled = msgspec.json.decode(memory, type=Able)
+        return self._recalled is not None
 
     # --- looking ------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, TypeVar
@@ -31,6 +32,7 @@ from .calls import Calls
 from .content import Content
 from .interface import Changed, Missing, Remote, Thing
 from .limbo import Limbo
+from .memory import Memory, about
 from .replica import MANY, PROVEN, Replica, entry_of
 from .spool import Batch, Spool, Spooled
 
@@ -54,10 +56,14 @@ class RemoteOptions(Options):
 
 @attrs.define(eq=False)
 class _Root:
-    """What there is of one folder's root."""
+    """What there is of one folder's root. `tried`: when in this life the service was tried, in seconds since 1970; 0:
+    it was not, what an earlier one found out is believed."""
 
     replica: Replica
     limbo: Limbo
+    memory: Memory
+    tried: float
+    trying: trio.Lock = attrs.field(factory=trio.Lock)
 
 
 class RemoteDriver(Driver):
@@ -74,6 +80,8 @@ class RemoteDriver(Driver):
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         super().__init__(service, options, roots)
         self._roots: dict[str, _Root] = {}
+        self._tried: set[str] = set()
+        """Folders of which this life knows more than an earlier one."""
         self._limiter: trio.CapacityLimiter | None = None
         self._spool: Spool | None = None
         rate = float(self.options.bandwidth if self.paces_files else 0)
@@ -103,6 +111,9 @@ class RemoteDriver(Driver):
             try:
                 yield
             finally:
+                for root in self._roots.values():
+                    if root.tried and (found := root.replica.remote.memory()) and not self.look_only:
+                        root.memory.keep(found, root.tried)
                 self._roots.clear()
 
     def capabilities(self, folder: str) -> Capabilities:
@@ -117,21 +128,46 @@ class RemoteDriver(Driver):
             Calls(remote, self.service, self._limiter, self.counters, self._up, self._down),
             f"{self.service}:{self.roots[folder]}",
         )
-        try:
-            # One try only: whoever calls this does it again, and says meanwhile what is wrong.
-            probed = await replica.calls.call("use", paths.ROOT, remote.probe, tries=1)
-        except Refused as error:
-            raise Unavailable(error.reason) from error
-        except (Missing, Changed) as error:
-            raise Unavailable(f"{replica.shown} is not there") from error
+        memory = Memory(self._memories(folder), about(self.service, self.roots[folder], self.options))
+        found = b"" if self.look_only or folder in self._tried else memory.recall()
+        recalled = bool(found) and remote.recall(found)
+        if not (recalled or self.look_only):
+            memory.forget()
+        tried = time.time()
+        probed = await self._probe(replica)
         replica.capabilities = attrs.evolve(probed, watches=False)
         replica.identity = await replica.read_marker()
-        root = _Root(replica, Limbo(replica, self.service, self._spooling()))
+        limbo = Limbo(replica, self.service, self._spooling())
+        root = _Root(replica, limbo, memory, 0 if recalled else tried)
         if replica.identity.marker and not self.look_only:
             await trio.to_thread.run_sync(self._spooling().sweep)
             await root.limbo.recover()
         self._roots[folder] = root
         return replica.identity
+
+    async def _probe(self, replica: Replica) -> Capabilities:
+        try:
+            # One try only: whoever calls this does it again, and says meanwhile what is wrong.
+            return await replica.calls.call("use", paths.ROOT, replica.remote.probe, tries=1)
+        except Refused as error:
+            raise Unavailable(error.reason) from error
+        except (Missing, Changed) as error:
+            raise Unavailable(f"{replica.shown} is not there") from error
+
+    async def _ascertain(self, folder: str) -> None:
+        """Before anything is changed: see that the service still can what an earlier life found out. Raises
+        `Unavailable` where it cannot, or can more; the replica is then identified anew, as what it is."""
+        root = self._root(folder)
+        async with root.trying:
+            if root.tried:
+                return
+            root.memory.forget()
+            believed, tried = root.replica.remote.memory(), time.time()
+            await self._probe(root.replica)
+            self._tried.add(folder)
+            if root.replica.remote.memory() != believed:
+                raise Unavailable(f"{root.replica.shown} can do other things than when it was used last")
+            root.tried = tried
 
     async def mark(self, folder: str, identity: Identity) -> None:
         replica = self._root(folder).replica
@@ -272,6 +308,7 @@ class RemoteDriver(Driver):
     ) -> list[list[Event]]:
         """Orders that do not touch each other's paths are carried out at the same time."""
         root = self._root(folder)
+        await self._ascertain(folder)
         await root.replica.prove(PROVEN)
         outcomes: dict[int, list[Event]] = {}
         ended = [trio.Event() for _ in orders]
@@ -317,6 +354,10 @@ class RemoteDriver(Driver):
         if self._spool is None:
             self._spool = Spool(os.path.join(self.workspace or self._cache(), "spool"))
         return self._spool
+
+    def _memories(self, folder: str) -> str:
+        name = blake3(folder.encode(errors="surrogateescape")).hexdigest()[:16]
+        return os.path.join(self.workspace or self._cache(), f"able-{name}")
 
     def _cache(self) -> str:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

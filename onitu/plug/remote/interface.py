@@ -111,6 +111,15 @@ class Remote(abc.ABC):
         (`Driver.look_only`) it writes nothing at all. Raises `Unavailable` with a sentence that names the root:
         "there is no directory /srv/docs on nas"."""
 
+    def memory(self) -> bytes:
+        """What `probe` found out by trying, for `recall` in a later life; empty: nothing that is worth it."""
+        return b""
+
+    def recall(self, memory: bytes) -> bool:
+        """Believe what `memory` gave in an earlier life: the next `probe` tries nothing, and those after it do again.
+        False: it cannot be understood."""
+        return False
+
     @abc.abstractmethod
     async def list(self, directory: bytes) -> Mapping[bytes, Thing]:
         """What stands directly in a directory, by name, complete. Raises `Missing`; `Refused` where it cannot be

@@ -87,9 +87,9 @@ async def test_what_a_real_server_can_do_is_found_out_and_nothing_stays(kind: ty
 async def test_a_server_that_ignores_conditions_is_found_out(cloud: CloudServer, tmp_path: Path) -> None:
     root = cloud.empty("docs")
     assert isinstance(root, CloudRoot)
-    assert (await able_to(root, tmp_path)).compare_and_swap
+    assert (await able_to(root, tmp_path / "obeys")).compare_and_swap
     cloud.cloud.obeys = False
-    able = await able_to(root, tmp_path)
+    able = await able_to(root, tmp_path / "ignores")
     assert (able.compare_and_swap, able.moves, able.create_only) == (False, True, True)
     assert [path for path in cloud.cloud.nodes if paths.within(path, FILES + b"/docs")] == []
 
@@ -98,6 +98,41 @@ async def able_to(root: CloudRoot | DavRoot, tmp_path: Path) -> Capabilities:
     async with opened(WebdavDriver, root, tmp_path / "workspace") as driver:
         await driver.identify(FOLDER)
         return driver.capabilities(FOLDER)
+
+
+async def test_a_run_without_changes_tries_nothing_anew(stage: Stage, cloud: CloudServer, tmp_path: Path) -> None:
+    able = await able_to(stage.root, tmp_path)
+    stage.cloud.asked.clear()
+    assert await able_to(stage.root, tmp_path) == able
+    assert {method for method, _ in stage.cloud.asked} <= {"PROPFIND", "GET", "HEAD", "OPTIONS"}
+
+
+async def test_before_the_first_change_a_server_is_tried_anew(stage: Stage, tmp_path: Path) -> None:
+    """It is another one behind the same address, and ignores conditions."""
+    await able_to(stage.root, tmp_path)
+    stage.cloud.obeys = False
+    order = Order(1, Do.PUT, b"d", Version(Kind.DIRECTORY))
+    async with opened(WebdavDriver, stage.root, tmp_path / "workspace") as driver:
+        identity = await driver.identify(FOLDER)
+        assert driver.capabilities(FOLDER).compare_and_swap
+        with pytest.raises(Unavailable, match="can do other things than when it was used last"):
+            await driver.perform(FOLDER, [order], {}, {})
+        assert b"d" not in stage.root.tree()
+        assert await driver.identify(FOLDER) == identity
+        assert not driver.capabilities(FOLDER).compare_and_swap
+        ((done,),) = await driver.perform(FOLDER, [order], {}, {})
+        assert done.seen is Seen.DONE
+    assert not (await able_to(stage.root, tmp_path)).compare_and_swap
+
+
+async def test_a_life_that_is_killed_after_a_change_leaves_nothing_to_believe(stage: Stage, tmp_path: Path) -> None:
+    await able_to(stage.root, tmp_path)
+    async with opened(WebdavDriver, stage.root, tmp_path / "workspace") as driver:
+        await driver.identify(FOLDER)
+        await driver.perform(FOLDER, [Order(1, Do.PUT, b"d", Version(Kind.DIRECTORY))], {}, {})
+        stage.cloud.asked.clear()
+        await able_to(stage.root, tmp_path)  # as one that begins after this one was killed
+        assert "PUT" in {method for method, _ in stage.cloud.asked}
 
 
 async def test_a_dry_run_writes_nothing(cloud: CloudServer, tmp_path: Path) -> None:
