@@ -49,6 +49,8 @@ class Cloud:
 
     obeys = True
     """Whether it obeys `If-Match` and its like; MOVE with `Overwrite: F` it always does."""
+    weak = False
+    """Whether its entity tags are weak ones, so that no condition on one of them holds."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -156,14 +158,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         node = self.cloud.nodes.get(path)
         tag = f'"{node.tag}"' if node is not None and node.data is not None else ""
-        if (wanted := self.headers.get("If-Match")) and tag != wanted:
+        if (wanted := self.headers.get("If-Match")) and (tag != wanted or self.cloud.weak):
             raise _No(412)
         if self.headers.get("If-None-Match") == "*" and node is not None:
             raise _No(412)
         if condition := self.headers.get("If"):
             url, _, rest = condition.removeprefix("<").partition(">")
             there = self.cloud.nodes.get(self._path(url))
-            if there is None or there.data is None or f'(["{there.tag}"])' != rest.strip():
+            holds = there is not None and there.data is not None and f'(["{there.tag}"])' == rest.strip()
+            if not holds or self.cloud.weak:
                 raise _No(412)
         target = self._path(self.headers["Destination"]) if self.command in ("MOVE", "COPY") else path
         if self.command not in ("GET", "PROPFIND") and {path, target} & self.cloud.locked:
@@ -265,7 +268,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _told(self, path: bytes, body: bytes) -> str:
         node = self.cloud.nodes[path]
         folder = node.data is None
-        props = f'<d:getetag>"{node.tag}"</d:getetag><d:resourcetype>{"<d:collection/>" if folder else ""}'
+        tag = f'{"W/" if self.cloud.weak and not folder else ""}"{node.tag}"'
+        props = f"<d:getetag>{tag}</d:getetag><d:resourcetype>{'<d:collection/>' if folder else ''}"
         props += f"</d:resourcetype><d:getlastmodified>{formatdate(node.mtime, usegmt=True)}</d:getlastmodified>"
         if node.data is not None:
             props += f"<d:getcontentlength>{len(node.data)}</d:getcontentlength>"

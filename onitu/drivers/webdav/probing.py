@@ -54,6 +54,8 @@ class Able:
         refuses: MKCOL refuses where a collection stands.
         spoils: characters of which the server makes others, or that it cuts, where it is to MOVE: WsgiDAV cuts a name
             at a `?`, rclone shows control characters as others.
+        unsure: whether a condition that holds lets the request through was not tried yet (`ascertain` does): the
+            server's entity tags are weak ones at first, as Apache's for a second. Until then it is believed.
     """
 
     swaps: bool = False
@@ -70,6 +72,7 @@ class Able:
     settable: bool = False
     refuses: bool = False
     spoils: bytes = b""
+    unsure: bool = False
 
     @property
     def direct(self) -> bool:
@@ -98,6 +101,15 @@ async def learn(root: Collection) -> Able:
             return await _Trial(root, box).all()
     except (Refused, Missing, Changed):
         return Able()
+
+
+async def ascertain(root: Collection, able: Able) -> Able:
+    """What `learn` left open, which takes Apache a second. Raises `Busy` and `Unavailable`."""
+    try:
+        async with _place(root) as box:
+            return await _Trial(root, box).what_holds(able)
+    except (Refused, Missing, Changed):
+        return attrs.evolve(able, swaps=False, tagged=False, unsure=False)
 
 
 @contextlib.asynccontextmanager
@@ -229,14 +241,34 @@ class _Trial:
         swaps = all(answer.status == 412 for answer in refused)
         if not swaps:
             await self._write(a)
-        else:
-            tag = await self._strong(a)
-            answer = await root.send(a, Bytes(b"6"), {"If-Match": f'"{tag}"'})
-            moved = await root.move(a, a + b"2", {"If-Match": _WRONG})
-            swaps = answer.status // 100 == 2 and moved.status == 412
-            if moved.status // 100 == 2:
-                await self._write(a)
-        return attrs.evolve(able, swaps=swaps)
+            return attrs.evolve(able, swaps=False)
+        moved = await root.move(a, a + b"2", {"If-Match": _WRONG})
+        if moved.status // 100 == 2:
+            await self._write(a)
+        if moved.status != 412:
+            return attrs.evolve(able, swaps=False)
+        if (await self._look(a)).weak:
+            return attrs.evolve(able, swaps=True, unsure=True)
+        return attrs.evolve(able, swaps=await self._holds())
+
+    async def what_holds(self, able: Able) -> Able:
+        """Whether conditions that hold let requests through, once the server stands by its entity tags."""
+        expected(await self._root.make(self._box + b"/in"))
+        await self._write(self._b)
+        await self._write(self._a)
+        swaps = await self._holds()
+        tagged = able.tagged and await self._replaces()
+        return attrs.evolve(able, swaps=able.swaps and swaps, tagged=tagged, unsure=False)
+
+    async def _holds(self) -> bool:
+        tag = await self._strong(self._a)
+        return (await self._root.send(self._a, Bytes(b"6"), {"If-Match": f'"{tag}"'})).status // 100 == 2
+
+    async def _replaces(self) -> bool:
+        """Whether a MOVE on the condition of its target's entity tag is carried out."""
+        tag = await self._strong(self._b)
+        where = {"Overwrite": "T", "If": f'<{self._root.at(self._b)}> (["{tag}"])'}
+        return (await self._root.move(self._a, self._b, where)).status // 100 == 2
 
     async def _strong(self, path: bytes) -> str:
         """The entity tag, once it is a strong one: Apache's is a weak one as long as the file is a second old."""
@@ -253,14 +285,14 @@ class _Trial:
         creates = (await root.move(a, b, {})).status == 412
         if not creates:
             return able
-        target, mine, tag = root.at(b), await self._look(a), await self._strong(b)
-        wrong = await root.move(a, b, {"Overwrite": "T", "If": f"<{target}> ([{_WRONG}])"})
+        mine = await self._look(a)
+        wrong = await root.move(a, b, {"Overwrite": "T", "If": f"<{root.at(b)}> ([{_WRONG}])"})
         if wrong.status // 100 == 2:
             await self._write(a)
             mine = await self._look(a)
-        right = await root.move(a, b, {"Overwrite": "T", "If": f'<{target}> (["{tag}"])'})
-        tagged = wrong.status == 412 and right.status // 100 == 2
-        if right.status // 100 != 2:
+        moved = not able.unsure and await self._replaces()
+        tagged = wrong.status == 412 and (moved or able.unsure)
+        if not moved:
             b = self._box + b"/moved"
             expected(await root.move(a, b, {}))
         keeps = mine.tag == (await self._look(b)).tag

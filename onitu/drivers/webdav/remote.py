@@ -20,9 +20,11 @@ from collections.abc import AsyncIterator, Mapping
 
 import attrs
 import msgspec
+import trio
 from blake3 import blake3
 
 from onitu.model import paths
+from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Refused
@@ -31,7 +33,7 @@ from onitu.plug.remote import NOTHING_THERE, Busy, Changed, Content, Missing, Re
 from .client import Answer, refusal, translated
 from .collection import FOLDER, SECOND, Collection, Sending, expected, thing_of
 from .multistatus import opaque, seconds_of
-from .probing import Able, learn
+from .probing import Able, ascertain, learn
 from .tree import Tree
 from .uploads import Prepared, Uploads
 
@@ -65,6 +67,9 @@ class WebdavRemote(Remote):
         self._swaps = False
         self._uploads: Uploads | None = None
         self._tree = Tree(root)
+        self._asking = trio.Lock()
+        self._mistaken = False
+        """Whether the server can do less than was believed: only another `probe` helps."""
 
     async def probe(self) -> Capabilities:
         await self._root.open()
@@ -83,7 +88,8 @@ class WebdavRemote(Remote):
         return able
 
     def memory(self) -> bytes:
-        return msgspec.json.encode(self._able)
+        # What is found out at the first change that needs it is found out anew in each life.
+        return msgspec.json.encode(attrs.evolve(self._able, unsure=False))
 
     def recall(self, memory: bytes) -> bool:
         with contextlib.suppress(msgspec.MsgspecError):
@@ -100,6 +106,7 @@ class WebdavRemote(Remote):
         return self._tree.listed() if self._tree.at_once else None
 
     async def stat(self, path: bytes) -> Thing | None:
+        self._check_belief()
         return await self._root.stat(path)
 
     async def read(self, path: bytes, token: bytes, offset: int, length: int) -> bytes:
@@ -153,6 +160,7 @@ class WebdavRemote(Remote):
             raise
 
     async def _put(self, path: bytes, content: Content, expect: bytes | None, prepared: object) -> Thing:
+        await self._be_sure(expect)
         if not self._swaps:
             return await self._put_anyhow(path, content)
         if self._able.tagged and (prepared or not self._able.direct or content.size > SMALL):
@@ -241,6 +249,7 @@ class WebdavRemote(Remote):
         return Thing(Kind.FILE, opaque(tag), content.size, self._mtime(content))
 
     async def delete(self, path: bytes, expect: bytes | None) -> None:
+        await self._be_sure(expect)
         answer = await self._root.ask("DELETE", path, self._condition(expect))
         if answer.status == 412:
             await self._weak(path, expect)
@@ -254,6 +263,7 @@ class WebdavRemote(Remote):
 
     async def _to(self, path: bytes, target: bytes, expect: bytes | None, method: str) -> Thing | None:
         self._check_name(target)
+        await self._be_sure(expect)
         if not self._able.creates and await self._root.look(target) is not None:
             raise Changed
         headers = self._condition(expect) if expect != FOLDER else {}
@@ -277,6 +287,7 @@ class WebdavRemote(Remote):
     async def set_meta(self, path: bytes, version: Version, expect: bytes | None) -> Thing | None:
         if not self._able.settable:
             return None
+        await self._be_sure(expect)
         headers = self._condition(expect) if expect != FOLDER else {}
         answer = await self._root.set_time(path, version.mtime, headers)
         if answer.status == 412:
@@ -298,6 +309,24 @@ class WebdavRemote(Remote):
             raise Refused(Trouble.NAME_IMPOSSIBLE, f"the server makes another name of one with {paths.show(spoilt)}")
 
     # --- conditions ---------------------------------------------------------------------------------------------
+
+    async def _be_sure(self, expect: bytes | None) -> None:
+        """Before the first request on the condition of an entity tag: find out what `learn` left open."""
+        if not self._swaps or expect in (None, NOTHING_THERE, FOLDER):
+            return
+        async with self._asking:
+            if self._able.unsure and not self._mistaken:
+                able = await ascertain(self._root, self._able)
+                self._known[str(self._root.url)] = able
+                cloud = self._root.cloud
+                self._mistaken = able.capabilities(cloud) != self._able.capabilities(cloud)
+                if not self._mistaken:
+                    self._able = able
+        self._check_belief()
+
+    def _check_belief(self) -> None:
+        if self._mistaken:
+            raise Unavailable(f"{self._root.client.service}: the server refuses conditions that hold: it is tried anew")
 
     def _condition(self, expect: bytes | None) -> dict[str, str]:
         """On what stands at the path of the request."""

@@ -25,7 +25,7 @@ from onitu.model.errors import ConfigurationError, Unavailable
 from onitu.model.events import Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import Kind, Version
-from onitu.plug.driver import Capabilities, Refused
+from onitu.plug.driver import Capabilities, Driver, Refused
 from onitu.plug.remote import Busy, Changed, Missing
 from onitu.testing.conformance.bench import FOLDER, Bench, answer, bench_on, file_version, opened
 from tests.servers.cloud import FILES, TOKEN, UPLOADS, Cloud, CloudRoot, CloudServer
@@ -92,6 +92,46 @@ async def test_a_server_that_ignores_conditions_is_found_out(cloud: CloudServer,
     able = await able_to(root, tmp_path / "ignores")
     assert (able.compare_and_swap, able.moves, able.create_only) == (False, True, True)
     assert [path for path in cloud.cloud.nodes if paths.within(path, FILES + b"/docs")] == []
+
+
+async def test_a_condition_that_holds_is_tried_when_one_is_needed_where_tags_are_weak_at_first(tmp_path: Path) -> None:
+    with ApacheServer(tmp_path) as server:
+        root = server.empty("docs")
+        assert isinstance(root, DavRoot)
+        root.write(b"a", b"x")
+        async with opened(WebdavDriver, root, tmp_path / "workspace") as driver:
+            assert isinstance(driver, WebdavDriver)
+            await driver.identify(FOLDER)
+            assert [able.unsure for able in driver.known.values()] == [True]
+            await changed(driver, b"a")
+            assert [(able.unsure, able.tagged) for able in driver.known.values()] == [(False, True)]
+            assert driver.capabilities(FOLDER).compare_and_swap
+        assert list(root.place.iterdir()) == []
+
+
+async def test_a_server_whose_tags_are_always_weak_is_found_out_at_the_first_change(
+    cloud: CloudServer, tmp_path: Path
+) -> None:
+    root = cloud.empty("docs")
+    cloud.cloud.weak = True
+    root.write(b"a", b"x")
+    async with opened(WebdavDriver, root, tmp_path / "workspace") as driver:
+        await driver.identify(FOLDER)
+        with pytest.raises(Unavailable):
+            await changed(driver, b"a")
+        with pytest.raises(Unavailable):  # so that who looks for the marker has it identified again
+            await driver.stat(FOLDER, [b"a"])
+        await driver.identify(FOLDER)
+        able = driver.capabilities(FOLDER)
+        assert (able.compare_and_swap, able.moves) == (False, True)
+    assert root.tree() == {b"a": b"x"}
+
+
+async def changed(driver: Driver, path: bytes) -> None:
+    """Take a file away, on the condition that it is what stands there."""
+    replica = driver._roots[FOLDER].replica  # type: ignore[attr-defined]
+    thing = await replica.remote.stat(path)
+    await replica.calls.call("delete", path, lambda: replica.remote.delete(path, thing.token))
 
 
 async def able_to(root: CloudRoot | DavRoot, tmp_path: Path) -> Capabilities:
