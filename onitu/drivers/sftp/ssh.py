@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import platform
 import re
@@ -30,6 +31,9 @@ from . import wire
 
 CROWDED = 12
 """Requests under way on each connection from which on another one is opened."""
+PATIENCE = 0.2
+"""Seconds for which all connections are crowded before another one is opened: that costs as much as some hundred small
+requests, and a listing is over by then."""
 RETREAT = 60.0
 """Seconds for which no further connection is tried where the server refused one."""
 FAST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
@@ -220,35 +224,52 @@ class Pool:
         self._workspace = workspace
         self._sessions: list[wire.Session] = []
         self._opening = trio.Lock()
+        self._growing = False
+        self._crowded = math.inf
+        """Since when all connections have much to do."""
         self._not_before = 0.0
         self._ciphers: str | None = None
 
     async def session(self) -> wire.Session:
-        """One that is little used; a new one where all have much to do. Raises `Unavailable`, `Lost`, `Busy`."""
+        """One that is little used; where all have had much to do for a while, another one is opened for those who come
+        later. Raises `Unavailable`, `Lost`, `Busy`."""
         best = self._best()
-        if best is not None and not self._wanting(best):
-            return best
-        async with self._opening:
-            best = self._best()
-            if best is not None and not self._wanting(best):
-                return best
-            try:
-                return await self._connect()
-            except (Unavailable, Busy) as error:
-                if best is None or best.failure is not None:
-                    raise Unavailable(f"{self.service}: {error}") if isinstance(error, Unavailable) else error from None
-                log.info("no further connection: {}", error)
-                self._not_before = trio.current_time() + RETREAT
-                return best
+        if best is None:
+            async with self._opening:
+                return self._best() or await self._first()
+        if self._wanting(best) and not self._growing:
+            self._growing = True
+            self._nursery.start_soon(self._grow)
+        return best
 
     def _best(self) -> wire.Session | None:
         self._sessions = [session for session in self._sessions if session.failure is None]
         return min(self._sessions, key=lambda session: session.load, default=None)
 
     def _wanting(self, best: wire.Session) -> bool:
-        if best.load < CROWDED or len(self._sessions) >= self._most:
+        now = trio.current_time()
+        if best.load < CROWDED:
+            self._crowded = math.inf
             return False
-        return trio.current_time() >= self._not_before
+        self._crowded = min(self._crowded, now)
+        return len(self._sessions) < self._most and now >= max(self._crowded + PATIENCE, self._not_before)
+
+    async def _first(self) -> wire.Session:
+        try:
+            return await self._connect()
+        except Unavailable as error:
+            raise Unavailable(f"{self.service}: {error}") from None
+
+    async def _grow(self) -> None:
+        """Open another connection beside those that there are. Raises nothing."""
+        try:
+            await self._connect()
+        except (Unavailable, Busy) as error:
+            log.info("no further connection: {}", error)
+            self._not_before = trio.current_time() + RETREAT
+        finally:
+            self._growing = False
+            self._crowded = math.inf
 
     async def _connect(self) -> wire.Session:
         if shutil.which("ssh") is None:

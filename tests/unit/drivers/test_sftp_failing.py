@@ -210,6 +210,26 @@ def patient_for(stage: Stage, seconds: float) -> None:
         session._quiet = seconds
 
 
+async def test_another_connection_is_opened_beside_those_that_are_busy_for_a_while(
+    server: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(server, server.root / "crowd", sessions=2) as stage:
+        pool = stage.driver._pool
+        assert pool is not None
+        first = await pool.session()
+        monkeypatch.setattr(ssh, "CROWDED", 0)
+        monkeypatch.setattr(ssh, "PATIENCE", 1e9)
+        assert await pool.session() is first
+        assert not pool._growing
+        monkeypatch.setattr(ssh, "PATIENCE", 0.0)
+        assert await pool.session() is first  # nobody waits for the new one
+        with trio.fail_after(60):
+            while len(pool._sessions) < 2:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert await pool.session() in pool._sessions
+        assert not pool._growing  # there are as many as there may be
+
+
 async def test_nobody_at_the_port_is_told(server: Sshd) -> None:
     told = await refusal(server, port=1)
     assert told.startswith("nas: cannot use the root: 127.0.0.1 port 1 is not reached: ")
