@@ -16,8 +16,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
-import botocore.exceptions
-import botocore.session
 
 from onitu.model.errors import ConfigurationError, Unavailable
 from onitu.plug import option
@@ -26,6 +24,7 @@ from onitu.plug.urls import Address, Url
 
 from .bucket import Bucket
 from .client import Client, Keys
+from .credentials import Credentials
 from .remote import S3Remote
 from .uploads import AT_ONCE, Uploads
 
@@ -55,8 +54,8 @@ class S3Driver(RemoteDriver):
     def __init__(self, service: str, options: Any, roots: Any) -> None:
         super().__init__(service, options, roots)
         self._remotes: dict[str, S3Remote] = {}
-        self._session: botocore.session.Session | None = None
-        self._found: Any = None
+        keys = Keys(self.options.access_key, self.options.secret_key, self.options.session_token)
+        self._credentials = Credentials(service, self.options.profile, keys)
 
     @classmethod
     def from_url(cls, url: str) -> Address:
@@ -99,59 +98,23 @@ class S3Driver(RemoteDriver):
         bucket, prefix = (self.options.bucket, root) if self.options.bucket else _split(root)
         if not bucket:
             raise Unavailable(f"{self.service}: {self.roots[folder]!r} names no bucket")
-        configured = self._configured()
+        configured = self._credentials.configured()
         connections = self.options.connections or S3Remote.concurrency
         client = Client(
             self.service,
             bucket,
-            self.options.endpoint or configured["endpoint"],
-            self.options.region or configured["region"] or "us-east-1",
-            self._keys,
+            self.options.endpoint or configured.endpoint,
+            self.options.region or configured.region or "us-east-1",
+            self._credentials.keys,
             connections + AT_ONCE,
             self.options.timeout,
-            configured["ca"],
+            configured.ca,
             self.count,
         )
         notes = os.path.join(os.path.dirname(self._spooling().directory), "uploads")
         uploads = Uploads(client, notes)
         objects = Bucket(client, f"{prefix}/" if prefix else "")
         return S3Remote(objects, uploads, self.options.md5, self.look_only)
-
-    def _configured(self) -> dict[str, str]:
-        try:
-            session = self._sessions()
-            profile = session.get_scoped_config()
-            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-            region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
-            return {
-                "endpoint": endpoint or str(profile.get("endpoint_url", "")),
-                "region": region or "",
-                "ca": session.get_config_variable("ca_bundle") or "",
-            }
-        except botocore.exceptions.BotoCoreError as error:
-            raise Unavailable(f"{self.service}: {error}") from error
-
-    def _sessions(self) -> botocore.session.Session:
-        if self._session is None:
-            self._session = botocore.session.Session(profile=self.options.profile or None)
-        return self._session
-
-    def _keys(self) -> Keys:
-        """What requests are signed with now: temporary keys are renewed. Blocks."""
-        if self.options.access_key:
-            return Keys(self.options.access_key, self.options.secret_key, self.options.session_token)
-        try:
-            if self._found is None:
-                self._found = self._sessions().get_credentials()
-            if self._found is None:
-                raise Unavailable(
-                    f"{self.service}: there are no credentials: neither in the configuration (access_key, secret_key),"
-                    " nor in AWS_ACCESS_KEY_ID, nor in ~/.aws/credentials"
-                )
-            frozen = self._found.get_frozen_credentials()
-        except botocore.exceptions.BotoCoreError as error:
-            raise Unavailable(f"{self.service}: {error}") from error
-        return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
 
 
 def _split(root: str) -> tuple[str, str]:

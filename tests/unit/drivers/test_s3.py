@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import http.client
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -18,6 +20,7 @@ from blake3 import blake3
 
 from onitu.drivers.s3 import S3Driver, bucket, uploads
 from onitu.drivers.s3.client import EMPTY, Failed, Keys, sign
+from onitu.drivers.s3.credentials import Credentials
 from onitu.drivers.s3.remote import S3Remote
 from onitu.model.errors import ConfigurationError, Unavailable
 from onitu.model.events import Trouble
@@ -153,6 +156,44 @@ async def test_credentials_are_found_where_amazons_tools_find_them(
     monkeypatch.setenv("AWS_ENDPOINT_URL", place.ill.url)
     async with place.driver(**nothing) as driver:
         await driver.identify("docs")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"AWS_SESSION_TOKEN": "t"},
+        {"AWS_SECURITY_TOKEN": "old", "AWS_SESSION_TOKEN": "t"},
+        {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_CA_BUNDLE": "/ca.pem"},
+        {"AWS_REGION": "us-east-2", "AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://all"},
+        {"AWS_ENDPOINT_URL": "http://all", "AWS_ENDPOINT_URL_S3": "http://s3"},
+    ],
+)
+def test_where_there_is_only_the_environment_it_says_what_botocore_would(
+    more: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", **more}.items():
+        monkeypatch.setenv(name, value)
+    alone, asked = (Credentials("nas", "", Keys("", "")) for _ in range(2))
+    found = alone.configured(), alone.keys()
+    assert alone._session is None
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").touch()
+    assert found == (asked.configured(), asked.keys())
+    assert asked._session is not None
+
+
+def test_botocore_is_not_loaded_where_there_is_only_the_environment(tmp_path: Path) -> None:
+    code = """if True:
+        import sys
+        from onitu.drivers.s3 import S3Driver
+        S3Driver("nas", {"endpoint": "http://127.0.0.1:1"}, {"docs": "bucket"}).remote("docs").client
+        assert not [name for name in sys.modules if name.startswith("botocore")]
+    """
+    environment = {"HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "PATH": os.defpath}
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=os.getcwd(), check=True)
 
 
 async def test_what_cannot_be_used_is_told_in_a_sentence_without_a_secret(place: Place) -> None:
