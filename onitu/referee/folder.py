@@ -492,6 +492,12 @@ def _portions(pages: Sequence[Iterable[Known]]) -> Iterator[tuple[tuple[tuple[Kn
     yield tuple(map(tuple, portion)), False
 
 
+def _sometimes(times: int) -> bool:
+    """After `GIVE_UP` times, and then ever more seldom."""
+    turns, rest = divmod(times, GIVE_UP)
+    return turns > 0 and not rest and turns & (turns - 1) == 0
+
+
 def _mentioned(batches: list[tuple[str, Batch]]) -> Iterable[bytes]:
     """The nodes that deciding these batches will most likely ask for."""
     for _, batch in batches:
@@ -633,7 +639,11 @@ class Round:
         if order is not None:
             path = paths.key(order.path)
         soon = event.trouble in _PASSING or self._waits_for_its_directory(link, path)
-        if link.failed(path, now, soon) < GIVE_UP and soon:
+        times = link.failed(path, now, soon)
+        if event.trouble is Trouble.NOT_EMPTY and order is not None and _sometimes(times):
+            # Nothing that is known is in it any more: somebody has to look what is.
+            self.looks[link.service, order.path] = None
+        if times < GIVE_UP and soon:
             return
         if event.trouble is Trouble.SOURCE_LOST and order is not None:
             # What is known of the sources seems to be wrong, so somebody has to look there.

@@ -326,6 +326,26 @@ async def test_a_lost_source_is_looked_at_after_some_tries() -> None:
         assert Command("rescan", "f", (b"d",)) in d.of(Command)
 
 
+async def test_a_directory_that_cannot_be_removed_is_looked_into_after_some_tries_and_then_more_seldom(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    directory = Event(Seen.STANDS, b"d", Version(Kind.DIRECTORY, mode=0o755), b"t")
+    looks = []
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", directory)
+        (made,) = d.orders("b")
+        await d.say("b", Event(Seen.DONE, b"d", made.version, b"t", order=made.number))
+        await d.say("a", Event(Seen.GONE, b"d"))
+        for times in range(1, 9):
+            (order,) = await d.until(lambda: d.orders("b"))
+            assert order.do is Do.DELETE
+            failed = Event(Seen.FAILED, b"d", order=order.number, trouble=Trouble.NOT_EMPTY, reason="?")
+            d.sent.clear()
+            await d.say("b", failed)
+            looks += [times for message in d.of(Command) if message == Command("rescan", "f", (b"d",))]
+    assert looks == [3, 6]
+
+
 async def test_a_lookup_tells_what_a_service_holds_as_it_spells_it() -> None:
     async with desk() as d:
         await d.say("a", stands("e\u0301".encode(), "v1", b"ta"))
