@@ -450,9 +450,8 @@ class Deciding:
         """Give the loser a name of its own beside the node; whoever holds it under the node's name can rename it."""
         if not loser.carries_value:
             return
-        for heir in node.heirs:
-            if same_content(self.node(heir).head, loser) is Same.YES:
-                return  # the same content lost its name here before
+        if any(self._keeps(self.node(heir), loser) for heir in node.heirs):
+            return  # the same content lost its name here before
         attempt = 1
         while True:
             path = conflict_name(node.path, loser.service, loser.mtime, attempt)
@@ -460,7 +459,7 @@ class Deciding:
             if path == node.path:
                 continue  # it is a conflict copy itself, and its own name is the one that is contested
             copy = self.node(path)
-            if copy.head.exists and same_content(copy.head, loser) is Same.YES:
+            if self._keeps(copy, loser):
                 if not copy.origin:
                     self.put(replace(copy, origin=node.path))
                 break
@@ -474,6 +473,13 @@ class Deciding:
         if copy.path not in node.heirs:
             self.put(replace(self.node(node.path), heirs=(*node.heirs, copy.path)))
         self.copies[copy.path] = node.path
+
+    def _keeps(self, heir: Node, loser: Version) -> bool:
+        """Whether the heir is a copy of what loses its name. Not where it stood on the service whose user made this
+        version: it may have been renamed from there, and be gone as soon as that is told (S1)."""
+        there = heir.held.get(loser.service)
+        stood = there is not None and not there.gone and same_content(there.version, loser) is not Same.NO
+        return not stood and heir.head.exists and same_content(heir.head, loser) is Same.YES
 
     # --- nothing stands there -----------------------------------------------------------------------------------
 
@@ -534,6 +540,10 @@ class Deciding:
         managed = held is not None and same_content(held.version, version) is Same.YES
         if managed and held is not None:
             version = replace(version, digests={**held.version.digests, **version.digests})
+            target = self.node(path)
+            if self.service in target.held and not target.head.exists:
+                # What waited to be deleted there is gone, and this was put in its place (S1).
+                self.put(self.drop(target))
         self._stands(path, replace(event, version=version))
         arrived = self.node(path)
         # The old name is free now, and nothing was lost with it: a move is no deletion that a guard counts.

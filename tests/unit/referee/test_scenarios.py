@@ -830,3 +830,33 @@ def test_a_directory_tree_stays_a_tree(seed: int) -> None:
     for path in tree:
         for directory in paths.ancestors(path):
             assert world.services["s0"].tree[directory].version.kind is Kind.DIRECTORY
+
+
+@pytest.mark.parametrize("author", ["s0", "s1"])
+@pytest.mark.parametrize("told", ["renamed", "written"])
+def test_what_is_renamed_back_while_another_one_writes_there_is_kept_though_it_stood_beside_it(
+    seed: int, told: str, author: str
+) -> None:
+    """The old name tells that it is gone only after the new one has lost: until then a copy seems to stand there."""
+    world = begin(seed, b"f")
+    first = value(world, "s1", b"f")
+    order = world.order
+    # As long as one service is not reached, it is remembered where everything came from and went.
+    world.order = lambda service, path: service != "s2" and order(service, path)  # type: ignore[method-assign]
+    world.rename("s1", b"f", b"f moved")
+    world.settle()
+    world.write("s1", b"f")
+    world.settle()
+    other = "s1" if author == "s0" else "s0"
+    back = world.services[author]
+    world.delete(author, b"f")
+    back.dirty[b"f moved"] = None  # so that it is not told as a rename
+    world.rename(author, b"f moved", b"f")
+    world.write(other, b"f")
+    del back.dirty[b"f moved"]
+    for service in (author, other) if told == "renamed" else (other, author):
+        world.look(service)
+        world.decide(service)
+    back.dirty[b"f moved"] = None
+    world.order = order  # type: ignore[method-assign]
+    assert first in end(world).values()
