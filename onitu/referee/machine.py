@@ -537,14 +537,18 @@ class Deciding:
             self._stands(path, event)
             return
         version = event.version
-        managed = held is not None and same_content(held.version, version) is Same.YES
+        managed, anew = held is not None and same_content(held.version, version) is Same.YES, False
         if managed and held is not None:
             version = replace(version, digests={**held.version.digests, **version.digests})
             target = self.node(path)
             if self.service in target.held and not target.head.exists:
                 # What waited to be deleted there is gone, and this was put in its place (S1).
                 self.put(self.drop(target))
+            anew = self.service not in target.held and same_content(version, target.head) is Same.YES
         self._stands(path, replace(event, version=version))
+        if anew:
+            # Who deletes what stood there with this content before has not seen that it was put there anew (S1).
+            self.put(replace(self.crown(self.node(path), version, event), since=0))
         arrived = self.node(path)
         # The old name is free now, and nothing was lost with it: a move is no deletion that a guard counts.
         self._gone(came_from, replace(event, path=event.source), hold_back=False)

@@ -860,3 +860,57 @@ def test_what_is_renamed_back_while_another_one_writes_there_is_kept_though_it_s
     back.dirty[b"f moved"] = None
     world.order = order  # type: ignore[method-assign]
     assert first in end(world).values()
+
+
+def rename_half_told(world: World, service: str, path: bytes, target: bytes) -> None:
+    """Rename a file, of which the driver tells only that it stands at its new name."""
+    place = world.services[service]
+    place.dirty[path] = None  # so that it is not told as a rename
+    world.rename(service, path, target)
+    del place.dirty[path]
+    world.look(service)
+    world.decide(service)
+
+
+def rename_told(world: World, service: str, path: bytes, target: bytes) -> None:
+    """Rename a file, and have it told as that."""
+    place = world.services[service]
+    place.dirty[path] = None
+    world.rename(service, path, target)
+    del place.dirty[path], place.dirty[target]
+    thing = place.tree[target]
+    place.events.append(Event(Seen.MOVED, target, thing.version, thing.token, source=path))
+
+
+def test_what_is_renamed_there_and_back_where_it_was_to_be_deleted_is_kept(seed: int) -> None:
+    """It had been renamed elsewhere, and nobody has told yet that the old name was free in between."""
+    world = begin(seed, b"g")
+    first = value(world, "s0", b"g")
+    order = world.order
+    world.order = lambda service, path: service != "s0" and order(service, path)  # type: ignore[method-assign]
+    rename_told(world, "s1", b"g", b"f")
+    world.settle()
+    rename_half_told(world, "s0", b"g", b"f")
+    rename_told(world, "s0", b"f", b"g")
+    world.decide("s0")
+    world.order = order  # type: ignore[method-assign]
+    assert first in end(world).values()
+
+
+def test_what_is_renamed_back_to_a_name_that_is_not_known_to_be_free_yet_is_kept(seed: int) -> None:
+    world = begin(seed, services=2)
+    world.order = lambda service, path: False  # type: ignore[method-assign]
+    world.write("s0", b"g")
+    world.settle()
+    del world.order  # type: ignore[method-assign]
+    first = value(world, "s0", b"g")
+    rename_half_told(world, "s0", b"g", b"f")
+    assert world.order("s1", b"f")
+    world.perform("s1")
+    world.decide("s1")
+    rename_told(world, "s1", b"f", b"g")
+    world.decide("s1")
+    world.services["s0"].dirty[b"g"] = None
+    world.look("s0")
+    world.decide("s0")
+    assert first in end(world).values()
