@@ -544,7 +544,9 @@ class Deciding:
             if self.service in target.held and not target.head.exists:
                 # What waited to be deleted there is gone, and this was put in its place (S1).
                 self.put(self.drop(target))
-            anew = self.service not in target.held and same_content(version, target.head) is Same.YES
+            # (What was renamed so elsewhere already is the same rename.)
+            stood = self.service in target.held or not source.head.exists
+            anew = not stood and same_content(version, target.head) is Same.YES
         self._stands(path, replace(event, version=version))
         if anew:
             # Who deletes what stood there with this content before has not seen that it was put there anew (S1).
