@@ -359,8 +359,9 @@ class Deciding:
         base = held.version if held is not None else None
         if now is Same.YES:
             self._value_equals_head(node, base, version, event)
-        elif base is not None and same_content(base, head) is Same.YES:
-            # Even if it was not read: who made it saw the head; that it may be the same again costs a read at most.
+        elif base is not None and same_content(base, head) is Same.YES and base.seq >= node.since_when:
+            # Even if it was not read: who made it saw the head; that it may be the same again costs a read at most. (A
+            # head that went and came back since was not seen, though it is the same: S1.)
             self.put(self.crown(node, version, event))
             self.say(node.path, Case.FAST_FORWARD)
         elif held is not None and _touched(held, version):

@@ -914,3 +914,19 @@ def test_what_is_renamed_back_to_a_name_that_is_not_known_to_be_free_yet_is_kept
     world.look("s0")
     world.decide("s0")
     assert first in end(world).values()
+
+
+def test_who_writes_where_a_file_was_renamed_away_and_is_back_did_not_see_that_it_is_back(seed: int) -> None:
+    world = begin(seed, b"g", services=2)
+    first = value(world, "s0", b"g")
+    world.order = lambda service, path: False  # type: ignore[method-assign]
+    rename_told(world, "s1", b"g", b"f")
+    world.decide("s1")
+    rename_half_told(world, "s0", b"g", b"f")
+    rename_told(world, "s1", b"f", b"g")
+    world.decide("s1")
+    world.write("s0", b"g")
+    world.look("s0")
+    world.decide("s0")
+    del world.order  # type: ignore[method-assign]
+    assert first in end(world).values()
