@@ -510,9 +510,25 @@ class Deciding:
                 self.put(replace(node, held={**node.held, self.service: replace(held, gone=True)}))
             self.say(path, Case.HELD_BACK)
         else:
+            back = self._went_back(node)
             # Its origin stays: whoever holds the content there still can take it on to where it was moved from here.
             self.put(replace(self.crown(self.drop(node), NOTHING), origin=node.origin))
             self.say(path, Case.DELETED)
+            if back is not None:
+                self.put(replace(self.crown(self.node(node.origin), back.version, back), since=0))
+                self.say(node.origin, Case.CREATED, f"from {paths.show(path)}")
+
+    def _went_back(self, node: Node) -> Event | None:
+        """What stands where the node's content was moved from, and waits to be moved here: as this service has it no
+        longer here, its user may have renamed it back, of which only the one half was told (S1). If it is gone there
+        too, that will be told."""
+        origin = self.node(node.origin) if node.origin else node
+        held = origin.held.get(self.service)
+        if held is None or held.gone or held.hidden or origin.head.exists:
+            return None
+        if not held.version.carries_value or same_content(held.version, node.head) is not Same.YES:
+            return None
+        return Event(Seen.STANDS, _spelling(held, node.origin), held.version, held.token)
 
     def _lives_below(self, directory: bytes) -> bool:
         changed = {path for path in self.changed if paths.parent(path) == directory}

@@ -930,3 +930,25 @@ def test_who_writes_where_a_file_was_renamed_away_and_is_back_did_not_see_that_i
     world.decide("s0")
     del world.order  # type: ignore[method-assign]
     assert first in end(world).values()
+
+
+def test_what_is_renamed_there_and_back_by_halves_where_it_was_to_be_renamed_is_kept(seed: int) -> None:
+    """That it stood at its old name all the time is all that the driver can tell of it."""
+    world = begin(seed, b"g")
+    first = value(world, "s0", b"g")
+    order = world.order
+    world.order = lambda service, path: service == "s2" and order(service, path)  # type: ignore[method-assign]
+    rename_told(world, "s2", b"g", b"f")
+    world.settle()
+    rename_half_told(world, "s1", b"g", b"f")
+    back = world.services["s1"]
+    back.dirty[b"f"] = None
+    world.rename("s1", b"f", b"g")
+    del back.dirty[b"g"]
+    world.look("s1")
+    world.decide("s1")
+    back.dirty[b"g"] = None
+    world.look("s1")
+    world.decide("s1")
+    world.order = order  # type: ignore[method-assign]
+    assert first in end(world).values()
