@@ -388,6 +388,8 @@ class FolderReferee:
                 link.cursor = page[-1]
             for path in found:
                 link.add(path)
+            if not link.behind:
+                link.read_all()
             if link.ready:
                 return True
         return bool(link.ready)
@@ -629,6 +631,8 @@ class Round:
             line = decision.lines[0]
             kind = "clash" if decision.case is Case.CLASH else "hidden"
             self._problem(link, path, kind, line.outcome)
+        elif event.seen is Seen.STANDS and decision.case is Case.UNCHANGED and link.is_full(path):
+            pass  # that it stands there was known
         elif event.seen is not Seen.GONE or event.order == 0:
             self._solved(link, path)
         if order is not None and event.seen in (Seen.STANDS, Seen.GONE) and decision.case in machine.QUIET:
@@ -639,8 +643,9 @@ class Round:
         if order is not None:
             path = paths.key(order.path)
         soon = event.trouble in _PASSING or self._waits_for_its_directory(link, path)
-        times = link.failed(path, now, soon)
-        if event.trouble is Trouble.NOT_EMPTY and order is not None and _sometimes(times):
+        full = event.trouble is Trouble.NOT_EMPTY and order is not None
+        times = link.failed(path, now, soon, full)
+        if full and order is not None and _sometimes(times):
             # Nothing that is known is in it any more: somebody has to look what is.
             self.looks[link.service, order.path] = None
         if times < GIVE_UP and soon:

@@ -27,11 +27,13 @@ START = (0, b"")
 @attrs.frozen
 class Retry:
     """A path that failed: when to try again (0: it is being tried), how often it failed, whether that may be over
-    in a moment by itself (a source that changes, a directory whose entries are on their way out)."""
+    in a moment by itself (a source that changes, a directory whose entries are on their way out), and whether it is a
+    directory that something is in."""
 
     when: float
     times: int
     passing: bool
+    full: bool = False
 
 
 @attrs.define
@@ -51,6 +53,7 @@ class Link:
         in_flight: orders that were sent and not answered, by number.
         busy: the paths of those, both ends of a move.
         ready: paths to plan next.
+        later: those that were committed before the reading of the index began.
         behind: whether the store's index has to be read on from `cursor`, as far as `until`.
         until: the score of the last commit before the reading began. What is committed later comes to `ready`.
         newest: the score of the last commit.
@@ -73,6 +76,7 @@ class Link:
     in_flight: dict[int, Order] = attrs.field(factory=dict)
     busy: dict[bytes, int] = attrs.field(factory=dict)
     ready: deque[bytes] = attrs.field(factory=deque)
+    later: deque[bytes] = attrs.field(factory=deque)
     waiting: set[bytes] = attrs.field(factory=set)
     behind: bool = True
     cursor: tuple[int, bytes] = START
@@ -119,16 +123,25 @@ class Link:
     def restart(self) -> None:
         """Plan everything that is left from the beginning."""
         self.ready.clear()
+        self.later.clear()
         self.waiting.clear()
         self.behind, self.cursor, self.until = True, START, self.newest
 
     def committed(self, path: bytes) -> None:
-        """The newest commit left something to do at the path. Where the reading of the index has not begun, it comes to
-        that in its turn, after the directory that it is in; else it wants planning now."""
-        if self.behind and self.cursor == START:
-            self.until = self.newest
-        else:
+        """The newest commit left something to do at the path. Where the reading of the index has not begun, what is in
+        that comes first, as the directory that a file is in may be."""
+        if not (self.behind and self.cursor == START):
             self.add(path)
+        elif len(self.later) >= READY:
+            self.restart()
+        elif path not in self.waiting:
+            self.later.append(path)
+            self.waiting.add(path)
+
+    def read_all(self) -> None:
+        """The index was read to its end: now comes what was committed meanwhile."""
+        self.ready.extend(self.later)
+        self.later.clear()
 
     def add(self, path: bytes) -> None:
         """The path wants planning."""
@@ -160,7 +173,7 @@ class Link:
                 self.busy.pop(path, None)
         return order
 
-    def failed(self, path: bytes, now: float, passing: bool) -> int:
+    def failed(self, path: bytes, now: float, passing: bool, full: bool = False) -> int:
         """Something did not work at the path: it rests for a time that grows. How often it failed by now.
 
         What passes by itself is tried again after 0.1 s to 5 s, all else after 1 s to 60 s.
@@ -170,7 +183,7 @@ class Link:
         if len(self.retry) >= READY:
             self.retry.clear()
         when = now + min(most, first * 2 ** min(times - 1, 16))
-        self.retry[path] = Retry(when, times, passing)
+        self.retry[path] = Retry(when, times, passing, full)
         self.soonest = min(self.soonest, when)
         return times
 
@@ -193,6 +206,10 @@ class Link:
     def rests(self, path: bytes, now: float) -> bool:
         """Whether the path is to be left alone for now, after a failure."""
         return path in self.retry and self.retry[path].when > now
+
+    def is_full(self, path: bytes) -> bool:
+        """Whether an order failed there because something is in the directory."""
+        return path in self.retry and self.retry[path].full
 
     @property
     def hopes(self) -> bool:

@@ -343,6 +343,9 @@ async def test_a_directory_that_cannot_be_removed_is_looked_into_after_some_trie
             d.sent.clear()
             await d.say("b", failed)
             looks += [times for message in d.of(Command) if message == Command("rescan", "f", (b"d",))]
+        assert ("b", b"d") in d.folder.troubled
+        await d.say("b", directory)  # what the look finds at the directory itself is no news
+        assert ("b", b"d") in d.folder.troubled
     assert looks == [3, 6]
 
 
@@ -628,3 +631,19 @@ async def test_a_service_that_comes_late_gets_directories_before_what_is_in_them
         await at.say("a", stands(b"d/f", "1"), scanned=True)
         await at.say("b", scanned=True)
         assert [order.path for order in at.orders("b")] == [b"d", b"d/f"]
+
+
+async def test_a_service_that_comes_late_gets_deletions_in_the_order_in_which_they_were_told() -> None:
+    directory = Event(Seen.STANDS, b"d", Version(Kind.DIRECTORY, mode=0o755), b"t")
+    inside = [stands(b"d/%d" % number, "v", b"%d" % number) for number in range(3)]
+    async with desk(given=settings(("a", "b"))) as at:
+        others = [stands(b"other %d" % number, "v", b"%d" % number) for number in range(10)]
+        await at.say("a", directory, *inside, *others)
+        orders = at.orders("b")
+        done = (Event(Seen.DONE, o.path, o.version, b"t", order=o.number) for o in orders)
+        await at.say("b", *done)
+        await at.meet("b", ReplicaState("marker b", 1, 1), epoch="f", scanned=False)
+        await at.say("a", *(Event(Seen.GONE, event.path) for event in (*inside, directory)))
+        await at.say("b", scanned=True, epoch="f")
+        deleted = await at.until(lambda: at.orders("b"))
+        assert [order.path for order in deleted] == [b"d/0", b"d/1", b"d/2", b"d"]
