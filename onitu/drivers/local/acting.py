@@ -171,16 +171,28 @@ class Performer(Putting):
             with contextlib.suppress(OSError):  # a mode that cannot be given is no reason to call the move failed
                 give_meta(new, order.version)
             return [done(order, tokens.DIRECTORY)]
-        expected = out is not None and tokens.Identity.of(out) == tokens.Identity.of(st)
+        if out is None:
+            return self._went(order, st)
+        expected = tokens.Identity.of(out) == tokens.Identity.of(st)
         doubtful = tokens.is_dirty(order.expect) or still.is_doubtful
-        if out is not None and expected and doubtful and order.held is not None:
+        if expected and doubtful and order.held is not None:
             moved = self.limbo.found(new)
+            if moved is None and new.lstat() is None:
+                return self._went(order, out)
             expected = moved is not None and same_content(moved.version, order.held) is Same.YES
-        if out is not None and expected:
-            return self._with_meta(order, new, out)
+        if expected:
+            try:
+                return self._with_meta(order, new, out)
+            except FileNotFoundError:
+                return self._went(order, out)
         with contextlib.suppress(OSError):  # where it cannot go back, what stands at both names is told all the same
             self.limbo.daring([old, new], lambda: self.limbo.rename_new(new, old))
         return [*self.also(new), self.found(order, old)]
+
+    def _went(self, order: Order, st: os.stat_result) -> list[Event]:
+        """It was renamed, and a user took it away before it was looked at: a deletion of what was there, to be told as
+        one, or it would be brought again (S4)."""
+        return [done(order, tokens.token_of(st)), Event(Seen.GONE, order.target)]
 
     def _renamed(self, order: Order, old: Place, new: Place, st: os.stat_result) -> bool:
         """Rename it; False: something stands at the new name."""

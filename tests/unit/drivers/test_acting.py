@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from onitu.drivers.local import tokens
-from onitu.drivers.local.limbo import AGE
+from onitu.drivers.local.limbo import AGE, Limbo
+from onitu.drivers.local.tree import Place
 from onitu.model.events import Event, Seen, Trouble
 from onitu.model.orders import Do
 from onitu.model.versions import Kind
@@ -351,6 +352,23 @@ async def test_a_move_gives_the_new_time_and_mode(local: Local) -> None:
     event = only(await local.order(Do.MOVE, b"f", version, expect=token, target=b"g"))
     st = (local.root / "g").stat()
     assert (event.seen, st.st_mtime_ns, stat.S_IMODE(st.st_mode)) == (Seen.DONE, MTIME + 5, 0o600)
+
+
+async def test_what_a_user_deletes_just_after_it_was_renamed_is_told_as_deleted(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await stood(local, b"f", b"old")
+    rename = Limbo.rename_new
+
+    def rename_and_delete(limbo: Limbo, old: Place, new: Place) -> None:
+        rename(limbo, old, new)
+        os.unlink(new.name, dir_fd=new.fd)
+
+    monkeypatch.setattr(Limbo, "rename_new", rename_and_delete)
+    was, went = await local.order(Do.MOVE, b"f", file_version(b"old"), expect=token, target=b"g")
+    assert (was.seen, was.path, was.source) == (Seen.DONE, b"g", b"f")
+    assert (went.seen, went.path, went.order) == (Seen.GONE, b"g", 0)
+    assert local.names() == []
 
 
 async def test_a_move_of_something_newer_is_refused(local: Local) -> None:
