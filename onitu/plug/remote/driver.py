@@ -166,6 +166,7 @@ class RemoteDriver(Driver):
             await self._probe(root.replica)
             self._tried.add(folder)
             if root.replica.remote.memory() != believed:
+                self._roots.pop(folder, None)  # what it is believed to be may not be acted upon once more
                 raise Unavailable(f"{root.replica.shown} can do other things than when it was used last")
             root.tried = tried
 
