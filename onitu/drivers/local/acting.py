@@ -184,6 +184,8 @@ class Performer(Putting):
             try:
                 return self._with_meta(order, new, out)
             except FileNotFoundError:
+                if new.lstat() is not None:
+                    raise
                 return self._went(order, out)
         with contextlib.suppress(OSError):  # where it cannot go back, what stands at both names is told all the same
             self.limbo.daring([old, new], lambda: self.limbo.rename_new(new, old))

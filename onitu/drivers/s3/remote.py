@@ -70,8 +70,8 @@ class S3Remote(Remote):
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def probe(self) -> Capabilities:
+        recalled, self._recalled = self._recalled, False  # for this try only, also where the service is not reached
         await self._reach()
-        recalled, self._recalled = self._recalled, False
         if not (recalled or self._probed or self._look_only):
             stem = f"{self._bucket.prefix}.onitu/probe-{secrets.token_hex(8)}"
             self._bucket.able = await probed(self.client, stem)

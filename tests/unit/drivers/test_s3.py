@@ -196,6 +196,15 @@ def test_botocore_is_not_loaded_where_there_is_only_the_environment(tmp_path: Pa
     subprocess.run([sys.executable, "-c", code], env=environment, cwd=os.getcwd(), check=True)
 
 
+async def test_what_is_recalled_counts_for_one_try_only_also_where_nobody_answers(place: Place) -> None:
+    async with place.driver(endpoint="http://127.0.0.1:1") as driver:
+        remote = driver.remote("docs")
+        assert remote.recall(remote.memory())
+        with pytest.raises(OSError):
+            await remote.probe()
+        assert not remote._recalled
+
+
 async def test_what_cannot_be_used_is_told_in_a_sentence_without_a_secret(place: Place) -> None:
     async with place.driver(secret_key="not the secret") as driver:
         with pytest.raises(Unavailable, match=r"nas: the bucket bucket on .* the secret key is wrong") as caught:
