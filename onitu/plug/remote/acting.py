@@ -53,10 +53,6 @@ class _InTheWay(Exception):
         self.entry = entry
 
 
-class _Went(Missing):
-    """What was renamed was taken away before it was looked at."""
-
-
 @attrs.define
 class Acting:
     """Carries out one order. `content`: of a PUT of a file; `prepared`: what the service has of it already."""
@@ -377,8 +373,6 @@ class Acting:
             moved = await self._move_to(order.target, thing)
         except Changed:
             return [*await self._also(order.target), await self._found()]
-        except _Went:  # a deletion of what was there, to be told as one, or it would be brought again (S4)
-            return [self._done(thing), Event(Seen.GONE, order.target)]
         except Missing:  # it, or what is above its target, again
             return [await self._found()]
         if thing.kind is Kind.DIRECTORY:
@@ -470,9 +464,7 @@ class Acting:
         # What comes out of Onitu's own directory is the content of the order's path, and told as that.
         doing, shown = ("write", target) if paths.within(path, paths.PRIVATE) else ("rename", path)
         there = await self.replica.calls.call(doing, shown, lambda: remote.rename(path, target, expect))
-        if there is None and (there := await self.replica.stat(target)) is None:
-            raise _Went
-        return there
+        return there or await self._after(target)
 
     async def _after(self, path: bytes) -> Thing:
         thing = await self.replica.stat(path)
@@ -484,8 +476,6 @@ class Acting:
         """Do it; where the directories above the path are missing, make them first."""
         try:
             return await act()
-        except _Went:
-            raise
         except Missing:
             await self._make_parents(path)
         return await act()

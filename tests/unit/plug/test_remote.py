@@ -795,24 +795,3 @@ async def test_a_file_that_cannot_take_its_place_is_told_by_its_own_name(renamin
     renaming.cupboard.fail = fail
     event = answer(await renaming.put(b"denied/a"))
     assert (event.trouble, event.reason) == (Trouble.DENIED, "shelf: cannot write denied/a: permission denied")
-
-
-async def test_what_a_user_deletes_just_after_it_was_renamed_is_told_as_deleted(
-    swapping: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    swapping.cupboard.write(b"f", OLD)
-    rename = CupboardRemote.rename
-
-    async def rename_and_delete(self: CupboardRemote, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
-        await rename(self, path, target, expect)
-        del self.cupboard.things[target], self.cupboard.data[target]
-        return None
-
-    monkeypatch.setattr(CupboardRemote, "rename", rename_and_delete)
-    (events,) = await swapping.do(
-        Order(1, Do.MOVE, b"f", file_version(OLD), expect=await swapping.token(b"f"), target=b"g")
-    )
-    assert [(event.seen, event.path, event.source) for event in events] == [
-        (Seen.DONE, b"g", b"f"),
-        (Seen.GONE, b"g", b""),
-    ]
