@@ -20,11 +20,12 @@ from typing import ClassVar, Protocol
 import attrs
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from onitu.model.errors import ConfigurationError
 from onitu.model.events import Event, Trouble
 from onitu.model.orders import Order
-from onitu.model.versions import Kind, Version
+from onitu.model.versions import Kind, Same, Version, same_content
 
 from . import options as declaring
 from .urls import Address, hide
@@ -60,6 +61,16 @@ class Capabilities:
     watches: bool = True
     case_sensitive: bool = True
     digests: tuple[str, ...] = ()
+
+    def as_known(self, seen: Version, known: Version) -> Version:
+        """A version that was seen, with what the service does not tell of mode and time (no bits, whole seconds only)
+        as it is known of the same content; else it would be taken for a change of these, and given to everyone."""
+        if seen.kind is not Kind.FILE or same_content(seen, known) is not Same.YES:
+            return seen
+        step = self.mtimes
+        same_time = not step or seen.mtime // step == known.mtime // step
+        mode = seen.mode if self.modes and seen.mode else known.mode
+        return replace(seen, mode=mode, mtime=known.mtime if same_time else seen.mtime)
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ on the same floor. An observation that was overtaken by an order can therefore n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import attrs
 import trio
@@ -22,7 +23,7 @@ from onitu.model.versions import NOTHING, Kind, Same, Version, same_content
 from onitu.wire.messages import Known
 
 from .deeds import Deeds
-from .driver import Driver, Entry, Staged
+from .driver import Capabilities, Driver, Entry, Staged
 from .lookups import Lookups
 from .outbox import Outbox
 from .told import Told
@@ -121,17 +122,23 @@ class Floor:
                 self.outbox.put(events, scanned)
 
     async def tell_standing(
-        self, entries: Sequence[Entry], since: int, seen: Sequence[bytes] | None = None
+        self,
+        entries: Sequence[Entry],
+        since: int,
+        seen: Sequence[bytes] | None = None,
+        known: Mapping[bytes, Version] = MappingProxyType({}),
     ) -> list[bytes]:
         """Tell what still stands as it was seen. Returns the other paths: they have to be looked at again.
 
         `since`: the outbox's position when the look began: what an order made of it since then was told already.
         `seen`: the tokens by which the things are known again, where a driver gave others to what it read just now
         (it does so where its clock could not tell one more change apart).
+        `known`: what the Referee knows to stand at some of the paths.
         """
         if not entries:
             return []
         tokens = [entry.token for entry in entries] if seen is None else seen
+        able = self.driver.capabilities(self.folder)
         await self.outbox.room()
         async with self._lock:
             now = await self.stat([entry.path for entry in entries])
@@ -141,6 +148,7 @@ class Floor:
                     doubtful.append(entry.path)
                 elif not self.told.says(found, since):
                     version = found.version.with_digests({**found.version.digests, **entry.version.digests})
+                    version = able.as_known(version, known.get(entry.path, NOTHING))
                     events.append(Event(Seen.STANDS, entry.path, version, entry.token))
             self.outbox.put(events)
         return doubtful
@@ -159,6 +167,7 @@ class Floor:
         """Tell moves: nothing stands at the old path, and at the new one what stood there. Returns the others."""
         if not moves:
             return []
+        able = self.driver.capabilities(self.folder)
         await self.outbox.room()
         async with self._lock:
             now = await self.stat([*(m.row.path for m in moves), *(m.entry.path for m in moves)])
@@ -167,7 +176,7 @@ class Floor:
                 if old is not None or new is None or new.trouble or new.token != move.entry.token:
                     doubtful.append(move)
                     continue
-                version = replace(new.version, digests=move.row.version.digests)
+                version = able.as_known(replace(new.version, digests=move.row.version.digests), move.row.version)
                 events.append(Event(Seen.MOVED, new.path, version, move.token, source=move.row.path))
             self.outbox.put(events)
         return doubtful
@@ -205,13 +214,14 @@ class Floor:
             term = self.term
             self.deeds.begin(orders)
             outcomes = await self.driver.perform(self.folder, orders, staged, local)
+            able = self.driver.capabilities(self.folder)
             events: list[Event] = []
             again: list[Order] = []
             for order, outcome in zip(orders, outcomes, strict=True):
                 if order.number in postpone and _source_lost(outcome):
                     again.append(order)
                 else:
-                    events += _answering(order, outcome)
+                    events += [_as_known(event, order, able) for event in _answering(order, outcome)]
                     if events[-1].seen is Seen.DONE:
                         done(order)
             if self.term != term:
@@ -284,6 +294,13 @@ def _answering(order: Order, outcome: Sequence[Event]) -> list[Event]:
         beside += [replace(_observed(event, order), order=0) for event in answers]
         answers = [refusal(order, Trouble.IO, "the driver did not tell what became of it")]
     return beside + answers
+
+
+def _as_known(event: Event, order: Order, able: Capabilities) -> Event:
+    """The answer; where it says what was found, with what the service does not tell of that as it was known."""
+    if event.seen is not Seen.STANDS or event.path != order.path or order.held is None:
+        return event
+    return replace(event, version=able.as_known(event.version, order.held))
 
 
 def _observed(event: Event, order: Order) -> Event:

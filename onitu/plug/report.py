@@ -15,7 +15,7 @@ import trio
 
 from onitu.model.events import Event, Seen, Trouble
 from onitu.model.outside import REAL
-from onitu.model.versions import Kind, Same, same_content
+from onitu.model.versions import Kind, Same, Version, same_content
 from onitu.wire.messages import Known
 
 from .driver import Entry
@@ -43,6 +43,7 @@ class Findings:
         missing: paths where something was known, or may have been, and nothing was seen; with its row, if there is one.
         hidden: what is to be forgotten.
         vanished: rows whose paths are looked at for themselves; here only for what of them has moved.
+        known: what the Referee knows of files in `stands`, as far as it was asked.
     """
 
     since: int = 0
@@ -51,6 +52,7 @@ class Findings:
     missing: dict[bytes, Known | None] = attrs.field(factory=dict)
     hidden: list[Event] = attrs.field(factory=list)
     vanished: Sequence[Known] = ()
+    known: dict[bytes, Version] = attrs.field(factory=dict)
 
     def __len__(self) -> int:
         return len(self.stands) + len(self.replacing) + len(self.missing) + len(self.hidden)
@@ -88,17 +90,17 @@ class Reporter:
         moved = {move.row.path for move in moves}
         missing = [path for path in findings.missing if path not in moved]
         directories = [entry for entry in stands if entry.kind is Kind.DIRECTORY]
-        await self._stand(sorted(directories, key=lambda entry: entry.path), findings.since)
+        await self._stand(sorted(directories, key=lambda entry: entry.path), findings)
         for portion in _split(moves):
             for move in await self._floor.tell_moved(portion):
                 self.doubt(move.row.path)
                 self.doubt(move.entry.path)
-        await self._read_and_stand([entry for entry in stands if entry.kind is not Kind.DIRECTORY], findings.since)
+        await self._read_and_stand([entry for entry in stands if entry.kind is not Kind.DIRECTORY], findings)
         await self._floor.tell(findings.hidden)
         for gone in _split(sorted(missing, reverse=True)):
             for path in await self._floor.tell_gone(gone):
                 self.doubt(path)
-        await self._read_and_stand(findings.replacing, findings.since)
+        await self._read_and_stand(findings.replacing, findings)
 
     def _pair(self, findings: Findings) -> tuple[list[Move], list[Entry]]:
         """What seems to have moved, and what stands besides."""
@@ -143,14 +145,14 @@ class Reporter:
                     proven.append(attrs.evolve(move, token=seen.token))
         return proven, edited
 
-    async def _stand(self, entries: Sequence[Entry], since: int) -> None:
+    async def _stand(self, entries: Sequence[Entry], findings: Findings) -> None:
         for portion in _split(entries):
-            for path in await self._floor.tell_standing(portion, since):
+            for path in await self._floor.tell_standing(portion, findings.since, known=findings.known):
                 self.doubt(path)
 
-    async def _read_and_stand(self, entries: Sequence[Entry], since: int) -> None:
+    async def _read_and_stand(self, entries: Sequence[Entry], findings: Findings) -> None:
         """Read files whose digests nobody knows yet, portion by portion, and tell them."""
-        await self._stand([entry for entry in entries if not _to_read(entry)], since)
+        await self._stand([entry for entry in entries if not _to_read(entry)], findings)
         for portion in portions([entry for entry in entries if _to_read(entry)]):
             await self._let_time_pass(portion)
             read = await self._floor.driver.fingerprint(self._floor.folder, portion)
@@ -166,7 +168,7 @@ class Reporter:
                     whole.append(seen)
                     tokens.append(entry.token)
             await self._floor.tell([event for event in unreadable if not self._floor.told.is_hidden(event.path)])
-            for path in await self._floor.tell_standing(whole, since, tokens):
+            for path in await self._floor.tell_standing(whole, findings.since, tokens, findings.known):
                 self.doubt(path)
 
     async def _let_time_pass(self, entries: Sequence[Entry]) -> None:

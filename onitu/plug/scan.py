@@ -149,6 +149,8 @@ class Scan:
             self._hidden[entry.path] = entry
         elif not agrees(row, entry, self._modes) or row.hidden or row.gone:
             findings.stands.append(_with_digests(entry, row))
+            if not row.hidden:
+                findings.known[entry.path] = row.version
         return directory
 
     async def _absent(self, row: Known) -> None:

@@ -312,6 +312,8 @@ class Deciding:
 
     def _value_stands(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
         head = node.head
+        if version.kind is Kind.FILE and head.kind is Kind.FILE:
+            version = replace(version, mode=version.mode or head.mode)  # 0: the service keeps no modes
         if held is not None and event.token and held.token == event.token and held.version.kind is version.kind:
             # One token, one content: what was read of it before is still known of it.
             version = replace(version, digests={**held.version.digests, **version.digests})
@@ -357,6 +359,8 @@ class Deciding:
         head = node.head
         now = same_content(version, head)
         base = held.version if held is not None else None
+        if now is Same.UNKNOWN and base is not None and same_content(base, head) is Same.YES:
+            now = same_content(version, base)  # which has the digests of both, perhaps
         if now is Same.YES:
             self._value_equals_head(node, base, version, event)
         elif base is not None and same_content(base, head) is Same.YES and base.seq >= node.since_when:
@@ -556,7 +560,8 @@ class Deciding:
         version = event.version
         managed, anew = held is not None and same_content(held.version, version) is Same.YES, False
         if managed and held is not None:
-            version = replace(version, digests={**held.version.digests, **version.digests})
+            mode = version.mode or held.version.mode
+            version = replace(version, digests={**held.version.digests, **version.digests}, mode=mode)
             target = self.node(path)
             if self.service in target.held and not target.head.exists:
                 # What waited to be deleted there is gone, and this was put in its place (S1).

@@ -58,7 +58,7 @@ class Mixed:
 
     def sync(self) -> Result:
         keys = {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
-        result = onitu("sync", *self.urls(), "--state", self.place / "state", timeout=300, **keys)
+        result = onitu("sync", "--json", *self.urls(), "--state", self.place / "state", timeout=300, **keys)
         assert result.code == 0, result.err + result.out
         return result
 
@@ -108,7 +108,7 @@ def test_a_thousand_files_are_the_same_on_every_kind_of_service_and_changes_trav
     mixed.share.write(b"d5/file 25", b"edited on the share")
     mixed.share.delete(b"d5/file 45")
     mixed.share.rename(b"d5/file 65", b"d6/moved on the share")
-    mixed.sync()
+    changed = mixed.sync()
     found = mixed.assert_same()
     edited = {
         "d0/file 20": "here",
@@ -121,4 +121,5 @@ def test_a_thousand_files_are_the_same_on_every_kind_of_service_and_changes_trav
     assert not found.keys() & gone
     assert found.keys() >= {"d1/moved here", "moved by SFTP", "d4/moved in the bucket", "d6/moved on the share"}
     assert not [name for name in found if "conflict" in name]
-    assert "nothing to do" in mixed.sync().err
+    again = mixed.sync()
+    assert "nothing to do" in again.err, f"{again.err}{again.out}, after\n{changed.out}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,29 @@ def test_fifty_files_edits_moves_and_deletions_travel_both_ways_and_then_nothing
         log = onitu("status", "-c", configuration)
         assert log.code == 0
     assert (snapshot(here), snapshot(there)) == before
+
+
+def test_files_of_the_last_second_are_read_once_more_and_keep_their_times_and_modes(
+    server: Sshd, tmp_path: Path, state: Path
+) -> None:
+    """SFTP tells whole seconds: one more change could leave such a file as it looks now."""
+    here, there = tmp_path / "here", server.root / "young"
+    here.mkdir()
+    there.mkdir()
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n  IdentityFile {server.home}/key\n  UserKnownHostsFile {server.home}/known\n")
+    url = f"sftp://127.0.0.1:{server.port}{there}?config={config}"
+    now = time.time_ns()
+    for number in range(50):  # whenever they arrive, some are young
+        path = here / f"{number}"
+        path.write_bytes(b"%d" % number)
+        path.chmod(0o640)
+        os.utime(path, ns=(now, now + number * 123_456_789))
+    assert onitu("sync", here, url, "--state", state).code == 0
+    before = snapshot(here)
+    again = onitu("sync", here, url, "--state", state, "--json")
+    assert "nothing to do" in again.err, again.err + again.out
+    assert snapshot(here) == before
 
 
 def test_onitu_sync_takes_the_url_of_a_replica(server: Sshd, tmp_path: Path, state: Path) -> None:

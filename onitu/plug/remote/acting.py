@@ -509,6 +509,9 @@ class Acting:
         if thing.digests and version.kind is Kind.FILE:  # what the service calls the content from now on
             version = replace(version, digests={**thing.digests, **version.digests})
         put_just_now = thing.kind is Kind.FILE and self.replica.young(thing.mtime)
+        if put_just_now and self.content is not None and (value := self.content.blake3) is not None:
+            # It is read once more, for its token, and can be told for the same then.
+            version = replace(version, digests={**version.digests, BLAKE3: value})
         token = dirty_token_of(thing) if put_just_now else token_of(thing)
         return Event(Seen.DONE, path, version, token, source=source, order=order.number)
 

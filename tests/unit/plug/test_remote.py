@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -746,6 +747,18 @@ async def weak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(CupboardRemote, "list", listing)
     async with opened(tmp_path, RENAMES) as stage:
         yield stage
+
+
+async def test_what_is_put_just_now_is_told_with_the_digest_that_the_next_look_will_bring(weak: Stage) -> None:
+    digests = {"md5": hashlib.md5(NEW, usedforsecurity=False).digest()}
+    version = Version(Kind.FILE, len(NEW), digests, time.time_ns(), 0o644)
+    async with weak.driver.stage(FOLDER, version, b"a") as staged:
+        await staged.write(NEW)
+        await staged.finish()
+        ((event,),) = await weak.driver.perform(FOLDER, [Order(1, Do.PUT, b"a", version)], {1: staged}, {})
+    assert event.seen is Seen.DONE
+    assert event.version.digests == {**digests, "blake3": blake3(NEW).digest()}
+    assert event.token != await weak.token(b"a")
 
 
 async def test_what_was_written_just_now_is_not_believed_by_its_token(weak: Stage) -> None:

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from onitu.model.events import Event, Seen
 from onitu.model.versions import Kind, Version
-from onitu.plug.driver import Entry
+from onitu.plug.driver import Capabilities, Entry
 from onitu.plug.told import Told, agrees
 from onitu.wire.messages import Known
 
 FILE = Version(Kind.FILE, 1)
+SECOND = 1_000_000_000
+
+
+NOW = 1_600_000_000_123_456_789
+KNOWN = Version(Kind.FILE, 1, {"blake3": b"1"}, NOW, 0o640)
+
+
+@pytest.mark.parametrize(
+    ("able", "seen", "told"),
+    [
+        ({}, (NOW + 1, 0o600), (NOW + 1, 0o600)),
+        ({"mtimes": SECOND}, (NOW // SECOND * SECOND, 0o640), (NOW, 0o640)),
+        ({"mtimes": SECOND}, ((NOW // SECOND + 1) * SECOND, 0o600), ((NOW // SECOND + 1) * SECOND, 0o600)),
+        ({"mtimes": 0}, (NOW + 99 * SECOND, 0o640), (NOW, 0o640)),
+        ({"modes": False}, (NOW, 0o666), (NOW, 0o640)),
+        ({}, (NOW, 0), (NOW, 0o640)),
+    ],
+)
+def test_what_a_service_cannot_tell_is_told_as_it_is_known(
+    able: dict[str, Any], seen: tuple[int, int], told: tuple[int, int]
+) -> None:
+    version = Capabilities(**able).as_known(Version(Kind.FILE, 1, {"blake3": b"1"}, *seen), KNOWN)
+    assert (version.mtime, version.mode) == told
+    edited = Version(Kind.FILE, 1, {"blake3": b"2"}, *seen)
+    assert Capabilities(**able).as_known(edited, KNOWN) == edited
 
 
 def row(path: bytes, token: bytes) -> Known:

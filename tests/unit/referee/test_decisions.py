@@ -211,6 +211,16 @@ def test_without_a_digest_in_common_nothing_is_concluded() -> None:
     assert held(decision, "b") == (unread, b"new")
 
 
+def test_what_was_read_when_the_head_came_tells_whether_it_is_the_head_still() -> None:
+    head = Version(Kind.FILE, 3, {"md5": b"?"}, 1, 0o644, service="a", seq=ERA + 1)
+    both = replace(head, digests={"md5": b"?", "blake3": b"one"})
+    again = decide("b", stands(file("one")), node(PATH, head, a=head, b=both))
+    assert said(again) == [(PATH, Case.UNCHANGED)]
+    assert again.nodes[PATH].head == both, "and others can be compared with it now"
+    edited = decide("b", stands(file("two")), node(PATH, head, a=head, b=both))
+    assert said(edited) == [(PATH, Case.FAST_FORWARD)]
+
+
 def test_a_second_name_in_another_unicode_form_is_a_clash() -> None:
     decomposed, composed = "d/e\u0301".encode(), "d/\u00e9".encode()
     known = Node(composed, ONE, {"b": Holding(ONE, b"b", decomposed)})
@@ -362,6 +372,25 @@ def test_where_no_modes_are_kept_none_is_taken_away() -> None:
     decision = decide("b", stands(directory(mode=0), b"n"), node(b"n", DIR, a=DIR, b=DIR))
     assert said(decision) == [(b"n", Case.UNCHANGED)]
     assert decision.nodes[b"n"].head == DIR
+
+
+def test_where_no_modes_are_kept_a_file_that_is_read_again_gives_nobody_another_one() -> None:
+    decision = decide("b", stands(file("one", mode=0)), node(PATH, ONE, a=ONE, b=ONE))
+    assert said(decision) == [(PATH, Case.UNCHANGED)]
+    assert held(decision, "b") == (ONE, b"new")
+    touched = decide("b", stands(file("one", 7, mode=0)), node(PATH, ONE, a=ONE, b=ONE))
+    assert said(touched) == [(PATH, Case.META)]
+    assert (touched.nodes[PATH].head.mtime, touched.nodes[PATH].head.mode) == (7, 0o644)
+
+
+def test_where_no_modes_are_kept_an_edit_and_a_rename_leave_the_mode_as_it_is() -> None:
+    script = replace(ONE, mode=0o755)
+    edited = decide("b", stands(file("new", 7, mode=0)), node(PATH, script, a=script, b=script))
+    assert said(edited) == [(PATH, Case.FAST_FORWARD)]
+    assert (edited.nodes[PATH].head.digests, edited.nodes[PATH].head.mode) == ({"blake3": b"new"}, 0o755)
+    renamed = Event(Seen.MOVED, b"d/new", file("one", mode=0), b"new", source=PATH)
+    moved = decide("b", renamed, node(PATH, script, a=script, b=script), node(b"d", DIR, a=DIR, b=DIR))
+    assert moved.nodes[b"d/new"].head.mode == 0o755
 
 
 def test_a_directory_that_was_deleted_elsewhere_is_seen_again() -> None:
