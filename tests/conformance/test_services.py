@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from onitu.model.errors import OnituError
 from onitu.plug.options import Value
 from onitu.testing.conformance import Fault, Root, Server
-from tests.integration.harness import Daemon, onitu, started, wait_for
+from tests.integration.harness import Daemon, onitu, snapshot, started, wait_for
 
 BIG = os.urandom(3_000_000)
 
@@ -217,3 +218,29 @@ def test_a_service_that_lets_nobody_in_says_why(served: Stand, fault: Fault) -> 
     stand.configure(stand.root.options)
     with started(stand.configuration, stand.state) as daemon:
         stand.healed(daemon)
+
+
+def test_a_new_life_gives_no_file_another_time_or_mode_and_an_edit_there_leaves_the_mode(served: Stand) -> None:
+    """What a service tells of a file of the last second it may tell of the next change, too: it is read once more."""
+    stand = served.again("young")
+    now = time.time_ns()
+    for number in range(60):  # whenever they arrive, some are young
+        path = stand.here / str(number)
+        path.write_bytes(b"%d" % number)
+        path.chmod(0o750)
+        os.utime(path, ns=(now, now + number * 123_456_789))
+    with started(stand.configuration, stand.state) as daemon:
+        stand.healed(daemon)
+    before = snapshot(stand.here), snapshot(stand.beside)
+    with started(stand.configuration, stand.state) as daemon:
+        stand.healed(daemon)
+        folder = daemon.status()["folders"]["docs"]
+        assert not any(folder[done] for done in ("puts", "deletes", "moves", "metas")), onitu(
+            "log", "-c", stand.configuration
+        ).out
+        assert (snapshot(stand.here), snapshot(stand.beside)) == before
+        stand.root.write(b"7", b"edited there")
+        wait_for(lambda: _content(stand.here / "7") == b"edited there", PATIENCE, "the edit arrives")
+        stand.healed(daemon)
+        keeps_modes = stand.driver == "sftp"  # there it is a new file, with a mode of its own
+        assert (stand.here / "7").stat().st_mode & 0o777 == (0o644 if keeps_modes else 0o750)
