@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import bisect
 import enum
+from collections.abc import Iterator
 
 import attrs
 import msgspec
@@ -249,13 +250,17 @@ class Deciding:
 
     def _disinherit(self, node: Node) -> None:
         """The node's content is no heir of its origins any more."""
-        above, seen = node.origin, {node.path}
-        while above and above not in seen:
-            seen.add(above)
-            origin = self.node(above)
+        for origin in self._origins(node):
             if node.path in origin.heirs:
                 self.put(replace(origin, heirs=tuple(h for h in origin.heirs if h != node.path)))
-            above = origin.origin
+
+    def _origins(self, node: Node) -> Iterator[Node]:
+        """Where the node's content came from, and where that came from, and so on."""
+        seen = {node.path}
+        while node.origin and node.origin not in seen:
+            seen.add(node.origin)
+            node = self.node(node.origin)
+            yield node
 
     # --- something stands there ---------------------------------------------------------------------------------
 
@@ -710,21 +715,21 @@ class Deciding:
             if node.head.kind is Kind.FILE and not self._held_anywhere(node):
                 kept = [h.version for h in node.held.values() if h.version.exists and h.version.seq and not h.hidden]
                 best = max(kept, key=lambda version: version.seq, default=NOTHING)
+                for above in self._origins(node):  # it may be hidden there, and has no copy any more
+                    found = {s: _undecided(h, node.head) for s, h in above.held.items()}
+                    if found != above.held:
+                        self.put(replace(above, held=found))
                 self._disinherit(node)
                 held = {s: _undecided(h, node.head) for s, h in node.held.items()}
                 self.put(replace(node, head=replace(best, seq=self.next()), held=held, origin=b"", since=best.seq))
                 self.say(path, Case.WITHDRAWN, "nobody holds it any more")
 
     def _held_anywhere(self, node: Node) -> bool:
-        place: Node | None = node
-        seen: set[bytes] = set()
-        while place is not None and place.path not in seen:
-            seen.add(place.path)
-            for held in place.held.values():
-                if not held.hidden and _may_be(held.version, node.head):
-                    return True
-            place = self.node(place.origin) if place.origin else None
-        return False
+        for held in node.held.values():
+            if not held.hidden and _may_be(held.version, node.head):
+                return True
+        places = self._origins(node)
+        return any(not h.hidden and _may_be(h.version, node.head) for place in places for h in place.held.values())
 
 
 def _same_again(held: Holding, version: Version, token: bytes) -> bool:

@@ -609,6 +609,26 @@ def test_nothing_that_was_made_after_a_withdrawal_replaces_what_was_withdrawn(tr
     assert [copy.head.digests for path, copy in decision.nodes.items() if path != PATH] == [ONE.digests]
 
 
+@pytest.mark.parametrize("trouble", [Trouble.NONE, Trouble.DENIED])
+@pytest.mark.parametrize("later", [file("three", 9, 5, "b"), replace(NOTHING, seq=ERA + 6, service="b")])
+def test_what_cannot_be_read_before_anybody_got_its_conflict_copy_gets_another_one(
+    trouble: Trouble, later: Version
+) -> None:
+    """Once the copy is withdrawn, nothing says any more that what took the name is no successor (S1: what was written
+    in a directory that Onitu may not enter from the next moment on)."""
+    loser = file("one", seq=1, service="a")
+    conflict = decide("b", stands(), node(PATH, loser, a=loser))
+    assert said(conflict) == [(PATH, Case.CONFLICT)]
+    (copy,) = conflict.nodes[PATH].heirs
+    contested = replace(conflict.nodes[PATH], head=later)
+    hidden = decide("a", Event(Seen.HIDDEN, PATH, trouble=trouble), contested, conflict.nodes[copy], seq=conflict.seq)
+    assert said(hidden) == [(PATH, Case.HIDDEN), (copy, Case.WITHDRAWN)]
+    again = decide("a", stands(loser.given("", 0)), *hidden.nodes.values(), seq=hidden.seq)
+    assert said(again)[0][1] in ({Case.CONFLICT} if later.exists else {Case.CREATED, Case.EDIT_WINS})
+    kept = [n for n in again.nodes.values() if n.head.digests == loser.digests]
+    assert kept, "it stands, or is to stand, somewhere"
+
+
 def test_what_cannot_be_read_and_is_hidden_by_a_rule_then_is_forgotten() -> None:
     deleted = unread(ONE, replace(NOTHING, service="a", seq=9))
     hidden = decide("b", Event(Seen.HIDDEN, PATH, reason="a rule"), deleted).nodes[PATH]
