@@ -95,14 +95,16 @@ async def answer(supervisor: Supervisor, what: str, **arguments: Any) -> dict[st
 
 
 async def follow_news(supervisor: Supervisor, tell: Callable[[News], None]) -> None:
-    """Give all news but decisions to `tell`, until cancelled. Decisions are lossless in the journal."""
+    """Give all news but decisions to `tell`, until cancelled. Decisions are lossless in the journal, and so many that
+    nobody is to send them here."""
     from onitu.wire.messages import News
-    from onitu.wire.sockets import Kind, Socket
+    from onitu.wire.sockets import Kind, Options, Socket
 
-    async with Socket.connect(supervisor.context, Kind.SUB, supervisor.endpoints.news) as socket:
+    options = Options(topics=("trouble", "progress"))
+    async with Socket.connect(supervisor.context, Kind.SUB, supervisor.endpoints.news, options=options) as socket:
         while True:
             _, message = await socket.receive()
-            if isinstance(message, News) and message.topic != "decision":
+            if isinstance(message, News):
                 tell(message)
 
 

@@ -195,7 +195,7 @@ class _Run:
         """Something else happened."""
         if self.out.json:
             output.emit({"type": news.topic, "folder": news.folder, **news.data})
-        elif self.chatty and news.topic in ("conflict", "trouble"):
+        elif self.chatty and news.topic == "trouble":
             self.out.say(output.news_line(news.topic, news.data))
 
     def _interrupted(self) -> int:

@@ -37,7 +37,7 @@ from onitu.wire.messages import (
     News,
     Welcome,
 )
-from onitu.wire.sockets import Kind, Socket
+from onitu.wire.sockets import Kind, Options, Socket
 
 from .checking import Audits
 from .folder import FolderReferee
@@ -51,6 +51,9 @@ BEAT = 1.0
 
 ASKING = 16
 """Questions that are answered at the same time."""
+
+WAITING_NEWS = 100
+"""Messages of news that wait for who listens; a round's decisions are one, of a megabyte perhaps."""
 
 
 class Wire(Protocol):
@@ -74,7 +77,7 @@ class ZmqWire:
         self._endpoints = endpoints
 
     def news(self) -> Socket:
-        return Socket.bind(self._context, Kind.PUB, self._endpoints.news)
+        return Socket.bind(self._context, Kind.PUB, self._endpoints.news, options=Options(high_water=WAITING_NEWS))
 
     def events(self) -> Socket:
         return Socket.bind(self._context, Kind.ROUTER, self._endpoints.events)
