@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -68,9 +69,11 @@ class _One:
         return self.driver.host.disk
 
     async def act(self) -> list[Event]:
+        self.enter()
         thing = self.disk.find(self.order.path)
         refused = self.refused(thing)
         await self.driver.pause()
+        self.enter()
         if self.order.do is Do.PUT:
             if refused is not None:
                 adopted = thing is not None and self.order.version.kind is Kind.DIRECTORY and not self.order.expect
@@ -89,6 +92,14 @@ class _One:
                 return self.meta(thing)
             case _:
                 return [self.found()]
+
+    def enter(self) -> None:
+        """Raise EACCES where a directory may not be entered, or what is to be compared may not be read."""
+        host, order = self.driver.host, self.order
+        if any(host.out_of_reach(path) for path in (order.path, order.target, order.keep) if path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if self.order.do is Do.FINGERPRINT and host.unreadable(order.path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def refused(self, thing: Thing | None) -> list[Event] | None:
         """The answer where what stands is not what the order expects; None: it is."""
@@ -135,7 +146,8 @@ class _One:
         if self.content is not None:
             return bytes(self.content.data)
         for root, path, token in self.local:
-            thing = self.driver.hosts[root].disk.find(path)
+            host = self.driver.hosts[root]
+            thing = None if host.unreadable(path) else host.disk.find(path)
             as_told = thing is not None and thing.kind is Kind.FILE and matches(token, thing)
             if thing is not None and as_told and same_content(whole(thing), self.order.version) is Same.YES:
                 return thing.data
@@ -155,7 +167,10 @@ class _One:
     def replace_directory(self, made: Thing) -> list[Event]:
         order, disk = self.order, self.disk
         if not order.keep:
-            disk.take(order.path)
+            try:
+                disk.remove_directory(order.path)
+            except NotADirectoryError:
+                return [self.found()]
             return self.place_new(made)
         self.make_parents(order.keep)
         disk.rename(order.path, order.keep)
@@ -206,7 +221,10 @@ class _One:
         if thing is None:
             return [self.done(b"")]
         if thing.kind is Kind.DIRECTORY:
-            self.disk.take(self.order.path)
+            try:
+                self.disk.remove_directory(self.order.path)
+            except NotADirectoryError:
+                return [self.found()]
             return [self.done(b"")]
         try:
             out = self.disk.take(self.order.path)

@@ -121,6 +121,13 @@ class Disk:
         self._tell(path, thing)
         return thing
 
+    def remove_directory(self, path: bytes) -> None:
+        """Take an empty directory out of the tree. ENOTDIR, and as `take`."""
+        thing = self.find(path)
+        if thing is not None and thing.kind is not Kind.DIRECTORY:
+            raise _error(errno.ENOTDIR)
+        self.take(path)
+
     def rename(self, source: bytes, target: bytes) -> None:
         """Rename to where nothing stands. ENOENT, EEXIST, EINVAL (into itself), EACCES."""
         there = self._directory(source)
@@ -160,6 +167,13 @@ class Disk:
         thing.ctime = self.stamp()
         if path:
             self._tell(path, thing)
+
+    def touched(self, path: bytes) -> None:
+        """What stands there, if anything, got other rights."""
+        thing = self.find(path)
+        if thing is not None:
+            thing.ctime = self.stamp()
+            self._hint(Hint(HintKind.CHANGED, path, directory=thing.kind is Kind.DIRECTORY))
 
     def stamp(self) -> int:
         """The stamp of a change that happens now."""

@@ -22,12 +22,14 @@ from onitu.model import paths
 from onitu.model.errors import Unavailable
 from onitu.model.events import Event, Trouble
 from onitu.model.orders import Order
-from onitu.model.versions import Kind, Version
+from onitu.model.versions import NOTHING, Kind, Version
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Refused
 
 from . import acting, life
 from .disk import Disk, Thing
 from .tokens import DIRECTORY, identity_of, matches, read_token, token_of
+
+NO_RIGHT = "permission denied"
 
 PIECE = 512
 """Bytes that are read at a time: between two of them somebody may write."""
@@ -58,6 +60,8 @@ class Host:
         disk: what users see of it.
         away: why its root is not there; empty: it is.
         failing: so many of the next calls of the driver fail.
+        closed: inodes of directories that the driver may not enter, and of files that it may not read, each with how
+            often that was taken away.
         forgetting: whether hints are lost.
         lateness: seconds that a hint takes.
         counts: what the driver was asked, and did.
@@ -75,6 +79,7 @@ class Host:
     deeds: dict[str, bytes] = attrs.field(factory=dict)
     away: str = ""
     failing: int = 0
+    closed: Counter[int] = attrs.field(factory=Counter)
     forgetting: bool = False
     lateness: float = 0.0
     counts: Counter[str] = attrs.field(factory=Counter)
@@ -85,6 +90,16 @@ class Host:
     def racy(self) -> int:
         """Nanoseconds within which two changes may look like one."""
         return 2 * self.flavour.grain
+
+    def out_of_reach(self, path: bytes) -> bool:
+        """Whether the path is in a directory that the driver may not enter."""
+        above = (self.disk.find(directory) for directory in paths.ancestors(path))
+        return any(thing is not None and self.closed[thing.inode] > 0 for thing in above)
+
+    def unreadable(self, path: bytes) -> bool:
+        """Whether the driver may not read the file, or list the directory, at the path."""
+        thing = self.disk.find(path)
+        return (thing is not None and self.closed[thing.inode] > 0) or self.out_of_reach(path)
 
     def overflow(self) -> None:
         """The watcher missed something, and knows it."""
@@ -130,6 +145,8 @@ class SimulatedDriver(Driver):
             place = self.host.disk.find(directory)
             if self.fails():
                 listings.append(Listing(directory, (), complete=False, reason="an input/output error"))
+            elif self.host.unreadable(directory):
+                listings.append(Listing(directory, (), complete=False, reason=NO_RIGHT))
             elif place is None or place.kind is not Kind.DIRECTORY:
                 listings.append(Listing(directory, (), missing=True))
             else:
@@ -141,10 +158,13 @@ class SimulatedDriver(Driver):
 
     async def stat(self, folder: str, wanted: Sequence[bytes]) -> list[Entry | None]:
         await self._call("stat")
-        found = []
+        found: list[Entry | None] = []
         for path in wanted:
             thing = self.host.disk.find(path)
-            found.append(entry_of(path, thing) if thing is not None else None)
+            if self.host.out_of_reach(path):
+                found.append(Entry(path, NOTHING, b"", Trouble.DENIED, NO_RIGHT))
+            else:
+                found.append(entry_of(path, thing) if thing is not None else None)
         return found
 
     async def fingerprint(self, folder: str, entries: Sequence[Entry]) -> list[Entry | None]:
@@ -155,6 +175,9 @@ class SimulatedDriver(Driver):
                 found.append(replace(entry, trouble=Trouble.IO, reason="an input/output error"))
                 continue
             thing = self.host.disk.find(entry.path)
+            if self.host.out_of_reach(entry.path) or (thing is not None and self.host.unreadable(entry.path)):
+                found.append(replace(entry, trouble=Trouble.DENIED, reason=NO_RIGHT))
+                continue
             if thing is None or not matches(entry.token, thing):
                 found.append(None)
                 continue
@@ -200,6 +223,8 @@ class SimulatedDriver(Driver):
         thing = self.host.disk.find(path)
         if self.fails():
             raise Refused(Trouble.IO, "an input/output error")
+        if self.host.unreadable(path):
+            raise Refused(Trouble.DENIED, NO_RIGHT)
         if thing is None or thing.kind is not Kind.FILE or not matches(token, thing):
             raise Refused(Trouble.SOURCE_LOST, "it changed since it was last seen")
         data = thing.data[offset : offset + length // 2]
@@ -280,8 +305,9 @@ class StagedContent:
     async def clone(self, root: str, path: bytes, token: bytes) -> None:
         await trio.lowlevel.checkpoint()
         life.touch()
-        thing = self._driver.hosts[root].disk.find(path)
-        if thing is None or not matches(token, thing) or thing.kind is not Kind.FILE:
+        host = self._driver.hosts[root]
+        thing = host.disk.find(path)
+        if thing is None or host.unreadable(path) or not matches(token, thing) or thing.kind is not Kind.FILE:
             raise Refused(Trouble.SOURCE_LOST, "it changed since it was last seen")
         await self.write(thing.data[len(self.data) :])
         if not matches(token, thing):

@@ -100,6 +100,26 @@ class _Fault:
         disk.denied.add(path)
         self._later(lambda: disk.denied.discard(path))
 
+    def _closed(self) -> None:
+        """Rights are taken away, and given again; both is seen by who watches. What users delete meanwhile may come
+        back: that something is not there where nobody could look proves nothing."""
+        host, path = self.host, self.step.path.encode()
+        thing = host.disk.find(path)
+        if thing is None:
+            return
+        host.closed[thing.inode] += 1
+        host.disk.touched(path)
+
+        def end() -> None:
+            host.closed[thing.inode] -= 1
+            self.users.history.forget("what it could not read", at=trio.current_time())
+            for where, there in host.disk.walk():
+                if there is thing:
+                    host.disk.touched(where)
+                    return
+
+        self._later(end)
+
     def _away(self) -> None:
         host = self.host
         host.away = "the disk is not mounted"

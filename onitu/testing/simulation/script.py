@@ -20,6 +20,8 @@ FAULTS = (
 )  # fmt: skip
 LAG = "lag"
 """The power fails, and the store has lost its last seconds: in a quarter of the histories, drawn on its own."""
+CLOSED = "closed"
+"""Onitu, but no user, is kept out of a directory, or from reading a file: as `LAG`."""
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -27,7 +29,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         gap: seconds after the step before.
-        what: one of `USERS` or `FAULTS`, or `LAG`.
+        what: one of `USERS` or `FAULTS`, `LAG` or `CLOSED`.
         who: the number of the service; -1: the Referee.
         path, target: where.
         size: bytes; for a crash, the effects until it happens.
@@ -88,6 +90,7 @@ def draw(seed: int, services: int = 3, operations: int = 100, faults: bool = Tru
     latency = chance.choice((0.0, 0.0, 0.002, 0.05, 0.5))
     if faults:
         _lags(steps, seed)
+        _closures(steps, seed, services)
     return Script(seed, kinds, tuple(steps), latency)
 
 
@@ -116,6 +119,21 @@ def _lags(steps: list[Step], seed: int) -> None:
         for _ in range(chance.randint(1, 3)):
             seconds = round(chance.choice((0.1, 0.5, 2.0, 8.0)) * chance.random(), 3)
             steps.insert(chance.randrange(len(steps) + 1), Step(0.0, LAG, seconds=seconds))
+
+
+def _closures(steps: list[Step], seed: int, services: int) -> None:
+    chance = random.Random(f"closures {seed}")  # noqa: S311 (nobody is to be kept from guessing it)
+    if chance.random() < 0.25:
+        for _ in range(chance.randint(1, 4)):
+            seconds = round(chance.choice((0.1, 0.5, 2.0, 8.0)) * chance.random(), 3)
+            step = Step(
+                0.0,
+                CLOSED,
+                chance.randrange(services),
+                chance.choice(("d", "d", "d/e", "f", "a", "d/a")),
+                seconds=seconds,
+            )
+            steps.insert(chance.randrange(len(steps) + 1), step)
 
 
 def encode(script: Script) -> bytes:
