@@ -33,7 +33,7 @@ from onitu.plug.driver import Entry, Refused
 
 from .content import Content
 from .interface import NOTHING_THERE, Changed, Missing, Thing
-from .limbo import UNSURE, Limbo, by_content, by_token
+from .limbo import UNDO, UNSURE, Limbo, by_content, by_token
 from .replica import DIRECTORY, Replica, dirty_token_of, entry_of, is_dirty, matches, token_of
 from .spool import Batch
 
@@ -42,8 +42,6 @@ T = TypeVar("T")
 _TRIES = 3
 READ = 128 * 1024
 """Bytes up to which a file is read before it is dropped, where its token proves little."""
-_UNDO = 20.0
-"""Seconds that are given to put back what stepped aside, also where everything else was cancelled."""
 
 
 class _InTheWay(Exception):
@@ -264,7 +262,7 @@ class Acting:
             looked = True
             put = await self._with_parents(path, lambda: self._rename(ready, path, None))
         except BaseException as error:
-            with trio.move_on_after(_UNDO, shield=True):
+            with trio.move_on_after(UNDO, shield=True):
                 # What nobody has looked at may be a value that nobody has seen: the next life settles it (S1).
                 if aside and not await self.limbo.put_back(aside, path) and looked:
                     await self.limbo.drop(aside)
@@ -411,7 +409,7 @@ class Acting:
                 return out
             self._back.append(await self._bring_back(aside, out, path))
         except BaseException:
-            with trio.move_on_after(_UNDO, shield=True), contextlib.suppress(Missing, Refused, Unavailable):
+            with trio.move_on_after(UNDO, shield=True), contextlib.suppress(Missing, Refused, Unavailable):
                 await self.limbo.put_back(aside, path)  # else the next life does it
             raise
         raise Changed

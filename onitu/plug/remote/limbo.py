@@ -17,10 +17,12 @@ from functools import partial
 
 import attrs
 import logbook
+import trio
 from blake3 import blake3
 
 from onitu.model import paths
 from onitu.model.conflicts import conflict_name
+from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Refused
@@ -32,6 +34,9 @@ from .spool import KEEP, Spool
 
 LONGEST = 200
 """Bytes of a path that are told by a name in the limbo; a longer one stands in a file beside it."""
+
+UNDO = 20.0
+"""Seconds that are given to put back what stepped aside, also where everything else was cancelled."""
 
 UNSURE = b"unsure"
 """The mark of what a new life takes for a value that nobody has seen."""
@@ -101,8 +106,21 @@ class Limbo:
             await call("rename", path, lambda: remote.rename(path, aside, thing.token))
             return thing
 
-        await self.in_private(rename)
+        try:
+            await self.in_private(rename)
+        except trio.Cancelled:
+            if not delete:
+                with trio.move_on_after(UNDO, shield=True), contextlib.suppress(Refused, Unavailable):
+                    await self._undo(path, aside, thing)  # else the next life does it
+            raise
         return aside
+
+    async def _undo(self, path: bytes, aside: bytes, thing: Thing) -> None:
+        """Put back what may have stepped aside. The service may be about to do that only now, so it is done first."""
+        with contextlib.suppress(Missing, Changed):
+            await self.replica.calls.call("rename", path, lambda: self.replica.remote.rename(path, aside, thing.token))
+        with contextlib.suppress(Missing):
+            await self.put_back(aside, path)
 
     async def put_back(self, aside: bytes, path: bytes) -> bool:
         """Give what stepped aside a path; False: something stands there. Raises `Refused`, `Unavailable`."""

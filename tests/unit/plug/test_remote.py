@@ -719,6 +719,31 @@ def test_an_order_waits_for_all_before_it_that_touch_its_paths_or_above_or_below
         assert others <= near <= done[index]
 
 
+@pytest.mark.parametrize("done", [False, True], ids=["not done", "done"])
+async def test_what_was_to_step_aside_when_all_was_cancelled_stands_again(
+    done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the service did it already, and only its answer is missing, or not."""
+    rename, lost = CupboardRemote.rename, trio.Event()
+
+    async def silent(self: CupboardRemote, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
+        if path != b"a" or lost.is_set():
+            return await rename(self, path, target, expect)
+        if done:
+            await rename(self, path, target, expect)
+        lost.set()
+        return await trio.sleep_forever()
+
+    monkeypatch.setattr(CupboardRemote, "rename", silent)
+    async with opened(tmp_path, RENAMES) as stage, trio.open_nursery() as nursery:
+        stage.cupboard.write(b"a", OLD)
+        token = await stage.token(b"a")
+        nursery.start_soon(stage.put, b"a", NEW, token, file_version(OLD))
+        await lost.wait()
+        nursery.cancel_scope.cancel()
+    assert stage.data() == {b"a": OLD}
+
+
 # --- tokens that tell little ----------------------------------------------------------------------------------------
 
 
