@@ -110,17 +110,13 @@ class Limbo:
             await self.in_private(rename)
         except trio.Cancelled:
             if not delete:
-                with trio.move_on_after(UNDO, shield=True), contextlib.suppress(Refused, Unavailable):
-                    await self._undo(path, aside, thing)  # else the next life does it
+                with trio.move_on_after(UNDO, shield=True), contextlib.suppress(Missing, Refused, Unavailable):
+                    # The service may have done it, or do it yet: then the next life puts it back. To ask once more
+                    # would be to let a user's new file take the place of what stepped aside (S1).
+                    if await self.replica.stat(aside) is not None:
+                        await self.put_back(aside, path)
             raise
         return aside
-
-    async def _undo(self, path: bytes, aside: bytes, thing: Thing) -> None:
-        """Put back what may have stepped aside. The service may be about to do that only now, so it is done first."""
-        with contextlib.suppress(Missing, Changed):
-            await self.replica.calls.call("rename", path, lambda: self.replica.remote.rename(path, aside, thing.token))
-        with contextlib.suppress(Missing):
-            await self.put_back(aside, path)
 
     async def put_back(self, aside: bytes, path: bytes) -> bool:
         """Give what stepped aside a path; False: something stands there. Raises `Refused`, `Unavailable`."""

@@ -719,18 +719,22 @@ def test_an_order_waits_for_all_before_it_that_touch_its_paths_or_above_or_below
         assert others <= near <= done[index]
 
 
-@pytest.mark.parametrize("done", [False, True], ids=["not done", "done"])
+@pytest.mark.parametrize("did", ["nothing", "it", "it, and a user wrote"])
 async def test_what_was_to_step_aside_when_all_was_cancelled_stands_again(
-    done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    did: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the service did it already, and only its answer is missing, or not."""
+    """Whether the service did it already, and only its answer is missing, or not. It is never asked for it twice: many
+    replace what stands at the new name, and that is what stepped aside (S1)."""
     rename, lost = CupboardRemote.rename, trio.Event()
 
     async def silent(self: CupboardRemote, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
-        if path != b"a" or lost.is_set():
+        if path != b"a":
             return await rename(self, path, target, expect)
-        if done:
+        assert not lost.is_set()
+        if did != "nothing":
             await rename(self, path, target, expect)
+        if did == "it, and a user wrote":
+            self.cupboard.write(b"a", MINE)
         lost.set()
         return await trio.sleep_forever()
 
@@ -741,7 +745,8 @@ async def test_what_was_to_step_aside_when_all_was_cancelled_stands_again(
         nursery.start_soon(stage.put, b"a", NEW, token, file_version(OLD))
         await lost.wait()
         nursery.cancel_scope.cancel()
-    assert stage.data() == {b"a": OLD}
+    assert stage.data() == {b"a": MINE if did == "it, and a user wrote" else OLD}
+    assert OLD in stage.cupboard.data.values(), "and if only where the next life finds it"
 
 
 # --- tokens that tell little ----------------------------------------------------------------------------------------
