@@ -317,8 +317,8 @@ class Deciding:
 
     def _value_stands(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
         head = node.head
-        if version.kind is Kind.FILE and head.kind is Kind.FILE:
-            version = replace(version, mode=version.mode or head.mode)  # 0: the service keeps no modes
+        if not version.mode and version.kind is Kind.FILE and head.kind is Kind.FILE:
+            version = replace(version, mode=head.mode)  # 0: the service keeps no modes
         if held is not None and event.token and held.token == event.token and held.version.kind is version.kind:
             # One token, one content: what was read of it before is still known of it.
             version = replace(version, digests={**held.version.digests, **version.digests})
