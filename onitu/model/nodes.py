@@ -14,8 +14,7 @@ class Holding(msgspec.Struct, frozen=True, array_like=True, gc=False):
         version: what stands there.
         token: the driver's proof of it.
         name: the path as the service spells it, where that is not the node's; else empty.
-        hidden: the service's rules hide the path now, or it is `unread`. It is forgotten there: its absence says
-            nothing.
+        hidden: it is not managed now: the service's rules hide the path, or it is `unread`.
         gone: it was seen to be gone, but a guard holds the deletion back until someone approves it.
         unread: no rule hides it, but it cannot be read at the moment: what stands there may still be the version.
     """
@@ -26,6 +25,12 @@ class Holding(msgspec.Struct, frozen=True, array_like=True, gc=False):
     hidden: bool = False
     gone: bool = False
     unread: bool = False
+
+    @property
+    def excluded(self) -> bool:
+        """Whether a rule hides it: it is forgotten there, and its absence says nothing. What cannot be read for a
+        moment, and is gone then, was deleted."""
+        return self.hidden and not self.unread
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):

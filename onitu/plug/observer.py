@@ -242,7 +242,7 @@ class Observer:
             # What the path alone hides was told by the scan; only the size of a file can be news.
             if entry.kind is Kind.FILE and floor.hides(path, NOTHING) is None:
                 (rows,) = await floor.rows([paths.parent(path)])
-                if path in rows and not rows[path].hidden:
+                if path in rows and not rows[path].excluded:
                     findings.hide(path, reason)
             return False
         if entry.trouble:

@@ -58,9 +58,9 @@ class Findings:
         return len(self.stands) + len(self.replacing) + len(self.missing) + len(self.hidden)
 
     def miss(self, floor: Floor, rows: Iterable[Known]) -> None:
-        """Known rows that are to be looked for; not the hidden ones, whose absence says nothing."""
+        """Known rows that are to be looked for; not those that a rule hides, whose absence says nothing."""
         for row in rows:
-            if row.hidden or row.gone:
+            if row.excluded or row.gone:
                 continue
             reason = floor.hides(row.path, row.version)
             if reason is None:

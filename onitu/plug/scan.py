@@ -168,11 +168,11 @@ class Scan:
 
     async def _hide(self, row: Known | None, reason: str) -> None:
         """A known path that the rules hide is forgotten with everything below it, whether it stands or not."""
-        if row is None or row.hidden:
+        if row is None or row.excluded:
             return
         if row.version.kind is Kind.DIRECTORY:
             for inner in reversed(await self._floor.rows_below([row.path])):
-                if not inner.hidden:
+                if not inner.excluded:
                     self._findings.hide(inner.path, reason)
         self._findings.hide(row.path, reason)
 

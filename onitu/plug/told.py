@@ -81,7 +81,8 @@ class Told:
                 known[path] = telling
             elif path in known:
                 row = known[path]
-                known[path] = Known(row.path, row.token, row.version, hidden=True)
+                unread = telling.unread and not row.excluded
+                known[path] = Known(row.path, row.token, row.version, hidden=True, unread=unread)
         return known
 
     def committed(self, position: int, newest_lookup: int) -> None:
@@ -123,7 +124,8 @@ def _effects(event: Event) -> list[tuple[bytes, Known | None]]:
         case Seen.FAILED:
             return []
         case Seen.HIDDEN:
-            return [(event.path, Known(event.path, b"", NOTHING, hidden=True))]
+            unread = event.trouble is not Trouble.NONE
+            return [(event.path, Known(event.path, b"", NOTHING, hidden=True, unread=unread))]
         case Seen.GONE:
             return [(event.path, None)]
     effects: list[tuple[bytes, Known | None]] = [(event.source, None)] if event.source else []

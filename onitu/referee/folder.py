@@ -235,7 +235,7 @@ class FolderReferee:
         for node in nodes:
             held = node.held.get(service)
             if held is not None:
-                yield Known(held.name or node.path, held.token, held.version, held.hidden, held.gone)
+                yield Known(held.name or node.path, held.token, held.version, held.hidden, held.gone, held.unread)
 
     @property
     def score(self) -> int:
@@ -311,7 +311,7 @@ class FolderReferee:
             return False
         node = self.view[path]
         held = node.held.get(service)
-        return node.head.carries_value and held is not None and not (held.hidden or held.gone)
+        return node.head.carries_value and held is not None and not (held.excluded or held.gone)
 
     async def commit(self, work: Round, anew: bool = False) -> None:
         """Make a round durable, and hand what it touched to the planning of every service.
@@ -569,7 +569,7 @@ class Round:
         """Whether this deletion is to be held back."""
         node = await self.referee.at_hand(lambda: self.referee.view[path])
         held = node.held.get(link.service)
-        if held is None or held.hidden or held.gone or not node.head.exists:
+        if held is None or held.excluded or held.gone or not node.head.exists:
             return False
         if node.head.kind is Kind.DIRECTORY:
             return link.guard.holding or link.guard.quarantined

@@ -498,7 +498,7 @@ class Deciding:
         held = node.held.get(self.service)
         if held is None or _spelling(held, path) != event.path:
             self.say(path, Case.ALREADY_DELETED)
-        elif held.hidden:
+        elif held.excluded:
             self.put(self.drop(node))
             self.say(path, Case.HIDDEN, "forgotten here: what a rule hides is never deleted elsewhere")
         elif not self.rules.readable(self.service):
@@ -516,7 +516,8 @@ class Deciding:
             self.say(path, Case.EDIT_WINS, "it holds something that its deleter never saw")
         elif hold_back:
             if not held.gone:
-                self.put(replace(node, held={**node.held, self.service: replace(held, gone=True)}))
+                gone = replace(held, gone=True, hidden=False, unread=False)
+                self.put(replace(node, held={**node.held, self.service: gone}))
             self.say(path, Case.HELD_BACK)
         else:
             back = self._went_back(node)

@@ -131,6 +131,12 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     version: Version
     hidden: bool = False
     gone: bool = False
+    unread: bool = False
+
+    @property
+    def excluded(self) -> bool:
+        """Whether a rule hides it, so that its absence says nothing."""
+        return self.hidden and not self.unread
 
 
 class Index(Message, frozen=True):

@@ -154,9 +154,7 @@ class FolderMachine(RuleBasedStateMachine):
         town = self.town
         if not town.alive_now:
             return
-        first = town.host
-        town.client.delete(Keys(FOLDER).named("lease"))
-        town.host = town.start()
+        first = town.usurp()
         before = town.dump()
 
         async def write() -> None:

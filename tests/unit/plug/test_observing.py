@@ -177,6 +177,18 @@ async def test_hidden_rows_in_a_vanished_directory_are_not_gone(runtime: str) ->
         assert at.referee.seen(Seen.GONE) == [b"d/b", b"d"]
 
 
+async def test_what_could_not_be_read_is_gone_with_its_directory_but_what_a_rule_hid_is_not(runtime: str) -> None:
+    async with stage(runtime) as at:
+        for path in (b"d/a", b"d/b", b"keep"):
+            at.driver.write(path, b"1")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"d", b"keep")}
+        at.referee.rows[b"d/a"] = at.driver.known(b"d/a", hidden=True)
+        at.referee.rows[b"d/b"] = at.driver.known(b"d/b", hidden=True, unread=True)
+        at.driver.remove(b"d")
+        await at.started()
+        assert at.referee.seen(Seen.GONE) == [b"d/b", b"d"]
+
+
 async def test_a_file_in_a_directorys_place_is_told_after_what_was_in_the_directory(runtime: str) -> None:
     async with stage(runtime) as at:
         at.driver.write(b"d/e", b"1")

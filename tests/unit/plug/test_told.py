@@ -84,7 +84,7 @@ def test_hidden_marks_a_known_row_and_makes_none() -> None:
     told.note(Event(Seen.HIDDEN, b"a"), 1)
     told.note(Event(Seen.HIDDEN, b"b"), 2)
     known = told.overlay(b"", [row(b"a", b"t")])
-    assert known[b"a"].hidden
+    assert known[b"a"].excluded
     assert b"b" not in known
 
 

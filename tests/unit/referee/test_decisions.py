@@ -577,12 +577,12 @@ def test_what_a_filter_hides_is_told_with_its_reason() -> None:
     assert decide("c", Event(Seen.HIDDEN, path), known).nodes.get(path, known) == known
 
 
-def unread(version: Version, head: Version) -> Node:
-    """A node whose head `a` holds, and of which b's older version cannot be read."""
+def unread(version: Version, head: Version, **held: Version) -> Node:
+    """A node of whose head b's older version cannot be read."""
     known = node(PATH, version, a=version, b=version)
     hidden = decide("b", Event(Seen.HIDDEN, PATH, trouble=Trouble.IO, reason="an error"), known).nodes[PATH]
     assert hidden.held["b"].hidden
-    return replace(hidden, head=head, held={"b": hidden.held["b"]})
+    return replace(node(PATH, head, **held), held={**node(PATH, head, **held).held, "b": hidden.held["b"]})
 
 
 def test_what_could_not_be_read_and_was_deleted_elsewhere_meanwhile_is_no_edit() -> None:
@@ -629,12 +629,28 @@ def test_what_cannot_be_read_before_anybody_got_its_conflict_copy_gets_another_o
     assert kept, "it stands, or is to stand, somewhere"
 
 
+def test_what_could_not_be_read_and_is_gone_then_was_deleted() -> None:
+    assert said(decide("b", Event(Seen.GONE, PATH), unread(ONE, ONE, a=ONE))) == [(PATH, Case.DELETED)]
+    assert said(decide("b", Event(Seen.GONE, PATH), unread(ONE, TWO, a=TWO))) == [(PATH, Case.EDIT_WINS)]
+
+
+def test_a_deletion_of_what_could_not_be_read_can_be_held_back_too() -> None:
+    decision = decide("b", Event(Seen.GONE, PATH), unread(ONE, ONE, a=ONE), hold_back=True)
+    assert said(decision) == [(PATH, Case.HELD_BACK)]
+    held_back = decision.nodes[PATH]
+    assert held_back.held["b"].gone
+    assert not held_back.held["b"].hidden
+    assert said(decide("b", Event(Seen.GONE, PATH), held_back)) == [(PATH, Case.DELETED)]
+
+
 def test_what_cannot_be_read_and_is_hidden_by_a_rule_then_is_forgotten() -> None:
     deleted = unread(ONE, replace(NOTHING, service="a", seq=9))
     hidden = decide("b", Event(Seen.HIDDEN, PATH, reason="a rule"), deleted).nodes[PATH]
     assert said(decide("b", stands(ONE), hidden)) == [(PATH, Case.CREATED)]
     again = decide("b", Event(Seen.HIDDEN, PATH, trouble=Trouble.IO), hidden)
     assert again.nodes.get(PATH, hidden) == hidden
+    here = decide("b", Event(Seen.HIDDEN, PATH, reason="a rule"), unread(ONE, ONE, a=ONE)).nodes[PATH]
+    assert said(decide("b", Event(Seen.GONE, PATH), here)) == [(PATH, Case.HIDDEN)]
 
 
 # --- no source ----------------------------------------------------------------------------------------------------

@@ -248,6 +248,17 @@ async def test_a_mass_deletion_is_held_back_until_it_is_approved() -> None:
         assert len(d.orders("b")) == 99  # what b takes at once, beside the new file
 
 
+async def test_a_mass_deletion_of_what_could_not_be_read_is_held_back_too() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", *(stands(b"f%d" % n, f"v{n}") for n in range(120)))
+        for _ in range(2):
+            await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in d.orders("b")))
+        await d.say("a", *(Event(Seen.HIDDEN, b"f%d" % n, trouble=Trouble.IO, reason="error") for n in range(120)))
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(120)))
+        await d.until(lambda: d.folder.links["a"].guard.quarantined)
+        assert await d.folder.ask(lambda: d.folder.approve("a")) == 120
+
+
 async def test_what_other_rules_ask_for_is_not_left_any_more_once_they_are_gone() -> None:
     """The rules change twice before anything was ordered; what only the second ones asked for has no other change."""
     store = MemoryStore()
