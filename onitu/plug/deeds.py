@@ -150,8 +150,29 @@ def _frame(record: _Header | Deed) -> bytes:
     return _FRAME.pack(len(data), zlib.crc32(data)) + data
 
 
+def bound_to(data: bytes) -> frozenset[int]:
+    """The generations under which what is on a sheet happened; none where it cannot be told."""
+    frames = _frames(data)
+    try:
+        return frozenset(msgspec.msgpack.decode(frames[0], type=_Header).generations) if frames else frozenset()
+    except msgspec.MsgspecError:  # of another version of ours
+        return frozenset()
+
+
 def _load(data: bytes, generations: frozenset[int]) -> list[Deed]:
     """What an earlier life left, as far as it is whole; nothing where it was under other generations."""
+    if generations.isdisjoint(bound_to(data)):
+        return []
+    try:
+        deeds = [msgspec.msgpack.decode(frame, type=Deed) for frame in _frames(data)[1:]]
+    except msgspec.MsgspecError:
+        return []
+    last = len(deeds) - 1
+    return [deed for number, deed in enumerate(deeds) if deed.events or (deed.orders and number == last)]
+
+
+def _frames(data: bytes) -> list[bytes]:
+    """What is on a sheet, as far as it is whole."""
     frames: list[bytes] = []
     start = 0
     while start + _FRAME.size <= len(data):
@@ -161,11 +182,4 @@ def _load(data: bytes, generations: frozenset[int]) -> list[Deed]:
             break  # it died while it wrote this one
         frames.append(frame)
         start += _FRAME.size + length
-    try:
-        if not frames or generations.isdisjoint(msgspec.msgpack.decode(frames[0], type=_Header).generations):
-            return []
-        deeds = [msgspec.msgpack.decode(frame, type=Deed) for frame in frames[1:]]
-    except msgspec.MsgspecError:  # of another version of ours
-        return []
-    last = len(deeds) - 1
-    return [deed for number, deed in enumerate(deeds) if deed.events or (deed.orders and number == last)]
+    return frames

@@ -257,6 +257,8 @@ class Replica:
             if not self._identity.marker:
                 await self._mark_as(Identity(self._outside.name(128), generation, self._after(generation)))
             elif generation == self._identity.pending:
+                # From here on nothing that is told of the earlier generation is believed of what is put back to it.
+                self._deeds.carry((), (generation,))
                 await self._mark_as(Identity(self._identity.marker, generation, 0))
 
     def _after(self, generation: int) -> int:

@@ -188,6 +188,27 @@ async def test_orders_that_were_only_begun_are_told_where_their_effect_stands(ru
         assert Seen.GONE not in [e.seen for e in at.referee.events]
 
 
+async def test_deeds_are_bound_to_the_generations_that_the_marker_is_about_to_have(
+    runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a replica that is put back to an earlier one they say nothing: what its backup has not would look as if its
+    user had deleted it (S6)."""
+    monkeypatch.setattr("onitu.plug.replica.ADVANCE", 0.01)
+    async with second_life(runtime, tmp_path) as at:
+        mark, bound = at.driver.mark, []
+
+        async def marked(folder: str, identity: Identity) -> None:
+            bound.append((identity, deeds.bound_to(FileSheet(_file(at.driver, tmp_path)).read())))
+            await mark(folder, identity)
+
+        monkeypatch.setattr(at.driver, "mark", marked)
+        await at.started()
+        await at.referee.order(mkdir(1, b"d"))
+        await at.referee.until(lambda: sum(batch.generation > 0 for batch in at.referee.batches) and len(bound) >= 4)
+        for identity, generations in bound:
+            assert generations == {identity.generation, identity.pending} - {0}
+
+
 async def test_once_everything_is_committed_nothing_is_left(runtime: str, tmp_path: Path) -> None:
     async with second_life(runtime, tmp_path) as at:
         await at.started()
