@@ -56,7 +56,13 @@ class Looking:
         return self.replica.limbo
 
     def look(self, order: Order, place: Place) -> os.stat_result | list[Event] | None:
-        """What stands at the order's path, if it is what the order expects; else the answer that refuses."""
+        """What stands at the order's path, if it is what the order expects; else the answer that refuses.
+
+        A file that is to stand where nothing does is not looked for: the rename that gives it its name refuses.
+        """
+        if not order.expect and order.do is Do.PUT and order.version.kind is Kind.FILE:
+            if self.replica.tree.case_sensitive and self.replica.abilities.capabilities.create_only:
+                return None
         st = place.lstat()
         if st is not None and not self.replica.tree.spelled(place):
             raise Refused(

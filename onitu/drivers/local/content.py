@@ -23,7 +23,7 @@ from . import reading, tokens
 from .meta import give_meta
 from .replica import Replica
 from .staging import StagedFile, right
-from .tree import Place, Tree
+from .tree import Near, Place, Tree
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -35,7 +35,7 @@ class Contents:
     replica: Replica
     staged: Mapping[int, StagedFile]
     local: Mapping[int, Sequence[tuple[str, bytes, bytes]]]
-    _roots: dict[str, Tree] = attrs.field(factory=dict)
+    _roots: dict[str, Near] = attrs.field(factory=dict)
     _taken: int = -1
 
     def __enter__(self) -> Contents:
@@ -44,8 +44,9 @@ class Contents:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for tree in self._roots.values():
-            tree.close()
+        for near in self._roots.values():
+            near.close()
+            near.tree.close()
         self._roots.clear()
 
     @contextlib.contextmanager
@@ -97,14 +98,18 @@ class Contents:
 
     def _written(self, place: Place, data: bytes, version: Version, stands: os.stat_result | None) -> os.stat_result:
         """A new file with the content, the mode and the time of the version, made with as few calls as it takes."""
-        fd = os.open(place.name, _FLAGS, 0o600, dir_fd=place.fd)
+        mode = self._mode(version, stands) & tokens.MODES
+        fd = os.open(place.name, _FLAGS, mode & 0o777, dir_fd=place.fd)
         try:
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
-            os.fchmod(fd, self._mode(version, stands) & tokens.MODES)
             os.utime(fd, ns=(time.time_ns(), version.mtime))
-            return os.fstat(fd)
+            st = os.fstat(fd)
+            if st.st_mode & tokens.MODES != mode:  # the umask, or an inherited ACL
+                os.fchmod(fd, mode)
+                st = os.fstat(fd)
+            return st
         finally:
             os.close(fd)
 
@@ -127,10 +132,10 @@ class Contents:
         raise Refused(Trouble.SOURCE_LOST, lost.reason)
 
     def _read(self, version: Version, root: str, path: bytes, token: bytes) -> bytes:
-        tree = self._roots.get(root)
-        if tree is None:
-            tree = self._roots[root] = Tree.open(root)
-        data = reading.read_range(tree, path, token, 0, version.size + 1)
+        near = self._roots.get(root)
+        if near is None:
+            near = self._roots[root] = Tree.open(root).near()
+        data = reading.read_range(near, path, token, 0, version.size + 1)
         if len(data) != version.size or not right(version, blake3(data).digest(), lambda: [data]):
             raise reading.changed(path)
         return data

@@ -191,9 +191,10 @@ class LocalDriver(Driver):
 
         def fingerprint() -> list[Entry | None]:
             found = []
-            for entry in entries:
-                check()
-                found.append(reading.fingerprint(replica.tree, entry, check, fine))
+            with replica.tree.near() as near:
+                for entry in entries:
+                    check()
+                    found.append(reading.fingerprint(near, entry, check, fine))
             self._settled(replica, lambda: durable.settle_young(replica.tree, found))
             return found
 

@@ -17,10 +17,11 @@ from onitu.model.versions import Kind
 from onitu.plug.driver import Entry, Refused
 
 from . import holes, syscalls, tokens
-from .tree import ABSENT, Check, Place, Tree
+from .tree import ABSENT, Check, Near, Place, Tree
 from .troubles import refused, sentence, trouble_of
 
 _BUFFER = 1024 * 1024
+_WHOLE = 0x7FFFF000  # more than that no call reads (read(2))
 _LARGE = 64 * 1024 * 1024  # from here on BLAKE3 uses all cores, which wants larger pieces
 _LARGE_BUFFER = 8 * 1024 * 1024
 
@@ -71,7 +72,7 @@ def read_settled(place: Place, check: Check = never, fine: bool = False) -> tupl
     return after, value, tokens.dirty_token_of(after) if dirty else token
 
 
-def fingerprint(tree: Tree, entry: Entry, check: Check, fine: bool) -> Entry | None:
+def fingerprint(tree: Tree | Near, entry: Entry, check: Check, fine: bool) -> Entry | None:
     """The entry with its digest; None where it is not what its token says; with `trouble` where it cannot be read."""
     if entry.trouble is not Trouble.NONE:
         return entry
@@ -93,7 +94,7 @@ def fingerprint(tree: Tree, entry: Entry, check: Check, fine: bool) -> Entry | N
     return Entry(entry.path, tokens.version_of(st, blake3=value), token)
 
 
-def open_source(tree: Tree, path: bytes, token: bytes) -> int:
+def open_source(tree: Tree | Near, path: bytes, token: bytes) -> int:
     """Open the file that `token` names at `path`. Raises `Refused` (SOURCE_LOST, DENIED, IO)."""
     try:
         with tree.place(path) as place:
@@ -119,13 +120,16 @@ def changed(path: bytes) -> Refused:
     return Refused(Trouble.SOURCE_LOST, sentence("read", path, OSError(0, "it changed since it was last seen")))
 
 
-def read_range(tree: Tree, path: bytes, token: bytes, offset: int, length: int) -> bytes:
+def read_range(tree: Tree | Near, path: bytes, token: bytes, offset: int, length: int) -> bytes:
     """Bytes of what `token` names; shorter only at its end."""
     fd = open_source(tree, path, token)
     try:
         parts = []
-        while length > 0 and (data := os.pread(fd, length, offset)):
+        while length > 0:
+            data = os.pread(fd, length, offset)
             parts.append(data)
+            if len(data) < min(length, _WHOLE):
+                break  # a regular file is read short only at its end
             offset, length = offset + len(data), length - len(data)
         still(fd, path, token)
     except OSError as error:

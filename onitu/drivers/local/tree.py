@@ -121,6 +121,10 @@ class Tree:
             return OpenPlace(self.fd, name, path, False)
         return OpenPlace(syscalls.open_beneath(self.fd, parent, _PARENT), name, path, True)
 
+    def near(self) -> Near:
+        """Places for a batch that only reads, for a `with` statement."""
+        return Near(self)
+
     def spelled(self, place: Place) -> bool:
         """Whether a name that was found is spelled so in its directory, not only in another case or Unicode form."""
         if self.case_sensitive:
@@ -182,6 +186,39 @@ class Tree:
                 return Listing(path, (), missing=True)
             return Listing(path, tuple(entries), complete=False, reason=sentence("list", path, error))
         return Listing(path, tuple(entries))
+
+
+@attrs.define
+class Near:
+    """Places of a tree, one after the other: neighbours share one opening of their directory, as it was at the first.
+    For who reads what a token names, wherever its directory is by now; not for who writes."""
+
+    tree: Tree
+    _parent: bytes = b""
+    _fd: int = -1
+
+    def place(self, path: bytes) -> OpenPlace:
+        """As `Tree.place`; it holds until the next."""
+        parent, _, name = path.rpartition(b"/")
+        if not parent:
+            return OpenPlace(self.tree.fd, name, path, False)
+        if self._fd < 0 or parent != self._parent:
+            self.close()
+            self._fd, self._parent = syscalls.open_beneath(self.tree.fd, parent, _PARENT), parent
+        return OpenPlace(self._fd, name, path, False)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Near:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def _listed(fd: int, name: bytes, path: bytes, item: os.DirEntry[str]) -> Entry | None:
