@@ -153,7 +153,7 @@ async def _nothing() -> None: ...
 async def desk(root: Path, settings: Settings) -> AsyncIterator[Desk]:
     embedded = Embedded(str(root / "state"), str(root / "run"))
     embedded.prepare()
-    process = subprocess.Popen(embedded.command(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(embedded.command(), stdout=subprocess.DEVNULL)  # noqa: ASYNC220 (it is waited for)
     sent: list[tuple[str, Message]] = []
 
     async def send(service: str, message: Message) -> bool:

@@ -60,9 +60,9 @@ class Looking:
 
         A file that is to stand where nothing does is not looked for: the rename that gives it its name refuses.
         """
-        if not order.expect and order.do is Do.PUT and order.version.kind is Kind.FILE:
-            if self.replica.tree.case_sensitive and self.replica.abilities.capabilities.create_only:
-                return None
+        new_file = not order.expect and order.do is Do.PUT and order.version.kind is Kind.FILE
+        if new_file and self.replica.tree.case_sensitive and self.replica.abilities.capabilities.create_only:
+            return None
         st = place.lstat()
         if st is not None and not self.replica.tree.spelled(place):
             raise Refused(
