@@ -101,8 +101,7 @@ class _Fault:
         self._later(lambda: disk.denied.discard(path))
 
     def _closed(self) -> None:
-        """Rights are taken away, and given again; both is seen by who watches. What users delete meanwhile may come
-        back: that something is not there where nobody could look proves nothing."""
+        """Rights are taken away, and given again; both is seen by who watches."""
         host, path = self.host, self.step.path.encode()
         thing = host.disk.find(path)
         if thing is None:
@@ -112,7 +111,6 @@ class _Fault:
 
         def end() -> None:
             host.closed[thing.inode] -= 1
-            self.users.history.forget("what it could not read", at=trio.current_time())
             for where, there in host.disk.walk():
                 if there is thing:
                     host.disk.touched(where)
@@ -197,9 +195,11 @@ class _Fault:
     def _return(self) -> None:
         """The replica is put back to its snapshot, while its driver is not there.
 
-        What stands nowhere else is destroyed with that, by whoever does it; what stands elsewhere nobody gave up. Not
-        to a moment of the same generation, less than `onitu.plug.replica.ADVANCE` before a change: the marker cannot
-        tell that, so what was made since would be taken for deleted. That window is known.
+        What stands nowhere else is destroyed with that, by whoever does it; what stands elsewhere nobody gave up. What
+        comes back is written anew by him, but not what somebody replaced or deleted elsewhere: it is the same value,
+        and there it may be told later that it went than here that it is back. Not to a moment of the same generation,
+        less than `onitu.plug.replica.ADVANCE` before a change: the marker cannot tell that, so what was made since would
+        be taken for deleted. That window is known.
         """
         host = self.host
         if host.snapshot is None or host.snapshot[1].generation in (host.identity.generation, 0):
@@ -221,8 +221,9 @@ class _Fault:
         for path, item in before.items():
             if item.value is not None and item.value not in kept and item.value not in elsewhere:
                 history.delete(host.name, path, item.value, at=now)
+        given_up = {deed.destroyed[1] for deed in history if deed.destroyed and deed.replica != host.name}
         for path, item in after.items():
-            if item.value is not None and before.get(path) != item:
+            if item.value is not None and before.get(path) != item and item.value not in given_up:
                 history.write(host.name, path, item.value, at=now)
         history.forget(f"what happened on {host.name}", at=now)
 
