@@ -3,7 +3,8 @@
 Each attack is a command that is run again and again with another `ONITU_SEED`, and with `ONITU_FIGURES` naming a file
 to which it may append lines of JSON ({"histories", "values", "faults", "lost", …}). One that fails has found something,
 and so has one that does not end within its own time: its seed, its command and the end of its output are printed, and
-the soak ends with 1. Once the time asked for is over no attack is begun, and the last one is let come to its end.
+the soak ends with 1. Once the time asked for is over no attack is begun, and the last one is let come to its end. Ctrl-C
+ends the attack under way, and the figures so far are printed.
 """
 
 from __future__ import annotations
@@ -90,6 +91,9 @@ def attack(what: Attack, seed: int) -> tuple[bool, list[dict[str, object]]]:
         except subprocess.TimeoutExpired:
             hangs = True
             output = _interrupted(process)
+        except KeyboardInterrupt:
+            _interrupted(process)
+            raise
         found_nothing = process.returncode == 0 and not hangs
         if not found_nothing:
             shown = " ".join([*(f"{name}={value}" for name, value in environment.items()), *command])
@@ -118,11 +122,17 @@ def soak(minutes: float, seed: int, only: list[str]) -> int:
     deadline = time.monotonic() + minutes * 60
     totals: Counter[str] = Counter()
     failed: list[str] = []
+    interrupted = False
     for number, what in zip(itertools.count(seed), itertools.cycle(here), strict=False):
         if time.monotonic() >= deadline:
             break
         began = time.monotonic()
-        found_nothing, figures = attack(what, number)
+        try:
+            found_nothing, figures = attack(what, number)
+        except KeyboardInterrupt:
+            interrupted = True
+            print(f"{what.name:12} seed {number:<8} interrupted", flush=True)
+            break
         totals["runs"] += 1
         for line in figures:
             totals.update({name: value for name, value in line.items() if isinstance(value, int) and name != "seed"})
@@ -134,7 +144,9 @@ def soak(minutes: float, seed: int, only: list[str]) -> int:
     print(", ".join(f"{name} {totals[name]}" for name in wanted))
     if failed:
         print(f"failed: {', '.join(failed)}")
-    return 1 if failed or totals["lost"] else 0
+    if failed or totals["lost"]:
+        return 1
+    return 130 if interrupted else 0
 
 
 def main() -> int:

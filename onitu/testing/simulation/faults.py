@@ -198,8 +198,8 @@ class _Fault:
         What stands nowhere else is destroyed with that, by whoever does it; what stands elsewhere nobody gave up. What
         comes back is written anew by him, but not what somebody replaced or deleted elsewhere: it is the same value,
         and there it may be told later that it went than here that it is back. Not to a moment of the same generation,
-        less than `onitu.plug.replica.ADVANCE` before a change: the marker cannot tell that, so what was made since would
-        be taken for deleted. That window is known.
+        less than `onitu.plug.replica.ADVANCE` before a change: the marker cannot tell that, so what was made since
+        would be taken for deleted. That window is known.
         """
         host = self.host
         if host.snapshot is None or host.snapshot[1].generation in (host.identity.generation, 0):
