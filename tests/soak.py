@@ -3,8 +3,8 @@
 Each attack is a command that is run again and again with another `ONITU_SEED`, and with `ONITU_FIGURES` naming a file
 to which it may append lines of JSON ({"histories", "values", "faults", "lost", …}). One that fails has found something,
 and so has one that does not end within its own time: its seed, its command and the end of its output are printed, and
-the soak ends with 1. Once the time asked for is over no attack is begun, and the last one is let come to its end. Ctrl-C
-ends the attack under way, and the figures so far are printed.
+the soak ends with 1. Once the time asked for is over no attack is begun, and the last one is let come to its end.
+Ctrl-C ends the attack under way, and the figures so far are printed.
 """
 
 from __future__ import annotations
