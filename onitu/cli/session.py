@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 GLANCE = 0.2
 """Seconds between two looks at the progress."""
+LATEST = 10.0
+"""Seconds after which the journal is looked at although no news came of it: news can be lost."""
 
 
 def run(settings: Settings, main: Callable[[HeadStart], Awaitable[T]]) -> T:
@@ -95,12 +97,12 @@ async def answer(supervisor: Supervisor, what: str, **arguments: Any) -> dict[st
 
 
 async def follow_news(supervisor: Supervisor, tell: Callable[[News], None]) -> None:
-    """Give all news but decisions to `tell`, until cancelled. Decisions are lossless in the journal, and so many that
-    nobody is to send them here."""
+    """Give all news to `tell`, until cancelled; of decisions only that there were some. They are lossless in the
+    journal, and so many that nobody is to send them here."""
     from onitu.wire.messages import News
     from onitu.wire.sockets import Kind, Options, Socket
 
-    options = Options(topics=("trouble", "progress"))
+    options = Options(topics=("decided", "trouble", "progress"))
     async with Socket.connect(supervisor.context, Kind.SUB, supervisor.endpoints.news, options=options) as socket:
         while True:
             _, message = await socket.receive()

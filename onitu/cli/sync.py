@@ -16,6 +16,8 @@ from .journal import Follower
 from .output import Output
 
 if TYPE_CHECKING:
+    import trio
+
     from onitu.model.settings import Settings
     from onitu.supervisor.headstart import HeadStart
     from onitu.supervisor.run import Supervisor
@@ -96,6 +98,7 @@ class _Run:
         began: when it started, for the summary.
         status: the last one that was seen.
         journal: the decisions of this run.
+        decided: set once there is something new in it.
     """
 
     settings: Settings
@@ -105,14 +108,16 @@ class _Run:
     began: float = attrs.field(factory=time.monotonic)
     status: dict[str, Any] | None = None
     journal: Follower | None = None
+    decided: trio.Event | None = None
 
     async def through(self, head_start: HeadStart) -> int:
         """Synchronise; go on watching where that was asked for. The exit code."""
         import trio
 
-        from .session import GLANCE, follow_news, follower, session, settled
+        from .session import GLANCE, LATEST, follow_news, follower, session, settled
 
         code = INTERRUPTED
+        self.decided = trio.Event()
         self.chatty = self.out.verbose
         async with session(self.settings, head_start, verbose=self.out.verbose, quiet=self.out.quiet) as supervisor:
             self.journal = follower(supervisor, time.time())
@@ -129,6 +134,9 @@ class _Run:
                     self.out.say("watching; Ctrl-C ends it")
                     while True:
                         await self._tell_decisions()
+                        with trio.move_on_after(LATEST):
+                            await self.decided.wait()
+                        self.decided = trio.Event()
                         await trio.sleep(GLANCE)
                 nursery.cancel_scope.cancel()
         return self._interrupted() if supervisor.interrupted else code
@@ -192,8 +200,11 @@ class _Run:
                 self.out.say(output.entry_line(entry))
 
     def _tell(self, news: News) -> None:
-        """Something else happened."""
-        if self.out.json:
+        """Something happened."""
+        if news.topic == "decided":
+            if self.decided is not None:
+                self.decided.set()
+        elif self.out.json:
             output.emit({"type": news.topic, "folder": news.folder, **news.data})
         elif self.chatty and news.topic == "trouble":
             self.out.say(output.news_line(news.topic, news.data))

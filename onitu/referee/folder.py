@@ -330,6 +330,7 @@ class FolderReferee:
                 self.links[service].committed(path)
         if work.decisions:
             self._tell("decision", self.folder, {"decisions": work.decisions})
+            self._tell("decided", self.folder, {"decisions": len(work.decisions)})
         for topic, data in work.news:
             self._tell(topic, self.folder, data)
         self._make_room()

@@ -259,8 +259,8 @@ DEAD_AFTER = 10.0
 class News(Message, frozen=True):
     """Referee → anyone: something changed. Lossy; nothing may depend on it.
 
-    `topic` is `decision`, `trouble`, `progress`; `data` is JSON-like. A `decision` holds all the `decisions` of one
-    round.
+    `topic` is `decision`, `decided`, `trouble`, `progress`; `data` is JSON-like. A `decision` holds all the `decisions`
+    of one round, `decided` how many they were.
     """
 
     topic: str
