@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.servers.rclone import binary
-from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, S3Server, seaweedfs, user
+from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, S3Server, make_bucket, seaweedfs
 
 from .harness import onitu
 
@@ -22,7 +22,7 @@ FILES = 20
 def store(tmp_path: Path) -> Iterator[S3Server]:
     (tmp_path / "store").mkdir()
     with seaweedfs(tmp_path / "store") as server:
-        user(server).create_bucket(Bucket="bucket")
+        make_bucket(server)
         yield server
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, seaweedfs, user
+from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, make_bucket, seaweedfs
 from tests.servers.sftp import Sshd, sshd
 from tests.servers.webdav import DavRoot, apache
 
@@ -75,7 +75,7 @@ def mixed(tmp_path: Path) -> Iterator[Mixed]:
     (tmp_path / "here").mkdir()
     (tmp_path / "store").mkdir()
     with seaweedfs(tmp_path / "store") as store, sshd() as server, apache() as served:
-        user(store).create_bucket(Bucket="bucket")
+        make_bucket(store)
         keys = f"Host *\n  IdentityFile {server.home}/key\n  UserKnownHostsFile {server.home}/known\n"
         (server.home / "config").write_text(keys)
         (server.root / "docs").mkdir()

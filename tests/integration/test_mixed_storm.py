@@ -39,7 +39,7 @@ from onitu.testing.spec import Item, Tree
 from onitu.testing.spec.trees import Kind
 from onitu.testing.users import Habit, User, at_work, tree
 from onitu.testing.values import Values, name_of
-from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, seaweedfs, user
+from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, make_bucket, seaweedfs
 from tests.servers.sftp import Proxy, carrying, proxied, sshd
 from tests.servers.webdav import Served, apache
 
@@ -201,7 +201,7 @@ def four(tmp_path: Path) -> Iterator[Four]:
         apache() as served,
         contextlib.ExitStack() as stack,
     ):
-        user(store).create_bucket(Bucket="bucket")
+        make_bucket(store)
         ill = Ill(store)
         roots = [tmp_path / "here", server.root / "nas", served.root / "dav"]
         for root in roots:

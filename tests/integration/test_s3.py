@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from onitu.testing.conformance import Fault
-from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, seaweedfs, user
+from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, make_bucket, seaweedfs
 
 from .harness import Result, onitu, snapshot, started, wait_for
 
@@ -61,7 +61,7 @@ def both(tmp_path: Path) -> Iterator[Both]:
     (tmp_path / "server").mkdir()
     (tmp_path / "here").mkdir()
     with seaweedfs(tmp_path / "server") as server:
-        user(server).create_bucket(Bucket="bucket")
+        make_bucket(server)
         ill = Ill(server)
         yield Both(tmp_path, Bucket(server, ill, "bucket", "docs"), ill)
         ill.close()

@@ -370,6 +370,15 @@ def user(server: S3Server) -> Any:
     )
 
 
+def make_bucket(server: S3Server) -> None:
+    """Make the bucket `bucket`, and wait until it takes objects: for the first one SeaweedFS makes volumes, which may
+    take longer on a busy host than a driver waits."""
+    at = user(server)
+    at.create_bucket(Bucket="bucket")
+    at.put_object(Bucket="bucket", Key="first", Body=b"first")
+    at.delete_object(Bucket="bucket", Key="first")
+
+
 class _S3(Server):
     """One of them as the suite of every driver wants it."""
 
@@ -384,7 +393,7 @@ class _S3(Server):
         self.server = self._stack.enter_context(SERVERS[self.kind](self.place))
         self.ill = Ill(self.server)
         self._stack.callback(self.ill.close)
-        user(self.server).create_bucket(Bucket="bucket")
+        make_bucket(self.server)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -29,7 +29,7 @@ from onitu.plug.driver import Refused
 from onitu.plug.options import Value, filled
 from onitu.plug.remote import NOTHING_THERE, Busy, Changed, Content, Missing, Thing
 from onitu.testing.conformance import Fault
-from tests.servers.s3 import ACCESS, SECRET, SERVERS, Ill, S3Server, answer, user
+from tests.servers.s3 import ACCESS, SECRET, SERVERS, Ill, S3Server, answer, make_bucket, user
 
 LONG_AGO = 1_600_000_000_123_456_789
 WRONG = b"0" * 32
@@ -39,7 +39,7 @@ WRONG = b"0" * 32
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """SeaweedFS, which obeys every condition."""
     with SERVERS["seaweedfs"](tmp_path_factory.mktemp("s3")) as server:
-        user(server).create_bucket(Bucket="bucket")
+        make_bucket(server)
         yield server
 
 
@@ -265,7 +265,7 @@ async def test_a_probe_finds_out_what_the_server_can_and_leaves_nothing(
 ) -> None:
     (tmp_path / "server").mkdir()
     with SERVERS[kind](tmp_path / "server") as server:
-        user(server).create_bucket(Bucket="bucket")
+        make_bucket(server)
         place = Place(server, Ill(server), user(server), "docs", tmp_path)
         async with place.driver() as driver:
             await driver.identify("docs")
