@@ -281,6 +281,7 @@ class FolderReferee:
         for service, number in gone.items():
             self.links[service].guard.announce(trio.current_time(), number, self.counts.get("files", 0))
         acks: dict[str, Batch] = {}
+        seen: list[Link] = []
         for service, batch in batches:
             link, record = self.links[service], self.record(service)
             if batch.epoch != record.epoch or batch.number > record.number + 1:
@@ -291,6 +292,8 @@ class FolderReferee:
             for event in batch.events:
                 await work.event(link, event)
             if batch.scanned:
+                if not link.scanned:
+                    seen.append(link)
                 link.scanned = True
             self.records[service] = attrs.evolve(
                 self.record(service),
@@ -302,6 +305,9 @@ class FolderReferee:
         await self.commit(work)
         for service in acks:
             await self._send(service, Ack(self.folder, self.record(service).epoch, self.record(service).number))
+        for link in seen:
+            if link.guard.holding:
+                await self._judge(link, over=False)
 
     def _destroys(self, service: str, event: Event) -> bool:
         """Whether a deletion, as things stand now, takes a value from the others: not one that was ordered."""
@@ -422,8 +428,8 @@ class FolderReferee:
 
     # --- guard --------------------------------------------------------------------------------------------------
 
-    async def _judge(self, link: Link) -> None:
-        """A burst of deletions is over: believe it, or ask."""
+    async def _judge(self, link: Link, over: bool = True) -> None:
+        """A burst of deletions is over, or all of it was seen that was made while nobody looked: believe it, or ask."""
         if link.guard.suspicious(self.counts.get("files", 0)):
             link.guard.quarantined = True
             log.warning(
@@ -436,9 +442,12 @@ class FolderReferee:
             )
             self._tell("trouble", self.folder, {"service": link.service, "quarantined": link.guard.count})
             link.guard.end()
-        else:
+            return
+        if over:
             link.guard.end()
-            await self.approve(link.service)
+        else:
+            link.guard.go_on()
+        await self.approve(link.service)
 
     async def approve(self, service: str, restore: bool = False) -> int:
         """Believe the deletions of a service that were held back, or take them back. How many paths that were."""

@@ -1,9 +1,10 @@
 """The guard against mass deletion: a service that loses most of a folder at once is asked before anyone believes it.
 
 A few deletions go through at once. Where many come together they are all held back, and where a burst grows, from a
-point on its rest is, until the burst is over; then, if it would take more than half of the folder (and more than 50
-files), or all of it, the deletions of that service stay held back until somebody approves them. The other services, and
-this one's other changes, go on. Moves do not count.
+point on its rest is, until the burst is over, or until the end of a driver's first scan, which has seen what happened
+while nobody looked. Then, if it would take more than half of the folder (and more than 50 files), or all of it, the
+deletions of that service stay held back until somebody approves them. The other services, and this one's other changes,
+go on. Moves do not count.
 Pure: the time is passed in.
 """
 
@@ -75,6 +76,11 @@ class Guard:
         the burst are no loss."""
         left = files - self.held
         return (self.count >= 2 and left <= 0) or (self.count > FREE and left * 2 < self.files)
+
+    def go_on(self) -> None:
+        """What was held back was judged, as all was seen that happened while nobody looked; deletions that follow at
+        once belong to the same burst."""
+        self.holding, self.held = False, 0
 
     def end(self) -> None:
         """The burst was judged; the next deletion begins another."""

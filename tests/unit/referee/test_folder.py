@@ -20,6 +20,7 @@ from onitu.referee import link as link_module
 from onitu.referee import questions
 from onitu.referee.folder import FolderReferee
 from onitu.referee.greeting import greet
+from onitu.referee.guard import QUIET
 from onitu.store import memory as memory_module
 from onitu.store.interface import Change
 from onitu.store.memory import MemoryStore
@@ -246,6 +247,44 @@ async def test_a_mass_deletion_is_held_back_until_it_is_approved() -> None:
         assert await d.folder.ask(lambda: d.folder.approve("a")) == 120
         await d.settle()
         assert len(d.orders("b")) == 99  # what b takes at once, beside the new file
+
+
+async def _left_alone(store: MemoryStore, files: int) -> None:
+    """Both hold so many files, and everybody ends."""
+    async with desk(store, settings(("a", "b"))) as d:
+        await d.say("a", *(stands(b"f%d" % n, f"v{n}") for n in range(files)))
+        while orders := d.orders("b"):
+            await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in orders))
+
+
+@pytest.mark.parametrize(("gone", "believed"), [(80, True), (120, False), (200, False)])
+async def test_deletions_that_the_first_scan_finds_are_judged_at_its_end(gone: int, believed: bool) -> None:
+    store = MemoryStore()
+    await _left_alone(store, 200)
+    async with desk(store, settings(("a", "b")), meet=False) as d:
+        await d.meet("b")
+        await d.meet("a", scanned=False)
+        began = trio.current_time()
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(gone)))
+        assert not d.orders("b")
+        await d.say("a", scanned=True)
+        await d.settle()
+        assert d.folder.links["a"].guard.quarantined is not believed
+        assert len(d.orders("b")) == (gone if believed else 0)
+        assert trio.current_time() - began < QUIET / 2
+
+
+async def test_a_burst_that_goes_on_after_the_first_scan_is_one_with_what_it_found() -> None:
+    store = MemoryStore()
+    await _left_alone(store, 200)
+    async with desk(store, settings(("a", "b")), meet=False) as d:
+        await d.meet("b")
+        await d.meet("a", scanned=False)
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(80)), scanned=True)
+        await d.settle()
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(80, 140)))
+        await d.until(lambda: d.folder.links["a"].guard.quarantined)
+        assert len(d.orders("b")) == 80
 
 
 async def test_a_mass_deletion_of_what_could_not_be_read_is_held_back_too() -> None:
