@@ -32,22 +32,26 @@ async def finishing(seconds: float, work: Callable[[], Awaitable[T]]) -> T:
     """
     done: list[T] = []
     failure: list[Exception] = []
-    async with trio.open_nursery() as nursery:
-        scope = trio.CancelScope(shield=True)
+    try:
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope(shield=True)
 
-        async def fuse() -> None:
-            try:
-                await trio.sleep_forever()
-            finally:
-                scope.deadline = trio.current_time() + seconds
+            async def fuse() -> None:
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    scope.deadline = trio.current_time() + seconds
 
-        nursery.start_soon(fuse)
-        with scope:
-            try:
-                done.append(await work())
-            except Exception as error:  # handed on below: a nursery would wrap it
-                failure.append(error)
-        nursery.cancel_scope.cancel()
+            nursery.start_soon(fuse)
+            with scope:
+                try:
+                    done.append(await work())
+                except Exception as error:  # handed on below: a nursery would wrap it
+                    failure.append(error)
+            nursery.cancel_scope.cancel()
+    except* trio.Cancelled:
+        pass  # of a nursery it comes in a group
+    await trio.lowlevel.checkpoint_if_cancelled()
     if failure:
         raise failure[0]
     return done[0]

@@ -25,6 +25,7 @@ from onitu.model.conflicts import conflict_name
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Kind, Version
+from onitu.plug.bell import finishing
 from onitu.plug.driver import Refused
 
 from .content import Content
@@ -36,7 +37,7 @@ LONGEST = 200
 """Bytes of a path that are told by a name in the limbo; a longer one stands in a file beside it."""
 
 UNDO = 20.0
-"""Seconds that are given to put back what stepped aside, also where everything else was cancelled."""
+"""Seconds that are given to let something step aside, and to put it back, also where everything else was cancelled."""
 
 UNSURE = b"unsure"
 """The mark of what a new life takes for a value that nobody has seen."""
@@ -107,7 +108,8 @@ class Limbo:
             return thing
 
         try:
-            await self.in_private(rename)
+            # Once the service was asked its answer is waited for, also where all is cancelled: only that tells.
+            await finishing(UNDO, lambda: self.in_private(rename))
         except trio.Cancelled:
             if not delete:
                 with trio.move_on_after(UNDO, shield=True), contextlib.suppress(Missing, Refused, Unavailable):

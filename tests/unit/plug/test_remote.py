@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -24,7 +24,7 @@ from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Entry, Hint, HintKind, Identity, Refused
-from onitu.plug.remote import Busy, Lost, Thing, calls
+from onitu.plug.remote import Busy, Lost, Thing, calls, limbo
 from onitu.plug.remote.acting import touched, waits_for
 from onitu.plug.remote.content import Content
 from onitu.plug.remote.limbo import UNSURE, by_content, by_token
@@ -719,24 +719,34 @@ def test_an_order_waits_for_all_before_it_that_touch_its_paths_or_above_or_below
         assert others <= near <= done[index]
 
 
-@pytest.mark.parametrize("did", ["nothing", "it", "it, and a user wrote"])
+@pytest.mark.parametrize("did", ["nothing", "it", "it, and a user wrote", "it, after that"])
 async def test_what_was_to_step_aside_when_all_was_cancelled_stands_again(
     did: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the service did it already, and only its answer is missing, or not. It is never asked for it twice: many
     replace what stands at the new name, and that is what stepped aside (S1)."""
-    rename, lost = CupboardRemote.rename, trio.Event()
+    rename, lost, go = CupboardRemote.rename, trio.Event(), trio.Event()
+    late: list[Callable[[], Awaitable[object]]] = []
+    if did != "it, after that":
+        monkeypatch.setattr(limbo, "UNDO", 2.0)  # the answer never comes
 
     async def silent(self: CupboardRemote, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
         if path != b"a":
             return await rename(self, path, target, expect)
         assert not lost.is_set()
-        if did != "nothing":
+        if did in ("it", "it, and a user wrote"):
             await rename(self, path, target, expect)
         if did == "it, and a user wrote":
             self.cupboard.write(b"a", MINE)
         lost.set()
-        return await trio.sleep_forever()
+        if did != "it, after that":
+            return await trio.sleep_forever()
+        try:
+            await go.wait()
+        except trio.Cancelled:
+            late.append(lambda: rename(self, path, target, expect))
+            raise
+        return await rename(self, path, target, expect)
 
     monkeypatch.setattr(CupboardRemote, "rename", silent)
     async with opened(tmp_path, RENAMES) as stage, trio.open_nursery() as nursery:
@@ -745,6 +755,9 @@ async def test_what_was_to_step_aside_when_all_was_cancelled_stands_again(
         nursery.start_soon(stage.put, b"a", NEW, token, file_version(OLD))
         await lost.wait()
         nursery.cancel_scope.cancel()
+        go.set()
+    for act in late:
+        await act()
     assert stage.data() == {b"a": MINE if did == "it, and a user wrote" else OLD}
     assert OLD in stage.cupboard.data.values(), "and if only where the next life finds it"
 
