@@ -430,6 +430,9 @@ class FolderReferee:
 
     async def _judge(self, link: Link, over: bool = True) -> None:
         """A burst of deletions is over, or all of it was seen that was made while nobody looked: believe it, or ask."""
+        if link.guard.quarantined:
+            link.guard.end()  # what was deleted since waits for the same answer
+            return
         if link.guard.suspicious(self.counts.get("files", 0)):
             link.guard.quarantined = True
             log.warning(

@@ -287,6 +287,20 @@ async def test_a_burst_that_goes_on_after_the_first_scan_is_one_with_what_it_fou
         assert len(d.orders("b")) == 80
 
 
+async def test_a_smaller_burst_does_not_answer_for_one_that_waits_for_approval() -> None:
+    store = MemoryStore()
+    await _left_alone(store, 300)
+    async with desk(store, settings(("a", "b"))) as d:
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(200)))
+        guard = d.folder.links["a"].guard
+        await d.until(lambda: guard.quarantined)
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(200, 260)))
+        assert guard.holding
+        await d.until(lambda: not guard.holding)
+        assert guard.quarantined
+        assert not d.orders("b")
+
+
 async def test_a_mass_deletion_of_what_could_not_be_read_is_held_back_too() -> None:
     async with desk(given=settings(("a", "b"))) as d:
         await d.say("a", *(stands(b"f%d" % n, f"v{n}") for n in range(120)))
