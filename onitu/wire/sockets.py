@@ -262,7 +262,7 @@ class Socket:
                 if endpoint.startswith("ipc:"):
                     # A try costs some microseconds here, and who starts a run waits for its sockets.
                     self._socket.setsockopt(zmq.RECONNECT_IVL, 10)
-                    self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 80)
+                    self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 20)
                 self._socket.connect(endpoint)
         except zmq.ZMQError as error:
             self.close()

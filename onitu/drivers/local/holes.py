@@ -7,6 +7,8 @@ not on the disk yet as data. Others (a network's, FUSE) were wrong about holes b
 
 from __future__ import annotations
 
+import itertools
+import mmap
 import os
 from collections.abc import Iterator
 
@@ -27,19 +29,25 @@ def told(fd: int) -> bool:
     return st.st_blocks * 512 < st.st_size and syscalls.file_system(fd) in _TELLING
 
 
-def content(fd: int, offset: int, size: int, piece: int = _PIECE) -> Iterator[memoryview]:
-    """What a file holds from `offset` to its end, in pieces that are only good until the next one. `size`: as it was a
-    moment ago; what has grown since is read too, so that whoever counts notices."""
-    buffer = memoryview(bytearray(piece))
+def content(fd: int, offset: int, size: int, piece: int = _PIECE, beyond: bool = True) -> Iterator[memoryview]:
+    """What a file holds from `offset` to its end, in pieces that are good until the next but one is asked for. `size`:
+    as it was a moment ago; what has grown since is read too, so that whoever counts notices, unless `beyond` is not
+    wanted."""
+    # Whole pages of their own: where a buffer began 16 bytes after the start of one, as a bytearray of this size does,
+    # to read 1 GiB from memory took 0.6 s instead of 0.2 (AMD's Zen 3 copies slowly to there).
+    buffers = itertools.cycle([memoryview(mmap.mmap(-1, piece)) for _ in range(2)])
     sparse = told(fd)
     end = offset  # of the data that is known to begin at `offset`
     while True:
         if sparse and end <= offset < size:
             start, end = syscalls.next_data(fd, offset, size)
+            start = start if beyond else min(start, size)
             yield from zeros(start - offset)
             offset = start
-        wanted = min(piece, end - offset) if offset < end else piece
-        count = os.preadv(fd, [buffer[:wanted]], offset)
+        most = piece if beyond else min(piece, size - offset)
+        wanted = min(most, end - offset) if offset < end else most
+        buffer = next(buffers)
+        count = os.preadv(fd, [buffer[:wanted]], offset) if wanted else 0
         if not count:
             return
         yield buffer[:count]

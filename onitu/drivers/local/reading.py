@@ -5,15 +5,19 @@ A file that changes while it is read is not told: its stamps are compared before
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 import time
+from collections.abc import Callable
 
 from blake3 import blake3
 from msgspec.structs import replace
 
 from onitu.model.events import Trouble
 from onitu.model.versions import Kind
+from onitu.plug.behind import Behind
 from onitu.plug.driver import Entry, Refused
 
 from . import holes, syscalls, tokens
@@ -22,8 +26,9 @@ from .troubles import refused, sentence, trouble_of
 
 _BUFFER = 1024 * 1024
 _WHOLE = 0x7FFFF000  # more than that no call reads (read(2))
-_LARGE = 64 * 1024 * 1024  # from here on BLAKE3 uses all cores, which wants larger pieces
-_LARGE_BUFFER = 8 * 1024 * 1024
+LARGE = 64 * 1024 * 1024
+"""Bytes from which on BLAKE3 uses all processors, in larger pieces, of which the next is read meanwhile."""
+LARGE_BUFFER = 2 * 1024 * 1024
 
 
 def never() -> None:
@@ -36,13 +41,33 @@ def digest(fd: int, size: int, check: Check = never) -> tuple[bytes, int]:
         data = os.pread(fd, size + 1, 0)
         if len(data) == size:  # the usual case: the whole in one call (a regular file is read short only at its end)
             return blake3(data).digest(), size
-    hasher = blake3(max_threads=blake3.AUTO if size > _LARGE else 1)
+    hasher = blake3(max_threads=blake3.AUTO if size > LARGE else 1)
     total = 0
-    for piece in holes.content(fd, 0, size, _LARGE_BUFFER if size > _LARGE else _BUFFER):
+
+    def take(piece: memoryview) -> None:
+        nonlocal total
         hasher.update(piece)
         total += len(piece)
-        check()
+
+    take_all(fd, 0, size, take, check)
     return hasher.digest(), total
+
+
+def take_all(
+    fd: int, offset: int, size: int, take: Callable[[memoryview], None], check: Check = never, beyond: bool = True
+) -> None:
+    """Hand what a file holds from `offset` on (see `holes.content`) to `take`, piece by piece; what is much is read
+    while the piece before is taken, in another thread."""
+    if size - offset <= LARGE:
+        for piece in holes.content(fd, offset, size, _BUFFER, beyond):
+            check()
+            take(piece)
+        return
+    with contextlib.closing(Behind()) as behind:
+        for piece in holes.content(fd, offset, size, LARGE_BUFFER, beyond):
+            check()
+            behind.give(functools.partial(take, piece))
+        behind.wait()
 
 
 def read_settled(place: Place, check: Check = never, fine: bool = False) -> tuple[os.stat_result, bytes, bytes] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -19,16 +20,16 @@ from blake3 import blake3
 
 from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Version
+from onitu.plug.behind import Behind
 from onitu.plug.driver import Refused
 
 from . import holes, reading, syscalls
-from .reading import open_source, still
+from .reading import never, open_source, still
 from .replica import Replica
-from .tree import Tree
+from .tree import Check, Tree
 from .troubles import refused
 
 _PIECE = 32 * 1024 * 1024
-_BUFFER = 8 * 1024 * 1024
 _COPY_ABSENT = syscalls.ABSENT | {errno.EXDEV, errno.EPERM, errno.EBADF, errno.ETXTBSY}
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -139,17 +140,18 @@ class StagedFile:
                 os.ftruncate(self._fd, 0)
                 size = 0
             self.offset = size
-            self._hash_to(size)
+            self._hash_to(size, trio.from_thread.check_cancelled)
 
-    def _hash_to(self, end: int) -> None:
+    def _hash_to(self, end: int, check: Check = never) -> None:
         """Let the hasher catch up with what stands in the file."""
-        if self._hashed == 0 and end > _PIECE:
+        if self._hashed == 0 and end > reading.LARGE:
             self._hasher = blake3(max_threads=blake3.AUTO)
         if self._hashed < end:
-            for piece in holes.content(self._fd, self._hashed, end, min(_BUFFER, end - self._hashed)):
-                trio.from_thread.check_cancelled()
-                self._hasher.update(piece)
-                self._hashed += len(piece)
+            reading.take_all(self._fd, self._hashed, end, self._take_in, check, beyond=False)
+
+    def _take_in(self, piece: memoryview) -> None:
+        self._hasher.update(piece)
+        self._hashed += len(piece)
 
     def _write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -189,25 +191,29 @@ class StagedFile:
                 return
             # Holes take no space, so the source's blocks say better than its size what it will.
             self._reserve(min(size - self.offset, os.fstat(source).st_blocks * 512))
-            while self.offset < size:
-                start, end = syscalls.next_data(source, self.offset, size)
-                if start > self.offset:
-                    # A hole stays one. The file grows over it, so that a later try begins after it.
-                    os.ftruncate(self._fd, start)
-                    self.offset = start
-                while self.offset < min(end, size):
-                    trio.from_thread.check_cancelled()
-                    still(source, path, token)
-                    count = copy_piece(source, self._fd, self.offset, min(_PIECE, end - self.offset))
-                    if count == 0:
-                        raise reading.changed(path)
-                    self.offset += count
+            with contextlib.closing(Behind()) as behind:
+                while self.offset < size:
+                    start, end = syscalls.next_data(source, self.offset, size)
+                    if start > self.offset:
+                        # A hole stays one. The file grows over it, so that a later try begins after it.
+                        os.ftruncate(self._fd, start)
+                        self.offset = start
+                    while self.offset < min(end, size):
+                        trio.from_thread.check_cancelled()
+                        still(source, path, token)
+                        count = copy_piece(source, self._fd, self.offset, min(_PIECE, end - self.offset))
+                        if count == 0:
+                            raise reading.changed(path)
+                        self.offset += count
+                        # One processor hashes it while another copies the next; a large hole waits for the end.
+                        if self._hashed < self.offset < min(size, self._hashed + 3 * _PIECE):
+                            behind.give(functools.partial(self._hash_to, self.offset))
 
     def _finish(self) -> None:
         with self._troubles():
             right_size = os.fstat(self._fd).st_size == self.version.size
             if right_size:
-                self._hash_to(self.version.size)
+                self._hash_to(self.version.size, trio.from_thread.check_cancelled)
             if not right_size or not right(self.version, self._hasher.digest(), lambda: _pieces(self._fd)):
                 self._drop()
                 raise corrupt()

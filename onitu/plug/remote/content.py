@@ -1,5 +1,7 @@
 """`Content`: what a `put` brings, read from memory, from the spool, or straight from another replica on this host.
 
+A large one is hashed by a thread of its own (`onitu.plug.behind`), while what was read is sent.
+
 Its promise: the last byte is not handed out before the whole was found to have the version's digest. So an upload that
 is committed by its last piece is never one of wrong content, also where the source is a user's file that may be written
 while it is read.
@@ -7,6 +9,7 @@ while it is read.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -19,6 +22,7 @@ from blake3 import blake3
 
 from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Kind, Version
+from onitu.plug.behind import Behind
 from onitu.plug.driver import Refused
 
 PIECE = 1 << 20
@@ -67,6 +71,7 @@ class Content:
         self._trusted = checked or data is not None
         self._stamp = b"" if self._trusted else _stamp(fd)
         self._lock = threading.Lock()
+        self._behind = Behind()
         self._restart()
 
     @classmethod
@@ -87,6 +92,10 @@ class Content:
     def own(self) -> bool:
         """Whether `path` is a file of Onitu's own, on its way and checked, which may be given another time."""
         return self._trusted and bool(self.path)
+
+    def close(self) -> None:
+        """Nobody reads it any more. Blocks for the hash of the piece that was read last, if at all."""
+        self._behind.close()
 
     # --- for tasks ----------------------------------------------------------------------------------------------
 
@@ -120,7 +129,10 @@ class Content:
         data = self._from_file(offset, length)
         if not self._trusted:
             with self._lock:
-                self._hash(offset, data)
+                if self.size > PIECE:
+                    self._behind.give(functools.partial(self._hash, offset, data))
+                else:
+                    self._hash(offset, data)
                 if offset + length == self.size:
                     self._verify()
         return data
@@ -132,6 +144,7 @@ class Content:
                 self._verify()
 
     def _verify(self) -> None:
+        self._behind.wait()
         if self._hashed < self.size:
             self._restart()
             while self._hashed < self.size:

@@ -102,6 +102,8 @@ class Spooled:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self.content is not None:
+            self.content.close()
         for fd in (self._fd, self._source):
             if fd >= 0:
                 os.close(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,8 +50,12 @@ def taken(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
+@pytest.mark.parametrize("large", [reading.LARGE, MEBI], ids=["by one thread", "by several"])
 @pytest.mark.parametrize("seed", range(6))
-def test_a_sparse_file_has_the_digest_of_what_a_reader_sees(place: Path, seed: int) -> None:
+def test_a_sparse_file_has_the_digest_of_what_a_reader_sees(
+    place: Path, seed: int, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LARGE", large)
     data = sparse(place / "f", seed)
     fd = os.open(place / "f", os.O_RDONLY)
     assert reading.digest(fd, SIZE) == (blake3(data).digest(), SIZE)
@@ -83,6 +88,32 @@ def test_what_a_sparse_file_grew_by_is_counted(place: Path) -> None:
     sparse(place / "f", 3)
     with (place / "f").open("rb") as file:
         assert sum(map(len, holes.content(file.fileno(), 0, SIZE - 1000))) == SIZE
+        assert sum(map(len, holes.content(file.fileno(), 0, SIZE - 1000, beyond=False))) == SIZE - 1000
+
+
+def test_a_piece_is_good_until_the_next_but_one(place: Path) -> None:
+    data = random.Random(1).randbytes(100_000)
+    (place / "f").write_bytes(data)
+    with (place / "f").open("rb") as file:
+        before = b""
+        kept: memoryview | None = None
+        for number, piece in enumerate(holes.content(file.fileno(), 0, len(data), 4096)):
+            assert kept is None or bytes(kept) == before
+            kept, before = piece, data[number * 4096 :][:4096]
+
+
+def test_a_digest_of_many_pieces_is_given_up_when_asked(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "LARGE", MEBI)
+    sparse(place / "f", 4)
+    left = iter(range(5))
+
+    def check() -> None:
+        if next(left, None) is None:
+            raise InterruptedError
+
+    with (place / "f").open("rb") as file, pytest.raises(InterruptedError):
+        reading.digest(file.fileno(), SIZE, check)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("behind")]
 
 
 @pytest.mark.parametrize("seed", range(4))

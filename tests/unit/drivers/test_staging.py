@@ -110,10 +110,12 @@ async def test_content_that_a_refused_order_did_not_use_serves_the_next_try(loca
     assert (local.root / "f").read_bytes() == BIG
 
 
+@pytest.mark.parametrize("piece", [staging._PIECE, 10_000], ids=["whole", "in pieces"])
 @pytest.mark.parametrize("way", ["clone", "copy_file_range", "read and write"])
 async def test_a_clone_takes_the_rest_from_another_replica(
-    local: Local, way: str, monkeypatch: pytest.MonkeyPatch
+    local: Local, way: str, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(staging, "_PIECE", piece)
     if way != "clone":
         monkeypatch.setattr(syscalls, "clone", lambda source, target: False)
     if way == "read and write":
@@ -154,6 +156,29 @@ async def test_a_source_that_is_another_by_now_is_lost(local: Local, tmp_path: P
             with pytest.raises(Refused) as refused:
                 await staged.clone(str(local.source), path, token)
             assert refused.value.trouble is Trouble.SOURCE_LOST
+
+
+@pytest.mark.parametrize("wrong", [0, 120_000, len(BIG) - 1])
+async def test_a_copy_that_comes_out_wrong_is_corrupt(
+    local: Local, wrong: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syscalls, "clone", lambda source, target: False)
+    monkeypatch.setattr(staging, "_PIECE", 50_000)
+    real = staging.copy_piece
+
+    def copy_wrongly(source: int, target: int, offset: int, length: int) -> int:
+        count = real(source, target, offset, length)
+        if offset <= wrong < offset + count:
+            os.pwrite(target, bytes([BIG[wrong] ^ 1]), wrong)
+        return count
+
+    monkeypatch.setattr(staging, "copy_piece", copy_wrongly)
+    token = write(local.source / "s", BIG)
+    async with local.driver.stage("f", file_version(BIG)) as staged:
+        await staged.clone(str(local.source), b"s", token)
+        with pytest.raises(Refused) as refused:
+            await staged.finish()
+    assert refused.value.trouble is Trouble.CORRUPT
 
 
 async def test_a_source_that_changes_during_the_copy_is_lost(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:

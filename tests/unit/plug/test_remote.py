@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -573,6 +574,8 @@ async def test_what_stepped_aside_and_could_not_be_looked_at_is_not_dropped(rena
 # --- contents -------------------------------------------------------------------------------------------------------
 
 BIG = bytes(range(256)) * 1200
+HUGE = BIG * 7
+"""More than one piece: it is hashed by another thread than the one that reads it."""
 
 
 async def test_content_of_another_replica_is_sent_without_a_copy(stage: Stage, tmp_path: Path) -> None:
@@ -588,10 +591,15 @@ async def test_content_of_another_replica_is_sent_without_a_copy(stage: Stage, t
     assert list((tmp_path / "workspace").rglob("*.part")) == []
 
 
-@pytest.mark.parametrize("data", [BIG[:-1] + b"x", BIG + b"x", BIG[:-1]], ids=["other", "longer", "shorter"])
-async def test_content_that_is_another_by_now_never_stands(stage: Stage, tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "big").write_bytes(data)
-    version = file_version(BIG)
+@pytest.mark.parametrize("whole", [BIG, HUGE], ids=["big", "huge"])
+@pytest.mark.parametrize(
+    "change", [lambda d: d[:-1] + b"x", lambda d: b"x" + d[1:], lambda d: d + b"x", lambda d: d[:-1]]
+)
+async def test_content_that_is_another_by_now_never_stands(
+    stage: Stage, tmp_path: Path, whole: bytes, change: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "big").write_bytes(change(whole))
+    version = file_version(whole)
     trouble = Trouble.NONE
     async with stage.driver.stage(FOLDER, version, b"a") as staged:
         try:
@@ -604,6 +612,18 @@ async def test_content_that_is_another_by_now_never_stands(stage: Stage, tmp_pat
             trouble = event.trouble
     assert trouble is Trouble.SOURCE_LOST
     assert stage.data() == {}
+
+
+async def test_a_content_of_several_pieces_arrives_whole(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "huge").write_bytes(HUGE)
+    async with stage.driver.stage(FOLDER, file_version(HUGE), b"a") as staged:
+        await staged.clone(str(tmp_path), b"huge", b"whatever")
+        await staged.finish()
+        order = Order(1, Do.PUT, b"a", file_version(HUGE))
+        ((event,),) = await stage.driver.perform(FOLDER, [order], {1: staged}, {})
+    assert event.seen is Seen.DONE
+    assert stage.data() == {b"a": HUGE}
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("behind")]
 
 
 async def test_a_small_file_is_put_straight_from_another_replica(stage: Stage, tmp_path: Path) -> None:
@@ -636,11 +656,11 @@ async def test_content_that_is_not_the_versions_is_dropped(stage: Stage) -> None
                 await staged.finish()
 
 
-async def test_the_last_byte_of_a_file_that_changed_is_not_handed_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [BIG, HUGE], ids=["big", "huge"])
+async def test_the_last_byte_of_a_file_that_changed_is_not_handed_out(tmp_path: Path, whole: bytes) -> None:
     file = tmp_path / "big"
-    file.write_bytes(BIG)
-    with file.open("rb") as opened:
-        content = Content(file_version(BIG), fd=opened.fileno())
+    file.write_bytes(whole)
+    with file.open("rb") as opened, contextlib.closing(Content(file_version(whole), fd=opened.fileno())) as content:
         await content.read(0, 100_000)
         with file.open("r+b") as other:
             other.seek(5)
