@@ -69,8 +69,11 @@ class RcloneRemote(Remote):
         """Bring a file, by rclone's name of it and of where it is, to a path."""
         to = encoded(text(path))
         given = {"srcFs": source[0], "srcRemote": source[1], "dstFs": self.fs, "dstRemote": to}
+        # Until it is whole rclone gives it another name, which it makes of the source: one that was cancelled may still
+        # be on its way, and would take this one's away at its end.
+        own = {"PartialSuffix": f".{secrets.token_hex(3)}.partial"}
         try:
-            await self.rcd.transfer(command, _config={**self._config, **config}, **given)
+            await self.rcd.transfer(command, _config={**self._config, **own, **config}, **given)
         except Failed as error:
             raise meaning(error, to, *source, self.fs) from error
 

@@ -39,7 +39,7 @@ class Stage:
         version = version_of(data, mtime)
         order = Order(1, Do.PUT, path, version, expect, held)
         async with self.driver.stage(FOLDER, version, path) as staged:
-            await staged.write(data)
+            await staged.write(data[staged.offset :])
             await staged.finish()
             (events,) = await self.driver.perform(FOLDER, [order], {1: staged}, {})
         return answer(events)
