@@ -32,7 +32,7 @@ from .inbox import CREDIT
 from .lookups import Lookups
 from .replica import Replica
 
-BEAT = 1.0
+BEAT = 2.5
 """Seconds between two signs of life."""
 PATIENCE = 5.0
 """Seconds after which a `Hello` without answer is said again."""

@@ -46,7 +46,7 @@ from .questions import QUESTIONS
 
 log = logbook.Logger("referee")
 
-BEAT = 1.0
+BEAT = 2.5
 """Seconds between two signs of life to each driver."""
 
 ASKING = 16

@@ -3,7 +3,7 @@
 What is asked of a child, whatever it is:
 
 - its standard input is its charter and then its lifeline: at EOF it ends;
-- it writes a byte to standard output about every second. A child that was silent for `silence` seconds is taken for
+- it writes a byte to standard output every few seconds. A child that was silent for `silence` seconds is taken for
   dead and killed; time in which the supervisor itself did not run is not held against it;
 - what it writes to standard error goes to the log, line by line;
 - SIGTERM asks it to finish; it has `patience` seconds before SIGKILL;
@@ -283,7 +283,7 @@ class Child:
         Silence is counted in ticks of this task: where the supervisor was stopped, or the machine slept, a tick takes
         long, and only its due length counts. The child could not be heard then.
         """
-        tick = min(1.0, self.job.silence / 10)
+        tick = min(2.5, self.job.silence / 4)
         while True:
             await trio.sleep(tick)
             self._silent += tick if self._handed_over else 0.0

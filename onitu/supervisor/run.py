@@ -41,7 +41,7 @@ from onitu.wire.charter import Charter, Endpoints
 from onitu.wire.lifeline import frame
 from onitu.wire.sockets import Context, Kind, Socket
 
-BEAT = 1.0
+BEAT = 2.5
 """Seconds between two signs of life of a child."""
 
 log = logbook.Logger("supervisor")

@@ -21,6 +21,9 @@ from onitu.supervisor.headstart import guarded
 SILENCE = 30.0
 """Seconds without an answer after which the server is killed."""
 
+LOOK = 2.5
+"""Seconds between two questions whether it answers, at most."""
+
 TRIES = 3
 """Deaths before its first answer after which the run is given up: somebody waits at a prompt."""
 
@@ -80,8 +83,9 @@ class EmbeddedStore:
     async def watch(self, child: Child) -> None:
         """Kill a server that is silent, until cancelled. The lifeguard's own signs of life say nothing about it."""
         silent = 0.0
+        pause = min(LOOK, self._silence / 4)
         while True:
-            await trio.sleep(1.0)
+            await trio.sleep(pause)
             if child.state is not State.RUNNING:
                 silent = 0.0
                 continue
@@ -89,7 +93,7 @@ class EmbeddedStore:
             with trio.move_on_after(1.0):
                 answer = await self._ask()
             # Only due time counts, as in `Child`: a machine that slept proves nothing.
-            silent = 0.0 if answer else silent + 1.0
+            silent = 0.0 if answer else silent + pause
             if silent >= self._silence:
                 child.kill(f"the server gave no answer for {self._silence:g} s")
                 silent = 0.0

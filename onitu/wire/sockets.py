@@ -97,7 +97,7 @@ class Options:
     topics: tuple[str, ...] = ()
     high_water: int = 10_000
     max_size: int = 64 * 1024 * 1024
-    heartbeat: float = 1.0
+    heartbeat: float = 2.5
     immediate: bool = True
     large: bool = False
 
