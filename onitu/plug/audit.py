@@ -220,8 +220,7 @@ class _Audit:
 
     async def _rows(self, wanted: Sequence[bytes]) -> dict[bytes, Known]:
         """What is known of these paths now, as far as it counts."""
-        found = await self._floor.rows(list(dict.fromkeys(paths.parent(path) for path in wanted)))
-        rows = {path: row for known in found for path, row in known.items()}
+        rows = await self._floor.rows_at(wanted)
         return {path: row for path in wanted if (row := self._counts(rows.get(path))) is not None}
 
     def _leads_on(self, directory: Entry, row: Known | None) -> bool:

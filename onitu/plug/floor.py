@@ -30,6 +30,8 @@ from .told import Told
 
 DIRECTORIES = 64
 """Directories in one scan call and in one lookup."""
+PATHS = 1024
+"""Paths in one lookup."""
 
 _NO_FILTER = Filter()
 
@@ -99,6 +101,19 @@ class Floor:
                 for row in rows:
                     _check(row, directory)
                 found.append(self.told.overlay(directory, rows))
+        self.told.purge(self._lookups.oldest_open)
+        return found
+
+    async def rows_at(self, wanted: Sequence[bytes]) -> dict[bytes, Known]:
+        """What the Referee knows at these paths, or will know once it has heard everything. However much there is
+        beside them, nobody has to tell it."""
+        found: dict[bytes, Known] = {}
+        for start in range(0, len(wanted), PATHS):
+            portion = wanted[start : start + PATHS]
+            (rows,) = await self._lookups.ask(self.folder, (), portion)
+            if strange := {row.path for row in rows}.difference(portion):
+                raise ProtocolError(f"an Index has {paths.show(min(strange))!r}, which nobody asked for")
+            found |= self.told.overlay_at(portion, rows)
         self.told.purge(self._lookups.oldest_open)
         return found
 

@@ -39,18 +39,21 @@ class Lookups:
         """The first question without an answer; None: all have theirs."""
         return next(iter(self._open), None)
 
-    async def ask(self, folder: str, directories: Sequence[bytes]) -> Sequence[Sequence[Known]]:
-        """The rows of each directory, in their order. Waits for as long as the Referee is away; cancelled, it is
-        forgotten. Raises `ProtocolError` where the answer has another number of directories."""
+    async def ask(
+        self, folder: str, directories: Sequence[bytes], paths: Sequence[bytes] = ()
+    ) -> Sequence[Sequence[Known]]:
+        """The rows of each directory, in their order; then those at the paths, where there are such. Waits for as long
+        as the Referee is away; cancelled, it is forgotten. Raises `ProtocolError` where the answer has another number
+        of directories."""
         self.newest += 1
-        question = _Open(Lookup(self.newest, folder, tuple(directories)))
+        question = _Open(Lookup(self.newest, folder, tuple(directories), tuple(paths)))
         self._open[self.newest] = question
         self._wake()
         try:
             await question.done.wait()
         finally:
             del self._open[question.message.request]
-        if len(question.rows) != len(directories):
+        if len(question.rows) != len(directories) + bool(paths):
             raise ProtocolError("an Index has not the directories that were asked for")
         return question.rows
 

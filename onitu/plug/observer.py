@@ -180,8 +180,7 @@ class Observer:
         renamed into a directory that is not watched yet only seems to vanish."""
         dirty = self._dirty.first(AT_ONCE)
         gone = [path for path, entry in zip(dirty, await self._floor.stat(list(dirty)), strict=True) if entry is None]
-        parents = list(dict.fromkeys(paths.parent(path) for path in gone))
-        known = {path: row for rows in await self._floor.rows(parents) for path, row in rows.items()}
+        known = await self._floor.rows_at(gone)
         found = [known[path] for path in gone if path in known]
         directories = [row.path for row in found if row.version.kind is Kind.DIRECTORY]
         return found + (await self._floor.rows_below(directories) if directories else [])
@@ -192,11 +191,10 @@ class Observer:
         sources = [dirty.source for dirty in renamed.values()]
         old = await self._floor.stat(sources)
         new = await self._floor.stat(list(renamed))
-        parents = list(dict.fromkeys(paths.parent(source) for source in sources))
-        rows = dict(zip(parents, await self._floor.rows(parents), strict=True))
+        rows = await self._floor.rows_at(list(dict.fromkeys(sources)))
         deep = []
         for (path, dirty), before, entry in zip(renamed.items(), old, new, strict=True):
-            row = rows[paths.parent(dirty.source)].get(dirty.source)
+            row = rows.get(dirty.source)
             if before is not None or entry is None or entry.trouble or self._floor.hides(path, entry.version):
                 for doubtful in (dirty.source, path):
                     self._dirty.mark(doubtful, trio.current_time(), deep=dirty.directory, directory=dirty.directory)
@@ -241,7 +239,7 @@ class Observer:
         if reason is not None:
             # What the path alone hides was told by the scan; only the size of a file can be news.
             if entry.kind is Kind.FILE and floor.hides(path, NOTHING) is None:
-                (rows,) = await floor.rows([paths.parent(path)])
+                rows = await floor.rows_at([path])
                 if path in rows and not rows[path].excluded:
                     findings.hide(path, reason)
             return False

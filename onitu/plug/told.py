@@ -75,14 +75,16 @@ class Told:
         """The rows of one directory of an Index, with what was told since, by path."""
         known = {row.path: row for row in rows}
         for path, (_, telling) in self._recent.get(directory, {}).items():
-            if telling is None:
-                known.pop(path, None)
-            elif not telling.hidden:
-                known[path] = telling
-            elif path in known:
-                row = known[path]
-                unread = telling.unread and not row.excluded
-                known[path] = Known(row.path, row.token, row.version, hidden=True, unread=unread)
+            _lay_over(known, path, telling)
+        return known
+
+    def overlay_at(self, wanted: Iterable[bytes], rows: Iterable[Known]) -> dict[bytes, Known]:
+        """The rows of these paths in an Index, with what was told since, by path."""
+        known = {row.path: row for row in rows}
+        for path in wanted:
+            recent = self._recent.get(paths.parent(path), {})
+            if path in recent:
+                _lay_over(known, path, recent[path][1])
         return known
 
     def committed(self, position: int, newest_lookup: int) -> None:
@@ -107,6 +109,18 @@ class Told:
             del siblings[path]
             if not siblings:
                 del self._recent[directory]
+
+
+def _lay_over(known: dict[bytes, Known], path: bytes, telling: Known | None) -> None:
+    """Let the rows show what was told of a path."""
+    if telling is None:
+        known.pop(path, None)
+    elif not telling.hidden:
+        known[path] = telling
+    elif path in known:
+        row = known[path]
+        unread = telling.unread and not row.excluded
+        known[path] = Known(row.path, row.token, row.version, hidden=True, unread=unread)
 
 
 def agrees(known: Known, entry: Entry, modes: bool = True) -> bool:

@@ -224,10 +224,13 @@ class FolderReferee:
     async def lookup(self, service: str, question: Lookup) -> None:
         """A driver asks what its service is known to hold."""
         await self._round()
-        pages = await self.store.children(question.directories, self.view.nodes)
+        pages = await self.store.children(question.directories, self.view.nodes) if question.directories else []
         for nodes in pages:
             self.view.take_in(nodes)  # the other services ask for the same in a moment
-        for rows, more in _portions([self._known(service, nodes) for nodes in pages]):
+        answers = [self._known(service, nodes) for nodes in pages]
+        if question.paths:
+            answers.append(await self._known_at(service, question.paths))
+        for rows, more in _portions(answers):
             if not await self._send(service, Index(question.request, rows, more)):
                 return
 
@@ -236,6 +239,12 @@ class FolderReferee:
             held = node.held.get(service)
             if held is not None:
                 yield Known(held.name or node.path, held.token, held.version, held.hidden, held.gone, held.unread)
+
+    async def _known_at(self, service: str, wanted: Sequence[bytes]) -> Iterable[Known]:
+        """What a service is known to hold at these paths, spelled so."""
+        keys, asked = dict.fromkeys(map(paths.key, wanted)), frozenset(wanted)
+        await self.fetch(keys)
+        return [row for row in self._known(service, [self.view[key] for key in keys]) if row.path in asked]
 
     @property
     def score(self) -> int:

@@ -116,11 +116,12 @@ class Orders(Message, frozen=True):
 
 
 class Lookup(Message, frozen=True):
-    """Driver → Referee: what is this service known to hold directly in these directories?"""
+    """Driver → Referee: what is this service known to hold directly in these directories, and at these paths?"""
 
     request: int
     folder: str
     directories: tuple[bytes, ...]
+    paths: tuple[bytes, ...] = ()
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True):
@@ -140,7 +141,8 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Index(Message, frozen=True):
-    """Referee → driver: the answer to `Lookup`, in the order of its directories.
+    """Referee → driver: the answer to `Lookup`, in the order of its directories; where it has paths, what is held at
+    them comes last, like a directory's rows.
 
     A long one comes in several messages, as a socket takes none of any size: each has more rows of the directories, and
     all but the last say that there is `more`.
@@ -206,7 +208,7 @@ class Busy(Message, frozen=True):
 
 
 class Beat(Message, frozen=True):
-    """Either way, every second or so: alive. A peer that was silent for `DEAD_AFTER` seconds is taken for dead.
+    """Either way, every few seconds: alive. A peer that was silent for `DEAD_AFTER` seconds is taken for dead.
 
     `counters`, from a driver: what it moved since its start (`transferred_bytes` came over sockets, `cloned_bytes` by
     the kernel, `resumed_bytes` stood already, `served_bytes` went to other drivers, `files`; and its driver's own).

@@ -369,7 +369,9 @@ class ScriptedReferee:
                 self.audited.append(message)
 
     async def index(self, lookup: Lookup) -> None:
-        pages = (tuple(r for p, r in self.rows.items() if paths.parent(p) == d) for d in lookup.directories)
+        pages = [tuple(r for p, r in self.rows.items() if paths.parent(p) == d) for d in lookup.directories]
+        if lookup.paths:
+            pages.append(tuple(self.rows[path] for path in lookup.paths if path in self.rows))
         await self.send(Index(lookup.request, tuple(pages)))
 
     def _batch(self, batch: Batch) -> None:

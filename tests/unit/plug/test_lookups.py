@@ -94,3 +94,27 @@ async def test_an_answer_of_other_directories_is_an_error(autojump_clock: trio.t
             asking.lookups.answered(Index(number, (rows(b"a"), ()), more=True))
         asking.lookups.answered(Index(number, (rows(b"a"),), more=more))
     assert refused
+
+
+@pytest.mark.parametrize("answer", [(rows(b"one", b"two"),), (rows(b"one"), rows(b"two")), ()])
+async def test_an_answer_to_paths_is_one_list(
+    autojump_clock: trio.testing.MockClock, answer: tuple[tuple[Known, ...], ...]
+) -> None:
+    lookups = Lookups(lambda: None)
+    found: list[list[list[bytes]] | None] = []
+
+    async def ask() -> None:
+        try:
+            told = await lookups.ask("f", (), DIRECTORIES)
+            found.append([[row.path for row in each] for each in told])
+        except ProtocolError:
+            found.append(None)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        message = lookups.take()
+        assert message is not None
+        assert (message.directories, message.paths) == ((), DIRECTORIES)
+        lookups.answered(Index(message.request, answer))
+    assert found == [[[b"one", b"two"]] if len(answer) == 1 else None]

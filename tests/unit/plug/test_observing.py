@@ -104,6 +104,21 @@ async def test_a_file_that_was_edited_and_renamed_is_no_move_whatever_its_size_a
         assert told[b"z"].version.digests["blake3"] == blake3(b"behind").digest()
 
 
+async def test_nobody_asks_for_a_directory_to_tell_the_rename_of_a_file_in_it(runtime: str) -> None:
+    async with stage(runtime) as at:
+        names = [b"d", *(b"d/%d" % number for number in range(20))]
+        for name in names[1:]:
+            at.driver.write(name, b"content of " + name)
+        at.referee.rows = {name: at.driver.known(name) for name in names}
+        await at.started()
+        before = len(at.referee.lookups)
+        at.driver.rename(b"d/7", b"d/seven")
+        await at.hint(Hint(HintKind.MOVED, b"d/seven", b"d/7"))
+        await at.referee.until(lambda: b"d/seven" in at.referee.seen(Seen.MOVED))
+        asked = at.referee.lookups[before:]
+        assert [(lookup.directories, lookup.paths) for lookup in asked] == [((), (b"d/7",))]
+
+
 async def test_an_empty_file_is_never_taken_for_a_move(runtime: str) -> None:
     async with stage(runtime) as at:
         at.driver.write(b"a", b"")

@@ -52,6 +52,19 @@ def test_what_was_told_after_the_answer_wins() -> None:
     assert {path: known[path].token for path in known} == {b"d/b": b"new", b"d/c": b"t"}
 
 
+def test_what_was_told_after_the_answer_wins_at_single_paths_too() -> None:
+    told = Told()
+    told.note(Event(Seen.GONE, b"d/a"), 1)
+    told.note(Event(Seen.STANDS, b"d/b", FILE, b"new"), 2)
+    told.note(Event(Seen.STANDS, b"d/beside", FILE, b"t"), 3)
+    told.note(Event(Seen.HIDDEN, b"e"), 4)
+    wanted = [b"d/a", b"d/b", b"d/c", b"e", b"none"]
+    rows = [row(b"d/a", b"t"), row(b"d/c", b"t"), row(b"e", b"t")]
+    known = told.overlay_at(wanted, rows)
+    assert {path: known[path].token for path in known} == {b"d/b": b"new", b"d/c": b"t", b"e": b"t"}
+    assert known[b"e"].excluded
+
+
 def test_a_committed_event_counts_until_every_older_question_is_answered() -> None:
     told = Told()
     told.note(Event(Seen.GONE, b"a"), 1)

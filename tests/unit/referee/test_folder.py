@@ -424,6 +424,22 @@ async def test_a_lookup_tells_what_a_service_holds_as_it_spells_it() -> None:
         assert (row.path, row.token) == ("e\u0301".encode(), b"ta")
 
 
+async def test_a_lookup_of_paths_tells_what_is_held_there_and_nothing_beside() -> None:
+    async with desk() as d:
+        composed, decomposed = "\u00e9".encode(), "e\u0301".encode()
+        await d.say("a", stands(b"d/one", "v1", b"t1"), stands(b"d/two", "v2", b"t2"), stands(decomposed, "v3", b"t3"))
+        wanted = (b"d/two", b"none", decomposed, composed, b"d/two/below")
+        await d.folder.post(lambda: d.folder.lookup("a", Lookup(7, "f", (b"d",), wanted)))
+        await d.folder.post(lambda: d.folder.lookup("b", Lookup(8, "f", (), wanted)))
+        await d.settle()
+        at_a, at_b = d.of(Index)
+        assert [[row.path for row in rows] for rows in at_a.directories] == [
+            [b"d/one", b"d/two"],
+            [b"d/two", decomposed],
+        ]
+        assert at_b.directories == ((),)
+
+
 async def test_a_long_index_comes_in_messages_that_a_socket_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_module, "INDEX_BYTES", 2_000)
     paths = [b"%s/file %03d" % (directory, number) for directory in (b"one", b"two") for number in range(100)]
