@@ -110,7 +110,7 @@ async def test_a_transfer_is_not_disturbed_by_the_end_of_one_that_was_cancelled(
     for turn in range(30):
         with trio.move_on_after(0.002 + turn / 2_000):
             await disk.put(b"file %d" % turn, data)
-        if not await disk.driver.stat(FOLDER, [b"file %d" % turn]) == [None]:
+        if await disk.driver.stat(FOLDER, [b"file %d" % turn]) != [None]:
             continue
         assert (await disk.put(b"file %d" % turn, data)).seen is Seen.DONE, turn
 
