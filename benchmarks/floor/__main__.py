@@ -1,0 +1,144 @@
+"""Print where the time of four works goes, as Markdown: seconds of processor time, medians.
+
+    python -m benchmarks.floor [--works start,nothing,first,large] [--files 10000] [--directory /dev/shm] [--rounds 3]
+
+"Bare" is what Python takes for the system calls alone. It needs a checkout and `pip install '.[bench]'`: an editable
+installation takes time of its own to find its modules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import trio
+
+from benchmarks import processes
+from benchmarks.processes import Measured
+
+from . import first, large, nothing, start
+from .desk import make, met
+
+START = "start and end: a run on two empty directories"
+WORKS = ("start", "nothing", "first", "large")
+
+
+@attrs.define
+class Seen:
+    """What was measured of one work: seconds of each stage, in each round, and of whole runs."""
+
+    stages: dict[str, list[float]] = attrs.field(factory=dict)
+    bare: dict[str, list[float]] = attrs.field(factory=dict)
+    runs: list[Measured] = attrs.field(factory=list)
+    empty: list[Measured] = attrs.field(factory=list)
+
+    def note(self, empty: Measured, run: Measured, stages: Mapping[str, float], bare: Mapping[str, float]) -> None:
+        self.empty.append(empty)
+        self.runs.append(run)
+        for kept, told in ((self.stages, stages), (self.bare, bare)):
+            for stage, seconds in told.items():
+                kept.setdefault(stage, []).append(seconds)
+
+    def table(self, what: str, order: Sequence[str]) -> list[str]:
+        """Its lines."""
+        stages = {stage: statistics.median(self.stages[stage]) for stage in order}
+        bare = {stage: statistics.median(seconds) for stage, seconds in self.bare.items()}
+        empty = statistics.median(run.processor for run in self.empty)
+        lines = [f"| {what} | bare, s | Onitu, s |", "| --- | ---: | ---: |"]
+        if order != start.STAGES:
+            stages = {START: empty, **stages}
+        for stage, seconds in stages.items():
+            alone = f"{bare[stage]:.2f}" if stage in bare else ""
+            lines.append(f"| {stage} | {alone} | {seconds:.2f} |")
+        lines.append(f"| together | {f'{sum(bare.values()):.2f}' if bare else ''} | {sum(stages.values()):.2f} |")
+        lines.append(f"| a run as it is, processor time | | {statistics.median(r.processor for r in self.runs):.2f} |")
+        lines.append(
+            f"| a run as it is, from its start to its end | | {statistics.median(r.seconds for r in self.runs):.2f} |"
+        )
+        if order != start.STAGES:
+            processors = len(os.sched_getaffinity(0))
+            began = statistics.median(run.seconds for run in self.empty)
+            least = began + (sum(stages.values()) - empty) / processors
+            lines.append(f"| the least with {processors} processors that never wait | | {least:.2f} |")
+        return lines
+
+
+def onitu(root: Path, source: Path, target: Path) -> Measured:
+    """A run of `onitu sync`, whose state is kept in `root`."""
+    target.mkdir(exist_ok=True)
+    words = [sys.executable, "-P", "-m", "onitu", "sync", source, target, "--state", root / "state", "--quiet"]
+    return processes.run([str(word) for word in words])
+
+
+def once(root: Path, works: Sequence[str], files: int, mebibytes: int, seen: dict[str, Seen]) -> None:
+    """One round of everything."""
+    (root / "one").mkdir()
+    empty = onitu(root / "empty", root / "one", root / "other")
+    if "start" in works:
+        seen["start"].note(empty, empty, start.taken(root / "server", empty.processor), {})
+    if "nothing" in works or "first" in works:
+        _small(root, files, empty, seen)
+    if "large" in works:
+        source = root / "large"
+        source.mkdir()
+        large.make(source / "file", mebibytes)
+        run = onitu(root / "large-state", source, root / "large-copy")
+        shutil.rmtree(root / "large-copy")
+        seen["large"].note(empty, run, large.copied(source / "file", root / "copied"), {})
+
+
+def _small(root: Path, files: int, empty: Measured, seen: dict[str, Seen]) -> None:
+    """The tree of small files: copied, and looked at again."""
+    source = root / "source"
+    make(source, files)
+    for name in ("bare", "staged"):
+        (root / name).mkdir()
+    bare = first.bare(source, root / "bare")
+    copying = onitu(root / "runs", source, root / "copy")
+    again = onitu(root / "runs", source, root / "copy")
+    shutil.rmtree(source / ".onitu")
+
+    async def staged() -> None:
+        async with met(root / "stages", {first.HAS: source, first.LACKS: root / "staged"}) as (at, drivers):
+            took = await first.copied(at, drivers, source)
+            seen["first"].note(empty, copying, took, bare)
+            took = await nothing.looked(at, drivers)
+            seen["nothing"].note(empty, again, took, nothing.bare([source, root / "staged"]))
+
+    trio.run(staged)
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(prog="python -m benchmarks.floor", description=(__doc__ or "").split("\n", 1)[0])
+    asked.add_argument("--works", default=",".join(WORKS), help="which (default: %(default)s)")
+    asked.add_argument("--files", type=int, default=10_000, help="of 4 KiB (default: %(default)s)")
+    asked.add_argument("--large", type=int, default=1024, help="MiB of the large file (default: %(default)s)")
+    asked.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    asked.add_argument("--directory", type=Path, help="where the trees are made (default: for temporary files)")
+    given = asked.parse_args()
+    works = given.works.split(",")
+    if unknown := set(works) - set(WORKS):
+        asked.error(f"no such works: {', '.join(sorted(unknown))}; there are {', '.join(WORKS)}")
+    seen = {work: Seen() for work in WORKS}
+    for number in range(given.rounds):
+        with tempfile.TemporaryDirectory(prefix="onitu-", dir=given.directory) as directory:
+            once(Path(directory), works, given.files, given.large, seen)
+        print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
+    tables = {
+        "start": ("start and end", start.STAGES),
+        "nothing": (f"nothing to do, {given.files:,} files", nothing.STAGES),
+        "first": (f"first copy of {given.files:,} files of 4 KiB", first.STAGES),
+        "large": (f"first copy of a file of {given.large:,} MiB", large.STAGES),
+    }
+    print("\n\n".join("\n".join(seen[work].table(*tables[work])) for work in works))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What all stages stand on: a tree, a clock for processor time, and a Referee with its store and no socket."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+import trio
+
+from onitu.drivers.local import LocalDriver
+from onitu.model.events import Event
+from onitu.model.orders import Order
+from onitu.model.settings import Folder, Replica, Service, Settings
+from onitu.plug.driver import Identity
+from onitu.referee.folder import FolderReferee
+from onitu.referee.greeting import greet
+from onitu.store.embedded import Embedded, wait_ready
+from onitu.store.redis import RedisStore
+from onitu.wire.messages import Ack, Batch, Hello, Message, Orders, ReplicaState, decode, encode
+
+M = TypeVar("M", bound=Message)
+
+SIZE = 4096
+IN_DIRECTORY = 100
+FOLDER = "f"
+MESSAGES, DECIDED, STORE = "write and read the messages", "decide, commit and order", "the store"
+
+
+def make(root: Path, files: int) -> None:
+    for number in range(files):
+        directory = root / f"d{number // IN_DIRECTORY:04}"
+        if number % IN_DIRECTORY == 0:
+            directory.mkdir(parents=True)
+        (directory / f"f{number:06}").write_bytes(os.urandom(SIZE))
+
+
+@contextmanager
+def clocked(took: Counter[str], stage: str) -> Iterator[None]:
+    """Add the processor time of the block, all threads together, to the stage's."""
+    began = time.process_time()
+    yield
+    took[stage] += time.process_time() - began
+
+
+@attrs.define
+class Desk:
+    """A Referee, its store, and what it sends."""
+
+    referee: FolderReferee
+    store: subprocess.Popen[bytes]
+    sent: list[tuple[str, Message]]
+    numbers: dict[str, Iterator[int]] = attrs.field(factory=dict)
+
+    async def meet(self, service: str) -> None:
+        self.numbers[service] = itertools.count(1)
+        state = ReplicaState(f"marker of {service}", 1, 0)
+        hello = Hello(service, "epoch", 512, "ipc://none", {FOLDER: state}, os.getpid())
+        await self.referee.ask(lambda: greet(self.referee, service, hello, state))
+        self.referee.links[service].connected = True
+
+    async def tell(self, service: str, events: Sequence[Event], took: Counter[str], scanned: bool = False) -> None:
+        """Hand a batch over, as it comes out of a socket, and have it decided."""
+        with clocked(took, MESSAGES):
+            batch = decode(encode(Batch(FOLDER, "epoch", next(self.numbers[service]), tuple(events), scanned)))
+            assert isinstance(batch, Batch)
+        with clocked(took, DECIDED):
+            await self.referee.post(lambda: self.referee.batch(service, batch))
+            for _ in range(2):  # the second is answered after the round that the first one was in
+                await self.referee.ask(_nothing)
+
+    def orders(self, service: str, took: Counter[str]) -> list[Order]:
+        """The orders that were sent to it since."""
+        return [order for message in self.received(service, Orders, took) for order in message.orders]
+
+    def received(self, service: str, kind: type[M], took: Counter[str]) -> list[M]:
+        """What was sent to it since, as it comes out of a socket."""
+        found = [message for to, message in self.sent if to == service and isinstance(message, kind)]
+        self.sent.clear()
+        with clocked(took, MESSAGES):
+            read = [decode(encode(message)) for message in found]
+        return [message for message in read if isinstance(message, kind)]
+
+    async def asked(self, question: Callable[[], Awaitable[object]], took: Counter[str], stage: str) -> None:
+        """Have the Referee do something, to its end."""
+        with clocked(took, stage):
+            await self.referee.post(question)
+            await self.referee.ask(_nothing)
+
+
+async def _nothing() -> None: ...
+
+
+@asynccontextmanager
+async def desk(root: Path, settings: Settings) -> AsyncIterator[Desk]:
+    embedded = Embedded(str(root / "state"), str(root / "run"))
+    embedded.prepare()
+    process = subprocess.Popen(embedded.command(), stdout=subprocess.DEVNULL)  # noqa: ASYNC220 (it is waited for)
+    sent: list[tuple[str, Message]] = []
+
+    async def send(service: str, message: Message) -> bool:
+        if not isinstance(message, Ack):
+            sent.append((service, message))
+        return True
+
+    try:
+        await wait_ready(embedded.url, 20.0)
+        async with RedisStore(embedded.url).open_folder(FOLDER) as store, trio.open_nursery() as nursery:
+            referee = FolderReferee(settings, FOLDER, store, send, lambda topic, folder, data: None)
+            await referee.load()
+            nursery.start_soon(referee.run)
+            yield Desk(referee, process, sent)
+            nursery.cancel_scope.cancel()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@asynccontextmanager
+async def met(root: Path, replicas: dict[str, Path]) -> AsyncIterator[tuple[Desk, dict[str, LocalDriver]]]:
+    """A Referee that knows these replicas, by service, and their drivers, open."""
+    services = {n: Service(n, "local_storage", replicas={FOLDER: Replica(FOLDER, str(p))}) for n, p in replicas.items()}
+    drivers = {n: LocalDriver(n, {"durability": "full"}, {FOLDER: str(p)}) for n, p in replicas.items()}
+    async with desk(root, Settings("floor", {FOLDER: Folder(FOLDER)}, services)) as at, AsyncExitStack() as stack:
+        for name, driver in drivers.items():
+            await stack.enter_async_context(driver.open())
+            await driver.identify(FOLDER)
+            await driver.mark(FOLDER, Identity(f"marker of {name}", 1, 0))
+            await at.meet(name)
+        yield at, drivers
