@@ -20,14 +20,14 @@ from pathlib import Path
 import attrs
 import trio
 
-from benchmarks import processes
+from benchmarks import peers, processes
 from benchmarks.processes import Measured
 
-from . import first, large, nothing, start
-from .desk import make, met
+from . import changes, first, large, nothing, start
+from .desk import SIZE, met
 
 START = "start and end: a run on two empty directories"
-WORKS = ("start", "nothing", "first", "large")
+WORKS = ("start", "nothing", "edits", "first", "large")
 
 
 @attrs.define
@@ -83,7 +83,7 @@ def once(root: Path, works: Sequence[str], files: int, mebibytes: int, seen: dic
     empty = onitu(root / "empty", root / "one", root / "other")
     if "start" in works:
         seen["start"].note(empty, empty, start.taken(root / "server", empty.processor), {})
-    if "nothing" in works or "first" in works:
+    if {"nothing", "first", "edits"} & set(works):
         _small(root, files, empty, seen)
     if "large" in works:
         source = root / "large"
@@ -95,24 +95,31 @@ def once(root: Path, works: Sequence[str], files: int, mebibytes: int, seen: dic
 
 
 def _small(root: Path, files: int, empty: Measured, seen: dict[str, Seen]) -> None:
-    """The tree of small files: copied, and looked at again."""
+    """The tree of small files: copied, looked at again, edited on both sides."""
     source = root / "source"
-    make(source, files)
+    peers.fill(source, files, SIZE)
     for name in ("bare", "staged"):
         (root / name).mkdir()
     bare = first.bare(source, root / "bare")
     copying = onitu(root / "runs", source, root / "copy")
     again = onitu(root / "runs", source, root / "copy")
-    shutil.rmtree(source / ".onitu")
+    shutil.copytree(source, root / "other source", ignore=shutil.ignore_patterns(".onitu"))
+    peers.edit(source, root / "copy", files)
+    edited = onitu(root / "runs", source, root / "copy")
+    roots = {first.HAS: root / "other source", first.LACKS: root / "staged"}
 
     async def staged() -> None:
-        async with met(root / "stages", {first.HAS: source, first.LACKS: root / "staged"}) as (at, drivers):
-            took = await first.copied(at, drivers, source)
+        async with met(root / "stages", roots) as (at, drivers):
+            took = await first.copied(at, drivers, roots[first.HAS])
             seen["first"].note(empty, copying, took, bare)
             took = await nothing.looked(at, drivers)
-            seen["nothing"].note(empty, again, took, nothing.bare([source, root / "staged"]))
+            seen["nothing"].note(empty, again, took, nothing.bare(list(roots.values())))
+            peers.edit(*roots.values(), files)
+            seen["edits"].note(empty, edited, await changes.carried(at, drivers, roots), {})
 
     trio.run(staged)
+    if wrong := next(peers.differences(*roots.values()), None):
+        raise SystemExit(f"the stages left the trees different: {wrong}")
 
 
 def main() -> None:
@@ -134,6 +141,10 @@ def main() -> None:
     tables = {
         "start": ("start and end", start.STAGES),
         "nothing": (f"nothing to do, {given.files:,} files", nothing.STAGES),
+        "edits": (
+            f"{min(peers.EDITS, given.files // 10):,} edits on both sides of {given.files:,} files",
+            changes.STAGES,
+        ),
         "first": (f"first copy of {given.files:,} files of 4 KiB", first.STAGES),
         "large": (f"first copy of a file of {given.large:,} MiB", large.STAGES),
     }

@@ -29,17 +29,8 @@ from onitu.wire.messages import Ack, Batch, Hello, Message, Orders, ReplicaState
 M = TypeVar("M", bound=Message)
 
 SIZE = 4096
-IN_DIRECTORY = 100
 FOLDER = "f"
 MESSAGES, DECIDED, STORE = "write and read the messages", "decide, commit and order", "the store"
-
-
-def make(root: Path, files: int) -> None:
-    for number in range(files):
-        directory = root / f"d{number // IN_DIRECTORY:04}"
-        if number % IN_DIRECTORY == 0:
-            directory.mkdir(parents=True)
-        (directory / f"f{number:06}").write_bytes(os.urandom(SIZE))
 
 
 @contextmanager
@@ -83,7 +74,7 @@ class Desk:
     def received(self, service: str, kind: type[M], took: Counter[str]) -> list[M]:
         """What was sent to it since, as it comes out of a socket."""
         found = [message for to, message in self.sent if to == service and isinstance(message, kind)]
-        self.sent.clear()
+        self.sent[:] = [(to, message) for to, message in self.sent if to != service]
         with clocked(took, MESSAGES):
             read = [decode(encode(message)) for message in found]
         return [message for message in read if isinstance(message, kind)]

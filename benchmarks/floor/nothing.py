@@ -8,10 +8,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import trio
 
 from benchmarks import processes
 from onitu.drivers.local import LocalDriver
 from onitu.model import paths
+from onitu.model.events import Event
+from onitu.model.versions import Kind
 from onitu.plug.floor import DIRECTORIES, Floor
 from onitu.plug.lookups import Lookups
 from onitu.plug.outbox import Outbox
@@ -27,17 +32,33 @@ COMPARED = "list the files, and compare"
 STAGES = (KNOWN, STORE, MESSAGES, COMPARED)
 
 
+class Gathering(Outbox):
+    """An outbox that has room for everything."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.events: list[Event] = []
+
+    async def room(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def put(self, events: Sequence[Event], scanned: bool = False) -> None:
+        self.events += events
+        self.position += len(events)
+
+
 class Knowing(Floor):
     """A floor that was told all rows before, by directory."""
 
     def __init__(self, driver: LocalDriver, rows: Mapping[bytes, Sequence[Known]]) -> None:
         told = Told()
-        outbox = Outbox(FOLDER, "epoch", told, lambda: None)
+        outbox = Gathering(FOLDER, "epoch", told, lambda: None)
         super().__init__(driver, FOLDER, (), outbox, told, Lookups(lambda: None))
+        self.gathered = outbox.events
         self._rows = rows
 
     async def rows(self, directories: Sequence[bytes], known: bool = True) -> list[dict[bytes, Known]]:
-        return [self.told.overlay(directory, self._rows[directory]) for directory in directories]
+        return [self.told.overlay(directory, self._rows.get(directory, ())) for directory in directories]
 
 
 def bare(roots: Sequence[Path]) -> Counter[str]:
@@ -52,21 +73,33 @@ def bare(roots: Sequence[Path]) -> Counter[str]:
     return took
 
 
-async def looked(at: Desk, drivers: dict[str, LocalDriver]) -> Counter[str]:
-    """A look at replicas that are the same, and known."""
-    took: Counter[str] = Counter()
-    at.referee.view.forget()  # as at a start
-    before = processes.used([at.store.pid])
-    (top,) = await next(iter(drivers.values())).scan(FOLDER, [paths.ROOT])
-    directories = [paths.ROOT, *sorted(entry.path for entry in top.entries)]
-    rows: dict[str, dict[bytes, list[Known]]] = {name: {d: [] for d in directories} for name in drivers}
-    for start in range(0, len(directories), DIRECTORIES):
-        portion = tuple(directories[start : start + DIRECTORIES])
+async def known(
+    at: Desk, drivers: Mapping[str, LocalDriver], took: Counter[str]
+) -> dict[str, dict[bytes, list[Known]]]:
+    """What each service is known to hold, by directory, as their drivers ask for it at a start."""
+    at.referee.view.forget()
+    directories = [paths.ROOT]
+    rows: dict[str, dict[bytes, list[Known]]] = {name: {} for name in drivers}
+    while directories:
+        portion, directories = tuple(directories[:DIRECTORIES]), directories[DIRECTORIES:]
+        below: dict[bytes, None] = {}
         for name in drivers:  # in turns, as they ask
-            await at.asked(partial(at.referee.lookup, name, Lookup(start, FOLDER, portion)), took, KNOWN)
+            await at.asked(partial(at.referee.lookup, name, Lookup(1, FOLDER, portion)), took, KNOWN)
+            for directory in portion:
+                rows[name][directory] = []
             for index in at.received(name, Index, took):
                 for directory, told in zip(portion, index.directories, strict=True):
                     rows[name][directory] += told
+                    below |= {row.path: None for row in told if row.version.kind is Kind.DIRECTORY}
+        directories += sorted(below)
+    return rows
+
+
+async def looked(at: Desk, drivers: Mapping[str, LocalDriver]) -> Counter[str]:
+    """A look at replicas that are the same, and known."""
+    took: Counter[str] = Counter()
+    before = processes.used([at.store.pid])
+    rows = await known(at, drivers, took)
     took[STORE] = processes.used([at.store.pid]) - before
     for name, driver in drivers.items():
         floor = Knowing(driver, rows[name])

@@ -1,0 +1,61 @@
+"""Changes on both sides since the last run, stage by stage: what is known is looked up, all is listed and compared,
+what changed is read and decided, and what is ordered is carried out on the other side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import trio
+
+from benchmarks import processes
+from onitu.drivers.local import LocalDriver
+from onitu.model import paths
+from onitu.model.events import Seen
+from onitu.plug.report import Reporter
+from onitu.plug.scan import Scan
+
+from .desk import DECIDED, FOLDER, MESSAGES, STORE, Desk, clocked
+from .first import TOGETHER
+from .nothing import KNOWN, Knowing, known
+
+COMPARED, DONE = "list the files, compare, and read what changed", "carry out what was ordered"
+STAGES = (KNOWN, COMPARED, MESSAGES, DECIDED, STORE, DONE)
+HELD_BACK = 3.0
+"""Seconds after which no more orders come: the guard holds deletions back until a burst of them is over, one second."""
+
+
+async def carried(at: Desk, drivers: Mapping[str, LocalDriver], roots: Mapping[str, Path]) -> Counter[str]:
+    """Carry what changed in replicas that were the same, and known."""
+    took: Counter[str] = Counter()
+    before = processes.used([at.store.pid])
+    rows = await known(at, drivers, took)
+    for name, driver in drivers.items():
+        floor = Knowing(driver, rows[name])
+        with clocked(took, COMPARED):
+            await Scan(floor, Reporter(floor, lambda path: None)).run([paths.ROOT])
+        for start in range(0, len(floor.gathered), 256):
+            await at.tell(name, floor.gathered[start : start + 256], took)
+    ordered = trio.current_time()
+    while trio.current_time() - ordered < HELD_BACK:
+        for name, driver in drivers.items():
+            if await _carried_out(at, name, driver, roots, took):
+                ordered = trio.current_time()
+        await trio.sleep(0.05)  # the guard
+    took[STORE] = processes.used([at.store.pid]) - before
+    return took
+
+
+async def _carried_out(at: Desk, name: str, driver: LocalDriver, roots: Mapping[str, Path], took: Counter[str]) -> bool:
+    """Carry out what a service was ordered; whether there was something."""
+    orders = at.orders(name, took)
+    for start in range(0, len(orders), TOGETHER):
+        part = orders[start : start + TOGETHER]
+        local = {order.number: [(str(roots[s.service]), s.path, s.token) for s in order.sources] for order in part}
+        with clocked(took, DONE):
+            outcomes = await driver.perform(FOLDER, part, {}, local)
+        events = [event for outcome in outcomes for event in outcome]
+        assert all(event.seen is Seen.DONE for event in events), events
+        await at.tell(name, events, took)
+    return bool(orders)
