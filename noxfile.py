@@ -67,7 +67,7 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure Onitu beside the tools that it is compared with (`-- --rows first,nothing` for some of it, `-- --write`
     to put it into the documentation). Not part of CI: no test fails on a time."""
-    # Not editable: what finds the modules then takes a tenth of the start of a run, which nobody has who installs Onitu.
+    # Not editable: what finds the modules then takes a tenth of a run's start, which nobody has who installs Onitu.
     session.install(".[bench]")
     session.install("--force-reinstall", "--no-deps", ".")
     session.run("python", "-m", "benchmarks", *session.posargs)

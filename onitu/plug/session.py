@@ -34,6 +34,8 @@ from .replica import Replica
 
 BEAT = 2.5
 """Seconds between two signs of life."""
+PROGRESS = 1.0
+"""The same while something is moved, of which a sign of life tells how much."""
 PATIENCE = 5.0
 """Seconds after which a `Hello` without answer is said again."""
 
@@ -155,10 +157,13 @@ class Session:
             self._counted = dict(self._counters)
 
     async def _beat(self, socket: Channel) -> None:
+        due = trio.current_time()
         while True:
-            if self.welcomed:
+            now = trio.current_time()
+            if self.welcomed and (now >= due or self._counters != self._counted):
                 self._say_alive(socket)
-            await trio.sleep(BEAT)
+                due = now + BEAT
+            await trio.sleep(PROGRESS)
 
     # --- from the Referee ---------------------------------------------------------------------------------------
 
