@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -104,15 +105,26 @@ async def test_settings_that_would_hide_files_are_not_passed_on(
         assert set(await stage.tree()) == {b"file"}
 
 
-async def test_a_transfer_is_not_disturbed_by_the_end_of_one_that_was_cancelled(disk: Stage) -> None:
+async def test_a_transfer_is_not_disturbed_by_the_end_of_one_that_was_cancelled(
+    disk: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was cancelled is cleared away by rclone a moment later; the same content may be on its way again by then."""
     data = os.urandom(4_000_000)
+    transfer, names = rcd.Rcd.transfer, []
+
+    async def noted(self: rcd.Rcd, command: str, **given: Any) -> None:
+        names.append(given["_config"]["PartialSuffix"])
+        await transfer(self, command, **given)
+
+    monkeypatch.setattr(rcd.Rcd, "transfer", noted)
     for turn in range(30):
         with trio.move_on_after(0.002 + turn / 2_000):
             await disk.put(b"file %d" % turn, data)
         if await disk.driver.stat(FOLDER, [b"file %d" % turn]) != [None]:
             continue
         assert (await disk.put(b"file %d" % turn, data)).seen is Seen.DONE, turn
+    assert names
+    assert len(set(names)) == len(names), "two may be on their way under one name"
 
 
 async def test_rclone_is_started_again_when_it_dies(disk: Stage) -> None:
