@@ -12,12 +12,10 @@ import trio
 from benchmarks import processes
 from onitu.drivers.local import LocalDriver
 from onitu.model import paths
-from onitu.model.events import Seen
 from onitu.plug.report import Reporter
 from onitu.plug.scan import Scan
 
-from .desk import DECIDED, FOLDER, MESSAGES, STORE, Desk, clocked
-from .first import TOGETHER
+from .desk import DECIDED, MESSAGES, STORE, Desk, carried_out, clocked
 from .nothing import KNOWN, Knowing, known
 
 COMPARED, DONE = "list the files, compare, and read what changed", "carry out what was ordered"
@@ -40,22 +38,8 @@ async def carried(at: Desk, drivers: Mapping[str, LocalDriver], roots: Mapping[s
     ordered = trio.current_time()
     while trio.current_time() - ordered < HELD_BACK:
         for name, driver in drivers.items():
-            if await _carried_out(at, name, driver, roots, took):
+            if await carried_out(at, name, driver, roots, took, DONE):
                 ordered = trio.current_time()
         await trio.sleep(0.05)  # the guard
     took[STORE] = processes.used([at.store.pid]) - before
     return took
-
-
-async def _carried_out(at: Desk, name: str, driver: LocalDriver, roots: Mapping[str, Path], took: Counter[str]) -> bool:
-    """Carry out what a service was ordered; whether there was something."""
-    orders = at.orders(name, took)
-    for start in range(0, len(orders), TOGETHER):
-        part = orders[start : start + TOGETHER]
-        local = {order.number: [(str(roots[s.service]), s.path, s.token) for s in order.sources] for order in part}
-        with clocked(took, DONE):
-            outcomes = await driver.perform(FOLDER, part, {}, local)
-        events = [event for outcome in outcomes for event in outcome]
-        assert all(event.seen is Seen.DONE for event in events), events
-        await at.tell(name, events, took)
-    return bool(orders)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from onitu.drivers.local import LocalDriver
-from onitu.model.events import Event
+from onitu.model.events import Event, Seen
 from onitu.model.orders import Order
 from onitu.model.settings import Folder, Replica, Service, Settings
 from onitu.plug.driver import Identity
@@ -30,6 +30,8 @@ M = TypeVar("M", bound=Message)
 
 SIZE = 4096
 FOLDER = "f"
+TOGETHER = 64
+"""Files that a driver reads, or orders that it carries out, in one hop to a thread."""
 MESSAGES, DECIDED, STORE = "write and read the messages", "decide, commit and order", "the store"
 
 
@@ -126,3 +128,19 @@ async def met(root: Path, replicas: dict[str, Path]) -> AsyncIterator[tuple[Desk
             await driver.mark(FOLDER, Identity(f"marker of {name}", 1, 0))
             await at.meet(name)
         yield at, drivers
+
+
+async def carried_out(
+    at: Desk, name: str, driver: LocalDriver, roots: Mapping[str, Path], took: Counter[str], stage: str
+) -> bool:
+    """Carry out what a service was ordered, and tell what came of it; whether there was something."""
+    orders = at.orders(name, took)
+    for start in range(0, len(orders), TOGETHER):
+        part = orders[start : start + TOGETHER]
+        local = {order.number: [(str(roots[s.service]), s.path, s.token) for s in order.sources] for order in part}
+        with clocked(took, stage):
+            outcomes = await driver.perform(FOLDER, part, {}, local)
+        events = [event for outcome in outcomes for event in outcome]
+        assert all(event.seen is Seen.DONE for event in events), events
+        await at.tell(name, events, took)
+    return bool(orders)

@@ -17,11 +17,9 @@ from onitu.model.events import Event, Seen
 from onitu.model.versions import Kind
 from onitu.plug.driver import Entry
 
-from .desk import DECIDED, FOLDER, MESSAGES, SIZE, STORE, Desk, clocked
+from .desk import DECIDED, FOLDER, MESSAGES, SIZE, STORE, TOGETHER, Desk, carried_out, clocked
 
 HAS, LACKS = "a", "b"
-TOGETHER = 64
-"""Files that a driver reads, or orders that it carries out, in one hop to a thread."""
 READ, WRITTEN = "list and read the files", "write the copies"
 STAGES = (READ, MESSAGES, DECIDED, STORE, WRITTEN)
 
@@ -64,7 +62,8 @@ async def copied(at: Desk, drivers: dict[str, LocalDriver], source: Path) -> Cou
     for start in range(0, len(found), 256):
         events = [Event(Seen.STANDS, e.path, e.version, e.token) for e in found[start : start + 256]]
         await at.tell(HAS, events, took, scanned=start + 256 >= len(found))
-        await _carried_out(at, drivers[LACKS], source, took)
+        while await carried_out(at, LACKS, drivers[LACKS], {HAS: source}, took, WRITTEN):
+            pass
     took[STORE] = processes.used([at.store.pid]) - before
     return took
 
@@ -83,15 +82,3 @@ async def _read(driver: LocalDriver) -> AsyncIterator[Entry]:
         for entry in await driver.fingerprint(FOLDER, files[start : start + TOGETHER]):
             assert entry is not None
             yield entry
-
-
-async def _carried_out(at: Desk, driver: LocalDriver, source: Path, took: Counter[str]) -> None:
-    while orders := at.orders(LACKS, took):
-        for start in range(0, len(orders), TOGETHER):
-            part = orders[start : start + TOGETHER]
-            local = {order.number: [(str(source), s.path, s.token) for s in order.sources] for order in part}
-            with clocked(took, WRITTEN):
-                outcomes = await driver.perform(FOLDER, part, {}, local)
-            events = [event for outcome in outcomes for event in outcome]
-            assert all(event.seen is Seen.DONE for event in events), events
-            await at.tell(LACKS, events, took)
