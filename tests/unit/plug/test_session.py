@@ -7,7 +7,7 @@ import trio
 
 from onitu.model.events import Seen
 from onitu.model.settings import Filter
-from onitu.plug import replica
+from onitu.plug import replica, session
 from onitu.plug.driver import Hint, HintKind, Identity
 from onitu.wire.messages import Beat, Command, Expected, Welcome
 
@@ -232,3 +232,20 @@ async def test_a_rescan_of_a_directory_looks_into_it(runtime: str) -> None:
         await at.referee.send(Command("rescan", FOLDER, (b"d",)))
         await at.referee.until(lambda: b"d/b" in at.referee.rows)
         assert at.referee.scans == 1
+
+
+async def test_what_is_moved_is_told_sooner_than_the_next_sign_of_life(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "BEAT", 1000.0)
+    monkeypatch.setattr(session, "PROGRESS", 0.05)
+    async with stage(runtime) as at:
+        await at.started()
+        hellos = len(at.referee.hellos)
+        for moved in (5, 7):
+            at.driver.counters["transferred_bytes"] = moved
+            await at.referee.until(
+                lambda: at.referee.beats and at.referee.beats[-1].counters.get("transferred_bytes") == moved  # noqa: B023
+            )
+        assert len(at.referee.beats) <= 3, "nothing is told again while nothing moves"
+        assert len(at.referee.hellos) == hellos, "it was told by a conversation that began anew"
