@@ -21,6 +21,7 @@ from onitu.model.errors import StateError
 from onitu.model.events import AGAIN, Event, Seen
 from onitu.model.outside import Outside
 from onitu.model.settings import Service, Settings
+from onitu.model.tally import Tally
 from onitu.plug.outbox import Outbox
 from onitu.plug.told import Told
 from onitu.referee.folder import FolderReferee
@@ -387,6 +388,18 @@ class Town(World):
         rules = self.host.referee.rules  # type: ignore[union-attr]
         expected = {path for path in self.nodes if left(view, rules, path)}
         assert indexed == expected, f"in the index only: {indexed - expected}; missing in it: {expected - indexed}"
+        self._check_tallies()
+
+    def _check_tallies(self) -> None:
+        """The stored tallies are of what the stored nodes say."""
+        records = self.guest.run(self.host.store._store.meta).services
+        tallies = {service: Tally() for service in records}
+        for node in self.nodes.values():
+            for service, held in node.held.items():
+                tallies[service].know(node.path, held)
+        assert {name: record.tally for name, record in records.items()} == {
+            name: bytes(tally) for name, tally in tallies.items()
+        }
 
     def rest(self) -> None:
         """Let all finish, without faults."""

@@ -143,6 +143,19 @@ SUMS = (
     "metas",
     "adopted",
 )
+"""Numbers of a folder that are added up."""
+MOVED = (
+    "transferred_bytes",
+    "sent_bytes",
+    "copied_bytes",
+    "resumed_bytes",
+    "puts",
+    "deletes",
+    "moves",
+    "metas",
+    "adopted",
+)
+"""Those that speak of one run only."""
 
 
 def totals(status: Data) -> dict[str, int]:
@@ -176,6 +189,15 @@ def did_something(status: Data) -> bool:
     """Whether any service was changed in this run."""
     sums = totals(status)
     return any(sums[key] for key in ("puts", "deletes", "moves", "metas", "transferred_bytes"))
+
+
+def at_rest(status: Data) -> dict[str, Any]:
+    """The status of a later run that has nothing to do: what is there is the same, and nothing was moved."""
+    folders: dict[str, Any] = {}
+    for name, folder in status.get("folders", {}).items():
+        services = {who: {**service, "counters": {}} for who, service in folder.get("services", {}).items()}
+        folders[name] = {**folder, **dict.fromkeys(MOVED, 0), "services": services}
+    return {**status, "folders": folders}
 
 
 def summary(status: Data, seconds: float) -> str:

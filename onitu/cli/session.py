@@ -19,6 +19,7 @@ from .journal import Follower
 if TYPE_CHECKING:
     from onitu.supervisor.headstart import HeadStart
     from onitu.supervisor.run import Supervisor
+    from onitu.supervisor.seal import Seal
     from onitu.wire.messages import News
 
 T = TypeVar("T")
@@ -29,8 +30,9 @@ LATEST = 10.0
 """Seconds after which the journal is looked at although no news came of it: news can be lost."""
 
 
-def run(settings: Settings, main: Callable[[HeadStart], Awaitable[T]]) -> T:
-    """Run an async function that is to open a `session` of these settings, with a head start.
+def run(settings: Settings, main: Callable[[HeadStart], Awaitable[T]], at_rest: Callable[[Seal], T] | None = None) -> T:
+    """Run an async function that is to open a `session` of these settings, with a head start. Where `at_rest` is given,
+    and a glance shows that everything is as it was at the end of the last run, that is called in its place.
 
     Raises:
         StateError: another run uses the state, or the state cannot be used.
@@ -39,7 +41,9 @@ def run(settings: Settings, main: Callable[[HeadStart], Awaitable[T]]) -> T:
 
     # From now on an interrupt ends the run, as it does once Trio has it, also where a shell had it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with begun(settings) as head_start:
+    with begun(settings, glance=at_rest is not None) as head_start:
+        if at_rest is not None and head_start.seal is not None:
+            return at_rest(head_start.seal)
         return asking.run(functools.partial(main, head_start))
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onitu.model.settings import Settings
     from onitu.supervisor.headstart import HeadStart
     from onitu.supervisor.run import Supervisor
+    from onitu.supervisor.seal import Seal
     from onitu.wire.messages import News
 
 LISTED = 100
@@ -76,7 +77,8 @@ def sync(
 
         with rehearsal.copied(plan.settings) as settings:
             return session.run(settings, _Run(settings, out, approve).dry)
-    return session.run(plan.settings, _Run(plan.settings, out, approve).through)
+    run = _Run(plan.settings, out, approve)
+    return session.run(plan.settings, run.through, None if watch else run.at_rest)
 
 
 def _asker() -> Callable[[str], str] | None:
@@ -114,9 +116,12 @@ class _Run:
         """Synchronise; go on watching where that was asked for. The exit code."""
         import trio
 
-        from .session import GLANCE, LATEST, follow_news, follower, session, settled
+        from onitu.supervisor import seal
+
+        from .session import GLANCE, LATEST, answer, follow_news, follower, session, settled
 
         code = INTERRUPTED
+        sealed: dict[str, Any] = {}
         self.decided = trio.Event()
         self.chatty = self.out.verbose
         async with session(self.settings, head_start, verbose=self.out.verbose, quiet=self.out.quiet) as supervisor:
@@ -138,8 +143,19 @@ class _Run:
                             await self.decided.wait()
                         self.decided = trio.Event()
                         await trio.sleep(GLANCE)
+                if code == IN_SYNC:
+                    sealed = (await answer(supervisor, "sealed"))["sealed"]
                 nursery.cancel_scope.cancel()
-        return self._interrupted() if supervisor.interrupted else code
+        if supervisor.interrupted:
+            return self._interrupted()
+        if sealed:
+            seal.put(self.settings, sealed, output.at_rest(self.status))
+        return code
+
+    def at_rest(self, found: Seal) -> int:
+        """Tell that nothing has changed since the last run. The exit code."""
+        self._sum_up(found.status, [])
+        return IN_SYNC
 
     async def dry(self, head_start: HeadStart) -> int:
         """Say what would be done. The exit code."""
@@ -165,7 +181,6 @@ class _Run:
 
         await self._tell_decisions()
         good = output.is_in_sync(status)
-        seconds = time.monotonic() - self.began
         problems: list[dict[str, Any]] = []
         if not good:
             problems = (await answer(supervisor, "problems", limit=LISTED))["problems"]
@@ -175,11 +190,17 @@ class _Run:
         elif output.did_something(status) and output.totals(status)["conflicts"] and not self.out.quiet:
             for conflict in (await answer(supervisor, "conflicts"))["conflicts"][:LISTED]:
                 self.out.say(f"conflict copy: {conflict.get('path')} (of {conflict.get('of')})")
+        self._sum_up(status, problems)
+        return IN_SYNC if good else NOT_IN_SYNC
+
+    def _sum_up(self, status: dict[str, Any], problems: list[dict[str, Any]]) -> None:
+        """The last word."""
+        seconds = time.monotonic() - self.began
         if self.out.json:
             output.emit(
                 {
                     "type": "summary",
-                    "in_sync": good,
+                    "in_sync": output.is_in_sync(status),
                     "seconds": round(seconds, 3),
                     **output.totals(status),
                     "problems": problems,
@@ -187,7 +208,6 @@ class _Run:
                 }
             )
         self.out.say(output.summary(status, seconds))
-        return IN_SYNC if good else NOT_IN_SYNC
 
     async def _tell_decisions(self) -> None:
         """Tell what was decided since the last call."""

@@ -19,6 +19,7 @@ import fnmatch
 import functools
 import mimetypes
 import re
+from collections.abc import Iterable
 
 from . import paths
 from .settings import Filter
@@ -27,6 +28,15 @@ from .versions import Kind, Version
 
 UNKNOWN_TYPE = "application/octet-stream"
 """The MIME type of a name that tells nothing."""
+
+
+def hides(hiding: Iterable[Filter], path: bytes, version: Version) -> str | None:
+    """Why this version is not managed at this path, by the first of the filters that hides it; None: it is."""
+    for one in hiding:
+        reason = hides_path(one, path, version.kind) or hides_version(one, path, version)
+        if reason is not None:
+            return reason
+    return None
 
 
 def hides_path(filter: Filter, path: bytes, kind: Kind) -> str | None:

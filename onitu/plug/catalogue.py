@@ -6,13 +6,17 @@ Looking costs no import of a driver. The names of the first Onitu (`local_storag
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 import attrs
+from blake3 import blake3
 
 from onitu.model.errors import OnituError
 
 if TYPE_CHECKING:
+    from onitu.model.settings import Settings
+
     from .driver import Driver
 
 GROUP = "onitu.drivers"
@@ -80,6 +84,17 @@ def load(name: str) -> type[Driver]:
     if not (isinstance(loaded, type) and issubclass(loaded, Driver)):
         raise OnituError(f"the driver {name!r} is no driver: {where} is not a subclass of onitu.plug.driver.Driver")
     return loaded
+
+
+def made(settings: Settings, service: str) -> Driver:
+    """The driver of a service, not open yet. Raises as `load`, and `ConfigurationError` for options that it has not."""
+    configured = settings.services[service]
+    roots = {folder: replica.path for folder, replica in configured.replicas.items()}
+    driver = load(configured.driver)(service, configured.options, roots)
+    if settings.state:
+        name = blake3(service.encode(errors="surrogateescape")).hexdigest()[:16]
+        driver.workspace = os.path.join(settings.state, "drivers", name)
+    return driver
 
 
 def of_scheme(scheme: str) -> str:

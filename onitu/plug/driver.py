@@ -253,6 +253,12 @@ class Driver(abc.ABC):
         waits for all to be in sync waits for them. One that did counts until its hint was sent."""
         return 0
 
+    async def at_rest(self, folder: str) -> bool:
+        """Whether an `identify` that may write would find nothing that an earlier life left to be settled. Asked of a
+        driver that only looks, after `identify`. False: it cannot be told, which is what a driver says that does not
+        implement it; then every run does all that a run does. Raises `Unavailable`."""
+        return False
+
     @abc.abstractmethod
     async def identify(self, folder: str) -> Identity:
         """Check that the root is there and usable, take its lock, and read its marker. Where there is no marker,

@@ -77,11 +77,7 @@ class Floor:
 
     def hides(self, path: bytes, version: Version = NOTHING) -> str | None:
         """Why the path, with this version, is not managed here; None: it is."""
-        for one in self._filters:
-            reason = filters.hides_path(one, path, version.kind) or filters.hides_version(one, path, version)
-            if reason is not None:
-                return reason
-        return None
+        return filters.hides(self._filters, path, version)
 
     async def stat(self, wanted: Sequence[bytes]) -> list[Entry | None]:
         """What stands at each path, off the floor: where to look, not yet what to tell."""

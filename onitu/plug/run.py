@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Protocol
 
 import logbook
 import trio
 import zmq
-from blake3 import blake3
 
 from onitu.model.outside import REAL, Outside
 from onitu.wire.channel import Channel
@@ -68,13 +66,8 @@ class ZmqWire:
 
 async def main(charter: Charter) -> None:
     """The process of one driver, until cancelled."""
-    service = charter.settings.services[charter.service]
-    roots = {folder: replica.path for folder, replica in service.replicas.items()}
-    driver = catalogue.load(service.driver)(service.name, service.options, roots)
+    driver = catalogue.made(charter.settings, charter.service)
     driver.look_only = charter.settings.dry_run
-    if charter.settings.state:
-        name = blake3(service.name.encode(errors="surrogateescape")).hexdigest()[:16]
-        driver.workspace = os.path.join(charter.settings.state, "drivers", name)
     with zmq.Context() as context:
         async with driver.open():
             await run(charter, driver, ZmqWire(context, charter))

@@ -19,10 +19,11 @@ from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.events import Event, Seen, Trouble
-from onitu.model.nodes import Node
+from onitu.model.nodes import Holding, Node
 from onitu.model.orders import Do, Order
 from onitu.model.outside import REAL, Outside
 from onitu.model.settings import Settings
+from onitu.model.tally import Tally
 from onitu.model.versions import Kind
 from onitu.store.interface import Change, Entry, FolderStore, Meta, Problem, ServiceRecord
 from onitu.wire.messages import Ack, Batch, Command, Index, Known, Lookup, Message, Orders
@@ -81,6 +82,7 @@ class FolderReferee:
         self.view = View()
         self.records: dict[str, ServiceRecord] = {}
         self.counts: dict[str, int] = {}
+        self.tallies: dict[str, Tally] = {service: Tally() for service in self.rules.replicas}
         self.totals: dict[str, int] = {}
         self.seq = 0
         self.doubts = machine.NO_DOUBTS
@@ -104,6 +106,7 @@ class FolderReferee:
         self.records = dict(meta.services)
         self.counts = dict(meta.counts)
         self.troubled = {(p.service, p.path): p.kind for p in await self.store.problems(None, 1_000_000)}
+        await self._take_tallies()
         if meta.rules != self.rules.digest():
             await self._work_out_anew()
         for service, link in self.links.items():
@@ -129,6 +132,18 @@ class FolderReferee:
         gaps = (*meta.gaps, (meta.seq, self.seq))[-GAPS:]
         self.doubts = machine.Doubts(gaps, meta.forgotten)
         await self.store.commit(Change(seq=self.seq, gaps=gaps))
+
+    async def _take_tallies(self) -> None:
+        """The tallies as they are stored; where one is not (the state is of an earlier Onitu), they are counted."""
+        stored = {name: Tally.read(record.tally) for name, record in self.records.items()}
+        if None not in stored.values():
+            self.tallies |= {name: tally for name, tally in stored.items() if tally is not None}
+            return
+        self.tallies |= {name: Tally() for name in stored}
+        async for page in self.store.walk():
+            for node in page:
+                for service, held in node.held.items():
+                    self.tallies.setdefault(service, Tally()).know(node.path, held)
 
     async def _work_out_anew(self) -> None:
         """Other services, filters or rules than at the last run: what is left of every path may be another."""
@@ -252,7 +267,7 @@ class FolderReferee:
         return self.seq & (1 << machine.ERA_BITS) - 1
 
     def record(self, service: str) -> ServiceRecord:
-        return self.records.get(service) or ServiceRecord()
+        return self.records.get(service) or ServiceRecord(tally=bytes(Tally()))
 
     # --- deciding -----------------------------------------------------------------------------------------------
 
@@ -336,6 +351,9 @@ class FolderReferee:
         self.seq += 1
         await work.settle()
         work.change.seq = self.seq
+        for service in work.tallied:
+            self.records[service] = attrs.evolve(self.record(service), tally=bytes(self.tallies[service]))
+            work.change.services[service] = self.records[service]
         if anew or work.change != Change(todo=work.change.todo, seq=self.seq) or any(work.change.todo.values()):
             await self.store.commit(work.change)
         for link in self.links.values():
@@ -543,6 +561,7 @@ class Round:
         self.touched: dict[bytes, None] = {}
         self.left: dict[bytes, list[str]] = {}
         self.known: dict[str, int] = {}
+        self.tallied: dict[str, None] = {}
         self.news: list[tuple[str, dict[str, Any]]] = []
         self.decisions: list[dict[str, Any]] = []
         self.looks: dict[tuple[str, bytes], None] = {}
@@ -606,12 +625,14 @@ class Round:
             was = old.held.get(service)
             if was is now:
                 continue
+            self._tally(service, node.path, was, now)
             if was is None:
                 self.known[service] = self.known.get(service, 0) + 1
             if now.gone != (was is not None and was.gone):
                 self.change.quarantine[service, node.path] = now.gone
         for service, was in old.held.items():
             if service not in node.held:
+                self._tally(service, node.path, was, None)
                 self.known[service] = self.known.get(service, 0) - 1
                 if was.gone:
                     self.change.quarantine[service, node.path] = False
@@ -622,6 +643,14 @@ class Round:
             self.touched[heir] = None
         if node.origin:
             self.touched[node.origin] = None
+
+    def _tally(self, service: str, path: bytes, was: Holding | None, now: Holding | None) -> None:
+        tally = self.referee.tallies.setdefault(service, Tally())
+        if was is not None:
+            tally.know(path, was, -1)
+        if now is not None:
+            tally.know(path, now)
+        self.tallied[service] = None
 
     def _count(self, old: Node, new: Node) -> None:
         if old.head is new.head:

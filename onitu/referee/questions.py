@@ -103,6 +103,23 @@ def _service_status(folder: FolderReferee, link: Link) -> dict[str, Any]:
     }
 
 
+async def sealed(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """By what a later run knows at a glance that nothing has changed since: of each folder and service its marker, its
+    generation, and the tally of what it holds. Empty where there is more to know than that: something is not in sync,
+    or hidden."""
+    found: dict[str, dict[str, Any]] = {}
+    for folder in _folders(referee, arguments):
+        now = await folder.ask(functools.partial(_folder_status, folder))
+        if not now["in_sync"] or now["hidden"]:
+            return {"sealed": {}}
+        records = {service: folder.record(service) for service in folder.links}
+        found[folder.folder] = {
+            service: {"marker": record.marker, "generation": record.generation, "tally": record.tally.hex()}
+            for service, record in records.items()
+        }
+    return {"sealed": found}
+
+
 async def problems(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
     """Paths that are blocked, hidden or held back, with the reason."""
     kind, limit = arguments.get("kind"), int(arguments.get("limit", 1000))
@@ -355,6 +372,7 @@ def _row(folder: FolderReferee, path: bytes, service: str, **more: Any) -> dict[
 QUESTIONS: dict[str, Answering] = {
     "status": status,
     "settled": settled,
+    "sealed": sealed,
     "problems": problems,
     "conflicts": conflicts,
     "log": journal,

@@ -70,11 +70,7 @@ class Rules:
         hiding = self._hiding.get(service)
         if hiding is None:
             return "the service has no replica of this folder"
-        for one in hiding:
-            reason = filters.hides_path(one, path, version.kind) or filters.hides_version(one, path, version)
-            if reason is not None:
-                return reason
-        return None
+        return filters.hides(hiding, path, version)
 
     def admits(self, service: str, path: bytes, version: Version, holders: frozenset[str]) -> bool:
         """Whether the service shall hold this version of the path; `holders` are those that hold the path now."""

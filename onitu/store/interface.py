@@ -51,6 +51,8 @@ class ServiceRecord:
     known: int = 0
     """About how many paths it holds."""
     paused: bool = False
+    tally: bytes = b""
+    """What it holds (`onitu.model.tally`); empty: it was not counted yet."""
 
 
 @attrs.define

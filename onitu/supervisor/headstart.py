@@ -24,8 +24,9 @@ from onitu.model.settings import Settings
 from onitu.store.embedded import Embedded
 from onitu.wire.charter import Endpoints
 
-from . import forks, lifeguard, runtime, statelock
+from . import forks, lifeguard, runtime, seal, statelock
 from .forks import Fork
+from .seal import Seal
 
 LOCK = "lock"
 """The file in the store's directory that a server and all that it forked hold."""
@@ -40,12 +41,14 @@ class HeadStart:
         endpoints: where the run's sockets will be.
         server: the embedded store, prepared; None where the settings name another.
         forks: by a child's name, what it is to be in its first life. Who takes one out owns it.
+        seal: where everything is as it was when this was made; then nothing else was begun. None: not so far as known.
     """
 
     lock: int
     endpoints: Endpoints
     server: Embedded | None
     forks: dict[str, Fork] = attrs.field(factory=dict)
+    seal: Seal | None = None
 
     def discard(self) -> None:
         """Kill the forks that nobody took."""
@@ -54,7 +57,7 @@ class HeadStart:
 
 
 @contextlib.contextmanager
-def begun(settings: Settings, *, fork: bool = True) -> Iterator[HeadStart]:
+def begun(settings: Settings, *, fork: bool = True, glance: bool = False) -> Iterator[HeadStart]:
     """Lock the state directory, make what has to be there, and begin what can be begun, for as long as the block lasts.
 
     It blocks: for the time that it takes to load the code, and where the children of a dead run are still ending. What
@@ -63,6 +66,7 @@ def begun(settings: Settings, *, fork: bool = True) -> Iterator[HeadStart]:
     Args:
         settings: everything; `state` is an absolute path.
         fork: whether to begin the children, where that is possible; not from where Trio runs.
+        glance: whether to look first if there is anything to do (`HeadStart.seal`).
 
     Raises:
         StateError: the state directory is in use or cannot be used, or there is no store for this platform.
@@ -76,10 +80,24 @@ def begun(settings: Settings, *, fork: bool = True) -> Iterator[HeadStart]:
             server.prepare()
         head_start = HeadStart(lock, endpoints, server)
         stack.callback(head_start.discard)
-        if fork and forks.possible():
-            with contextlib.suppress(OSError):  # no more processes now: `running` tries, and tells
-                _fork_all(head_start, settings)
+        with contextlib.suppress(OSError):  # no more processes now: `running` tries, and tells
+            if glance and server is not None and forks.possible():
+                head_start.seal = _glanced(settings)
+            if head_start.seal is None:
+                seal.take_off(settings.state)
+                if fork and forks.possible():
+                    _fork_all(head_start, settings)
         yield head_start
+
+
+def _glanced(settings: Settings) -> Seal | None:
+    """The seal of the state, if everything is as it says."""
+    sealed = seal.load(settings)
+    if sealed is None:
+        return None
+    from . import glances
+
+    return sealed if glances.unchanged(settings, sealed) else None
 
 
 def guarded(server: Embedded) -> list[str]:

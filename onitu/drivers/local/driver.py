@@ -132,6 +132,9 @@ class LocalDriver(Driver):
         self._displaced.set()  # the limbo of an earlier life may have something that waits
         return replica.private.identity
 
+    async def at_rest(self, folder: str) -> bool:
+        return await self._hop(self._replica(folder).private.at_rest)
+
     async def mark(self, folder: str, identity: Identity) -> None:
         replica = self._replica(folder)
         if not replica.born:

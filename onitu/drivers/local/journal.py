@@ -122,6 +122,18 @@ class Journal:
             self.fd, self._end = fd, len(lines)
 
 
+def is_empty(directory: int) -> bool:
+    """Whether no record of an earlier life is open. Nothing is made or written."""
+    try:
+        fd = os.open(JOURNAL, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return True
+    try:
+        return os.pread(fd, 1, 0) in (b"", b"\0")
+    finally:
+        os.close(fd)
+
+
 def _fill(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]

@@ -25,9 +25,11 @@ from onitu.model.paths import PRIVATE
 from onitu.plug.driver import Capabilities, Identity
 
 from . import syscalls, tokens
+from .journal import JOURNAL, is_empty
 from .tree import Tree
 
 _MARKER, _MARKER_NEW, _LOCK = b"marker", b"marker.new", b"lock"
+_TMP, _LIMBO = b"tmp", b"limbo"
 _KEEP_PARTS = 7 * 24 * 3600.0
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -52,8 +54,8 @@ class Private:
         opened: list[int] = []
         try:
             opened.append(_made(tree.fd, PRIVATE))
-            opened.append(_made(opened[0], b"tmp"))
-            opened.append(_made(opened[0], b"limbo"))
+            opened.append(_made(opened[0], _TMP))
+            opened.append(_made(opened[0], _LIMBO))
             opened.append(_locked(opened[0], tree.root))
             private = cls(tree, opened[0], opened[1], opened[2], opened[3])
             private.identity, private.seen = private.read_marker()
@@ -95,6 +97,19 @@ class Private:
         for fd in (self.tmp, self.limbo, self.lock, self.fd):
             if fd >= 0:
                 os.close(fd)
+
+    def at_rest(self) -> bool:
+        """Whether nothing is in the limbo, so that there is nothing to settle."""
+        try:
+            limbo = os.open(_LIMBO, _DIRECTORY, dir_fd=self.fd)
+        except OSError:
+            return False
+        try:
+            return set(os.listdir(limbo)) <= {JOURNAL.decode()} and is_empty(limbo)
+        except OSError:
+            return False
+        finally:
+            os.close(limbo)
 
     def read_marker(self) -> tuple[Identity, tuple[int, int] | None]:
         """The marker as it is on the disk, and its stamp. Raises `Unavailable` where it cannot be understood."""

@@ -145,6 +145,9 @@ class RemoteDriver(Driver):
         self._roots[folder] = root
         return replica.identity
 
+    async def at_rest(self, folder: str) -> bool:
+        return await self._root(folder).limbo.is_empty()
+
     async def _probe(self, replica: Replica) -> Capabilities:
         try:
             # One try only: whoever calls this does it again, and says meanwhile what is wrong.

@@ -147,6 +147,16 @@ class Limbo:
 
     # --- a new life ---------------------------------------------------------------------------------------------
 
+    async def is_empty(self) -> bool:
+        """Whether an earlier life left nothing to settle. Raises `Unavailable`."""
+        remote = self.replica.remote
+        try:
+            return not await self.replica.calls.call("list", LIMBO, partial(remote.list, LIMBO))
+        except Missing:
+            return True
+        except Refused:
+            return False
+
     async def recover(self) -> None:
         """Settle what an earlier life left. Raises `Unavailable`."""
         for directory, settle in ((LIMBO, self._settle), (TMP, self._sweep)):

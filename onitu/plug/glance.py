@@ -1,0 +1,87 @@
+"""A glance: whether a service is as it was when the last run ended with everything in sync.
+
+Then there is nothing to do, and neither store nor Referee need be started to find that out: one look at what stands on
+each service, and the tallies of the last run, tell it (`onitu.model.tally`). A glance only looks; it concludes nothing
+else. Whatever it finds that it did not expect, and whatever goes wrong in it, is left to a whole run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import logbook
+
+from onitu.model import filters, paths
+from onitu.model.settings import Filter, Settings
+from onitu.model.tally import Sealed, Tally
+from onitu.model.versions import Kind
+
+from . import catalogue
+from .driver import Driver, Listing
+
+DIRECTORIES = 64
+"""Directories in one scan call."""
+
+
+async def unchanged(settings: Settings, service: str, sealed: Mapping[str, Sealed]) -> bool:
+    """Whether everything of a service is as it was. `sealed`: by folder.
+
+    Raises nothing but what cancels it: the whole run that follows says what is wrong.
+    """
+    try:
+        driver = catalogue.made(settings, service)
+        driver.look_only = True
+        with logbook.NullHandler().contextbound():
+            async with driver.open():
+                for folder in driver.roots:
+                    if folder not in sealed or not await _replica_unchanged(driver, settings, folder, sealed[folder]):
+                        return False
+    except Exception:  # of whatever kind, from whatever library: it is met again by who can tell it to people
+        return False
+    return True
+
+
+async def _replica_unchanged(driver: Driver, settings: Settings, folder: str, sealed: Sealed) -> bool:
+    identity = await driver.identify(folder)
+    if not sealed.is_of(identity.marker, identity.generation, identity.pending) or not await driver.at_rest(folder):
+        return False
+    hiding = (settings.folders[folder].filter, settings.services[driver.service].replicas[folder].filter)
+    seen = await _seen(driver, folder, [one for one in hiding if one != Filter()])
+    known = Tally.read(sealed.tally)
+    return seen is not None and known is not None and _agree(known, seen, driver.capabilities(folder).modes)
+
+
+def _agree(known: Tally, seen: Tally, modes: bool) -> bool:
+    return known.things == seen.things and (not modes or known.bits == seen.bits)
+
+
+async def _seen(driver: Driver, folder: str, hiding: list[Filter]) -> Tally | None:
+    """The tally of what stands there; None: something cannot be looked at."""
+    tally = Tally()
+    waiting = [paths.ROOT]
+    while waiting:
+        portion = sorted(waiting[-DIRECTORIES:])
+        del waiting[-DIRECTORIES:]
+        for listing in await driver.scan(folder, portion):
+            below = _count(tally, listing, hiding)
+            if below is None:
+                return None
+            waiting += below
+    return tally
+
+
+def _count(tally: Tally, listing: Listing, hiding: list[Filter]) -> list[bytes] | None:
+    """Count what is in a directory; returns the directories in it."""
+    if listing.missing or not listing.complete:
+        return None
+    below = []
+    for entry in listing.entries:
+        version = entry.version
+        if hiding and filters.hides(hiding, entry.path, version) is not None:
+            continue
+        if entry.trouble:
+            return None
+        tally.see(entry.path, version.kind, entry.token, version.mode)
+        if version.kind is Kind.DIRECTORY:
+            below.append(entry.path)
+    return below
