@@ -12,6 +12,7 @@ could make two such trees; all that is gained by it is that their own change is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import attrs
@@ -52,10 +53,14 @@ class Tally:
 
     def see(self, path: bytes, kind: Kind, token: bytes, mode: int, sign: int = 1) -> None:
         """Count something that stands at a path, or (`sign` -1) something that did. `mode`: of a directory."""
-        # No path has a NUL in it, so no two things are written alike.
-        self._add(path + _THING[kind] + token, sign)
+        self._add(thing(path, kind, token), sign)
         if kind is Kind.DIRECTORY:
-            self.bits = (self.bits + sign * _number(path + _BITS + b"%d" % mode)) % _MODULUS
+            self.bits = (self.bits + sign * _number(bits(path, mode))) % _MODULUS
+
+    def see_all(self, things: Iterable[bytes], bits: Iterable[bytes]) -> None:
+        """Count many at once, as `thing` and `bits` write them."""
+        self.things = (self.things + sum(map(_number, things))) % _MODULUS
+        self.bits = (self.bits + sum(map(_number, bits))) % _MODULUS
 
     def know(self, path: bytes, held: Holding, sign: int = 1) -> None:
         """Count what a service is known to hold at a node's path, or (`sign` -1) what it was known to hold. What a rule
@@ -72,6 +77,16 @@ class Tally:
         self.things = (self.things + sign * _number(data)) % _MODULUS
 
 
+def thing(path: bytes, kind: Kind, token: bytes) -> bytes:
+    """Something that stands at a path, as it is hashed. (No path has a NUL in it, so no two are written alike.)"""
+    return path + _THING[kind] + token
+
+
+def bits(path: bytes, mode: int) -> bytes:
+    """The permission bits of a directory, as they are hashed."""
+    return path + _BITS + b"%d" % mode
+
+
 def _number(data: bytes) -> int:
     return int.from_bytes(blake2b(data, digest_size=SIZE).digest(), "big")
 
@@ -84,11 +99,13 @@ class Sealed:
         marker: its marker.
         generation: the generation that the store has.
         tally: the bytes of the tally of what it holds.
+        time: when that was, nanoseconds since 1970.
     """
 
     marker: str
     generation: int
     tally: bytes
+    time: int
 
     def is_of(self, marker: str, generation: int, pending: int) -> bool:
         """Whether a replica with this marker is the one that is meant, at the time that is meant (S6)."""

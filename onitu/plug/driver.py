@@ -22,13 +22,19 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
+from onitu.model import filters, paths
 from onitu.model.errors import ConfigurationError
 from onitu.model.events import Event, Trouble
 from onitu.model.orders import Order
+from onitu.model.settings import Filter
+from onitu.model.tally import Tally
 from onitu.model.versions import Kind, Same, Version, same_content
 
 from . import options as declaring
 from .urls import Address, hide
+
+COUNTED = 64
+"""Directories that are listed together where everything is counted."""
 
 
 @attrs.frozen
@@ -272,6 +278,28 @@ class Driver(abc.ABC):
     async def scan(self, folder: str, directories: Sequence[bytes]) -> list[Listing]:
         """List these directories (`ROOT` is the replica's root), not recursively. Raises `Unavailable` where the root
         is not there, or its marker is not the one that `identify` read."""
+
+    async def tally(self, folder: str, hiding: Sequence[Filter], since: int) -> Tally | None:
+        """The tally of everything that stands there and is hidden by none of the filters; None: something cannot be
+        looked at, or has surely changed after `since` (nanoseconds since 1970), so that the tally is another one. To be
+        overridden by a driver that can count faster than it lists. Raises `Unavailable` as `scan`."""
+        found = Tally()
+        waiting = [paths.ROOT]
+        while waiting:
+            portion = sorted(waiting[-COUNTED:])
+            del waiting[-COUNTED:]
+            for listing in await self.scan(folder, portion):
+                if listing.missing or not listing.complete:
+                    return None
+                for entry in listing.entries:
+                    if hiding and filters.hides(hiding, entry.path, entry.version) is not None:
+                        continue
+                    if entry.trouble:
+                        return None
+                    found.see(entry.path, entry.kind, entry.token, entry.version.mode)
+                    if entry.kind is Kind.DIRECTORY:
+                        waiting.append(entry.path)
+        return found
 
     @abc.abstractmethod
     async def stat(self, folder: str, paths: Sequence[bytes]) -> list[Entry | None]:

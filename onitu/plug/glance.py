@@ -11,16 +11,11 @@ from collections.abc import Mapping
 
 import logbook
 
-from onitu.model import filters, paths
 from onitu.model.settings import Filter, Settings
 from onitu.model.tally import Sealed, Tally
-from onitu.model.versions import Kind
 
 from . import catalogue
-from .driver import Driver, Listing
-
-DIRECTORIES = 64
-"""Directories in one scan call."""
+from .driver import Driver
 
 
 async def unchanged(settings: Settings, service: str, sealed: Mapping[str, Sealed]) -> bool:
@@ -46,42 +41,10 @@ async def _replica_unchanged(driver: Driver, settings: Settings, folder: str, se
     if not sealed.is_of(identity.marker, identity.generation, identity.pending) or not await driver.at_rest(folder):
         return False
     hiding = (settings.folders[folder].filter, settings.services[driver.service].replicas[folder].filter)
-    seen = await _seen(driver, folder, [one for one in hiding if one != Filter()])
+    seen = await driver.tally(folder, [one for one in hiding if one != Filter()], sealed.time)
     known = Tally.read(sealed.tally)
     return seen is not None and known is not None and _agree(known, seen, driver.capabilities(folder).modes)
 
 
 def _agree(known: Tally, seen: Tally, modes: bool) -> bool:
     return known.things == seen.things and (not modes or known.bits == seen.bits)
-
-
-async def _seen(driver: Driver, folder: str, hiding: list[Filter]) -> Tally | None:
-    """The tally of what stands there; None: something cannot be looked at."""
-    tally = Tally()
-    waiting = [paths.ROOT]
-    while waiting:
-        portion = sorted(waiting[-DIRECTORIES:])
-        del waiting[-DIRECTORIES:]
-        for listing in await driver.scan(folder, portion):
-            below = _count(tally, listing, hiding)
-            if below is None:
-                return None
-            waiting += below
-    return tally
-
-
-def _count(tally: Tally, listing: Listing, hiding: list[Filter]) -> list[bytes] | None:
-    """Count what is in a directory; returns the directories in it."""
-    if listing.missing or not listing.complete:
-        return None
-    below = []
-    for entry in listing.entries:
-        version = entry.version
-        if hiding and filters.hides(hiding, entry.path, version) is not None:
-            continue
-        if entry.trouble:
-            return None
-        tally.see(entry.path, version.kind, entry.token, version.mode)
-        if version.kind is Kind.DIRECTORY:
-            below.append(entry.path)
-    return below

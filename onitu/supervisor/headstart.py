@@ -13,10 +13,11 @@ Nothing heavy may be imported here at the top: the store would wait for it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
@@ -30,6 +31,13 @@ from .seal import Seal
 
 LOCK = "lock"
 """The file in the store's directory that a server and all that it forked hold."""
+
+# AnyIO's side of Trio, under a name of its own that may change, is loaded by the first wait for a socket: here once,
+# else in each process after its fork.
+_FOR_ALL = ("onitu.wire.lifeline", "onitu.wire.sockets", "anyio._backends._trio")
+_FOR_DRIVERS = ("onitu.drivers.local", "onitu.plug.run")
+_FOR_THE_RUN = ("onitu.supervisor.run",)
+"""Modules that are loaded before the forks, which then share them."""
 
 
 @attrs.define
@@ -80,24 +88,13 @@ def begun(settings: Settings, *, fork: bool = True, glance: bool = False) -> Ite
             server.prepare()
         head_start = HeadStart(lock, endpoints, server)
         stack.callback(head_start.discard)
-        with contextlib.suppress(OSError):  # no more processes now: `running` tries, and tells
-            if glance and server is not None and forks.possible():
-                head_start.seal = _glanced(settings)
-            if head_start.seal is None:
-                seal.take_off(settings.state)
-                if fork and forks.possible():
-                    _fork_all(head_start, settings)
+        sealed = seal.load(settings) if glance and server is not None else None
+        if fork and forks.possible():
+            with contextlib.suppress(OSError):  # no more processes now: `running` tries, and tells
+                head_start.seal = _begin(head_start, settings, sealed)
+        if head_start.seal is None:
+            seal.take_off(settings.state)  # before any of them is told what to do
         yield head_start
-
-
-def _glanced(settings: Settings) -> Seal | None:
-    """The seal of the state, if everything is as it says."""
-    sealed = seal.load(settings)
-    if sealed is None:
-        return None
-    from . import glances
-
-    return sealed if glances.unchanged(settings, sealed) else None
 
 
 def guarded(server: Embedded) -> list[str]:
@@ -105,30 +102,43 @@ def guarded(server: Embedded) -> list[str]:
     return [os.path.join(server.state, LOCK), *server.command()]
 
 
-def _fork_all(head_start: HeadStart, settings: Settings) -> None:
-    """The store first, which has most to do; then those of ours, in the order in which their code is loaded."""
+def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Seal | None:
+    """Begin the children: the store first, which has most to do; then those of ours, in the order in which their code
+    is loaded. Where the state is sealed the services are looked at meanwhile, and the store waits for what that comes
+    to: if everything is as it was none of them is needed, and the seal is returned."""
 
     def begin(name: str, called: str, main: Callable[[], object]) -> None:
         gc.freeze()  # what is there is not looked at again, nor written to and so copied, in each of them
         head_start.forks[name] = forks.fork(called, main, (head_start.lock,))
 
-    if head_start.server is not None:
-        arguments = guarded(head_start.server)
-        begin("store", "onitu-lifeguard", lambda: os._exit(lifeguard.main(arguments)))
-    _load_what_all_need()
+    def begin_store() -> None:
+        if head_start.server is not None:
+            arguments = guarded(head_start.server)
+            begin("store", "onitu-lifeguard", lambda: os._exit(lifeguard.main(arguments)))
+
+    if sealed is None:
+        begin_store()
+    _load(_FOR_ALL)
     begin("referee", "onitu-referee", _be_referee)
-    _load_what_drivers_need()
+    _load(_FOR_DRIVERS)
     for name in settings.services:
-        begin(f"driver {name}", "onitu-driver", _be_driver)
+        begin(f"driver {name}", "onitu-driver", functools.partial(_be_driver, settings, name, sealed))
+    if sealed is not None:
+        from . import glances
+
+        _load(_FOR_THE_RUN)
+        drivers = [head_start.forks[f"driver {name}"] for name in settings.services]
+        if glances.unchanged(drivers, sealed):
+            head_start.discard()
+            return sealed
+        begin_store()
+    return None
 
 
-def _load_what_all_need() -> None:
-    import onitu.wire.lifeline
-    import onitu.wire.sockets  # noqa: F401
-
-    with contextlib.suppress(ImportError):  # a name of its own, that may change
-        # AnyIO's side of Trio is loaded by the first wait for a socket: here once, else in each process after its fork.
-        importlib.import_module("anyio._backends._trio")
+def _load(modules: Sequence[str]) -> None:
+    for module in modules:
+        with contextlib.suppress(ImportError):  # where one of ours cannot be loaded, that is told by who needs it
+            importlib.import_module(module)
 
 
 def _be_referee() -> None:
@@ -139,13 +149,12 @@ def _be_referee() -> None:
     leave(run_child(main))
 
 
-def _load_what_drivers_need() -> None:
-    import onitu.drivers.local
-    import onitu.plug.run  # noqa: F401
-
-
-def _be_driver() -> None:
+def _be_driver(settings: Settings, service: str, sealed: Seal | None) -> None:
     from onitu.plug.run import main
     from onitu.wire.lifeline import leave, run_child
 
+    if sealed is not None:
+        from .glances import look
+
+        look(settings, service, sealed)
     leave(run_child(main))

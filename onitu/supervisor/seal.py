@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from typing import Any
 
 import attrs
@@ -79,10 +80,12 @@ def put(settings: Settings, sealed: dict[str, dict[str, dict[str, Any]]], status
         sealed: what the Referee answered to `sealed`: by folder and service.
         status: its last status.
     """
+    now = time.time_ns()
     replicas: dict[str, dict[str, Sealed]] = {name: {} for name in settings.services}
     for folder, services in sealed.items():
         for name, known in services.items():
-            replicas[name][folder] = Sealed(known["marker"], known["generation"], bytes.fromhex(known["tally"]))
+            tally = bytes.fromhex(known["tally"])
+            replicas[name][folder] = Sealed(known["marker"], known["generation"], tally, now)
     seal = Seal(onitu.__version__, _digest(settings), _stamps(settings), replicas, status)
     path = os.path.join(settings.state, NAME)
     with contextlib.suppress(OSError, UnicodeEncodeError):  # the second: a name that is not UTF-8

@@ -179,7 +179,7 @@ def test_a_glance_is_interrupted_like_a_run(pair: tuple[Path, Path], state: Path
         run.send_signal(signal.SIGINT)
         assert run.wait(30) in (0, 130)
     if found is not True:
-        assert not any(Path(f"/proc/{pid}").exists() for pid in found)
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found))
     assert is_glance(state, lambda: sync(*pair, state=state))
 
 

@@ -13,11 +13,13 @@ import trio
 from onitu.model.errors import Unavailable
 from onitu.model.events import Event
 from onitu.model.orders import Order
+from onitu.model.settings import Filter
+from onitu.model.tally import Tally
 from onitu.model.versions import Version
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Staged
 from onitu.plug.options import Options, option
 
-from . import durable, reading, tokens
+from . import counting, durable, reading, tokens
 from .acting import Performer, Stopped
 from .replica import Replica
 from .staging import StagedFile
@@ -177,6 +179,19 @@ class LocalDriver(Driver):
             return listings
 
         return await self._hop(scan)
+
+    async def tally(self, folder: str, hiding: Sequence[Filter], since: int) -> Tally | None:
+        if hiding:
+            return await super().tally(folder, hiding, since)
+        replica = self._replica(folder)
+
+        def count() -> Tally | None:
+            replica.private.prove()
+            tally = counting.tally(replica.tree, since, trio.from_thread.check_cancelled)
+            replica.private.prove()
+            return tally
+
+        return await self._hop(count)
 
     async def stat(self, folder: str, paths: Sequence[bytes]) -> list[Entry | None]:
         replica = self._replica(folder)

@@ -87,9 +87,9 @@ def test_a_tally_is_read_from_its_bytes_and_from_no_others() -> None:
 
 
 def test_a_seal_is_of_one_replica_at_one_time() -> None:
-    sealed = Sealed("m", 7, b"")
+    sealed = Sealed("m", 7, b"", 0)
     assert sealed.is_of("m", 7, 0)
     assert sealed.is_of("m", 6, 7)  # the run ended before the marker confirmed what the store has
     assert not sealed.is_of("m", 6, 0)
     assert not sealed.is_of("other", 7, 0)
-    assert not Sealed("", 0, b"").is_of("", 0, 0)
+    assert not Sealed("", 0, b"", 0).is_of("", 0, 0)
