@@ -36,10 +36,14 @@ class Tally:
     Attributes:
         things: the sum over everything that stands.
         bits: the sum over the permission bits of directories.
+        told: directories that were seen and have bits.
+        untold: directories that were seen and have none, as where a service does not tell them.
     """
 
     things: int = 0
     bits: int = 0
+    told: int = attrs.field(default=0, eq=False)
+    untold: int = attrs.field(default=0, eq=False)
 
     @classmethod
     def read(cls, data: bytes) -> Tally | None:
@@ -55,12 +59,24 @@ class Tally:
         """Count something that stands at a path, or (`sign` -1) something that did. `mode`: of a directory."""
         self._add(thing(path, kind, token), sign)
         if kind is Kind.DIRECTORY:
-            self.bits = (self.bits + sign * _number(bits(path, mode))) % _MODULUS
+            self.bits = (self.bits + sign * _number(_bits(path, mode))) % _MODULUS
+            if mode:
+                self.told += sign
+            else:
+                self.untold += sign
 
-    def see_all(self, things: Iterable[bytes], bits: Iterable[bytes]) -> None:
-        """Count many at once, as `thing` and `bits` write them."""
+    def see_all(self, things: Iterable[bytes], directories: Iterable[tuple[bytes, bytes, int]]) -> None:
+        """Count many at once: what is no directory, as `thing` writes it; paths, tokens and modes of directories."""
         self.things = (self.things + sum(map(_number, things))) % _MODULUS
-        self.bits = (self.bits + sum(map(_number, bits))) % _MODULUS
+        for path, token, mode in directories:
+            self.see(path, Kind.DIRECTORY, token, mode)
+
+    def agrees(self, known: Tally, modes: bool) -> bool:
+        """Whether what was seen is what is known. `modes`: whether the service keeps permission bits at all; where it
+        does not tell those of directories, they are as they are known."""
+        if self.things != known.things:
+            return False
+        return not modes or not self.told or (not self.untold and self.bits == known.bits)
 
     def know(self, path: bytes, held: Holding, sign: int = 1) -> None:
         """Count what a service is known to hold at a node's path, or (`sign` -1) what it was known to hold. What a rule
@@ -82,7 +98,7 @@ def thing(path: bytes, kind: Kind, token: bytes) -> bytes:
     return path + _THING[kind] + token
 
 
-def bits(path: bytes, mode: int) -> bytes:
+def _bits(path: bytes, mode: int) -> bytes:
     """The permission bits of a directory, as they are hashed."""
     return path + _BITS + b"%d" % mode
 

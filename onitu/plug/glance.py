@@ -43,8 +43,4 @@ async def _replica_unchanged(driver: Driver, settings: Settings, folder: str, se
     hiding = (settings.folders[folder].filter, settings.services[driver.service].replicas[folder].filter)
     seen = await driver.tally(folder, [one for one in hiding if one != Filter()], sealed.time)
     known = Tally.read(sealed.tally)
-    return seen is not None and known is not None and _agree(known, seen, driver.capabilities(folder).modes)
-
-
-def _agree(known: Tally, seen: Tally, modes: bool) -> bool:
-    return known.things == seen.things and (not modes or known.bits == seen.bits)
+    return seen is not None and known is not None and seen.agrees(known, driver.capabilities(folder).modes)

@@ -6,7 +6,7 @@ import os
 import stat as modes
 
 from onitu.model import paths
-from onitu.model.tally import Tally, bits, thing
+from onitu.model.tally import Tally, thing
 from onitu.model.versions import Kind
 
 from . import tokens
@@ -54,6 +54,5 @@ def _count(tree: Tree, directory: bytes, since: int, found: Tally) -> list[bytes
                 things.append(thing(path, Kind.LINK, tokens.token_of(st)))
             else:
                 raise _Odd
-    things += [thing(path, Kind.DIRECTORY, tokens.DIRECTORY) for path, _ in below]
-    found.see_all(things, [bits(path, mode) for path, mode in below])
+    found.see_all(things, ((path, tokens.DIRECTORY, mode) for path, mode in below))
     return [path for path, _ in below]

@@ -21,13 +21,13 @@ from typing import Any
 from urllib.parse import quote
 
 import attrs
-import httpx
 import logbook
 import msgspec
 import trio
 
 from onitu.model.errors import Unavailable
 from onitu.plug.remote import Busy, Lost, Missing
+from onitu.plug.remote.http import httpx
 
 from .errors import Failed
 

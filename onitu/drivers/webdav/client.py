@@ -17,13 +17,13 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Protocol
 
 import attrs
-import httpx
 import trio
 
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.plug.driver import Refused
 from onitu.plug.remote import Busy, Changed, Lost, Missing
+from onitu.plug.remote.http import httpx
 
 SHOWN = 1 << 16
 """Bytes that are read of the body of a refusal."""

@@ -6,14 +6,13 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from urllib.parse import quote
 
-import httpx
-
 from onitu.model import paths
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.model.versions import Kind
 from onitu.plug.driver import Refused
 from onitu.plug.remote import PIECE, Busy, Content, Missing, Thing, text
+from onitu.plug.remote.http import httpx
 
 from .client import SLOW, Answer, Body, Bytes, Client, read_answer, refusal
 from .multistatus import LARGEST, Member, members, opaque, seconds_of

@@ -8,12 +8,12 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 
 import attrs
-import httpx
 import trio
 
 from onitu.model.errors import ConfigurationError, Unavailable
 from onitu.plug.options import Value, option
 from onitu.plug.remote import RemoteDriver, RemoteOptions
+from onitu.plug.remote.http import httpx
 from onitu.plug.urls import Address, Url
 
 from .client import Client, Credentials, netrc_of

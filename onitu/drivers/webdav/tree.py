@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import attrs
-import httpx
 import trio
 
 from onitu.plug.driver import Refused
 from onitu.plug.remote import Busy, Missing, Thing
+from onitu.plug.remote.http import httpx
 
 from .collection import Collection, thing_of
 from .multistatus import Member

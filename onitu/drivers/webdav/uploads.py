@@ -11,11 +11,11 @@ import re
 from collections.abc import AsyncIterator
 
 import attrs
-import httpx
 from blake3 import blake3
 
 from onitu.model.versions import BLAKE3
 from onitu.plug.remote import Content, Missing
+from onitu.plug.remote.http import httpx
 
 from .client import SLOW
 from .collection import Collection, Sending, expected

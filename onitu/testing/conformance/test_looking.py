@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import trio
 
 from onitu.model import paths
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
+from onitu.model.settings import Filter
+from onitu.model.tally import Tally
 from onitu.model.versions import BLAKE3, Kind
-from onitu.plug.driver import Hint, HintKind, Identity, Refused
+from onitu.plug.driver import Driver, Hint, HintKind, Identity, Refused
 
-from .bench import FOLDER, Bench, file_version
+from .bench import FOLDER, Bench, file_version, skip
 
 
 async def test_a_listing_is_what_was_written(bench: Bench) -> None:
@@ -33,6 +37,27 @@ async def test_a_look_and_a_listing_tell_the_same_token(bench: Bench) -> None:
     for few in (list(listed)[:3], list(listed)):
         looked = await bench.driver.stat(FOLDER, few)
         assert [entry.token for entry in looked if entry is not None] == [listed[path].token for path in few]
+
+
+async def test_what_is_counted_is_what_is_listed(bench: Bench) -> None:
+    for number in range(30):
+        await trio.to_thread.run_sync(bench.root.write, b"d%d/e/%d" % (number % 3, number), b"x" * number)
+    listed = Tally()
+    for path, entry in (await bench.listed()).items():
+        listed.see(path, entry.kind, entry.token, entry.version.mode)
+    long_after = time.time_ns() + 3600 * 10**9
+    assert await bench.driver.tally(FOLDER, (), long_after) == listed
+    assert await bench.driver.tally(FOLDER, (Filter(blacklist=("no such name",)),), long_after) == listed
+    few = await bench.driver.tally(FOLDER, (Filter(blacklist=("d1",)),), long_after)
+    assert few not in (None, listed)
+
+
+async def test_a_new_replica_is_at_rest(bench: Bench) -> None:
+    """`at_rest` may say no at any time; but a driver that says so of a replica on which nothing was done yet takes no
+    glance ever."""
+    if type(bench.driver).at_rest is Driver.at_rest:
+        skip("the driver does not tell whether anything is left to be settled")
+    assert await bench.driver.at_rest(FOLDER)
 
 
 async def test_what_is_not_there_is_told_so(bench: Bench) -> None:

@@ -78,6 +78,22 @@ def test_the_bits_of_a_directory_are_counted_beside() -> None:
     assert one.bits != other.bits
 
 
+@pytest.mark.parametrize(
+    ("seen", "modes", "agree"),
+    [
+        ([0o700, 0o700], True, True),
+        ([0o700, 0o755], True, False),
+        ([0o700, 0o755], False, True),  # the service keeps none
+        ([0, 0], True, True),  # or tells none
+        ([0, 0o700], True, False),  # some of them could be others
+    ],
+)
+def test_bits_that_are_told_have_to_be_those_that_are_known(seen: list[int], modes: bool, agree: bool) -> None:
+    known = tally_of([(b"a", Kind.DIRECTORY, b"", 0o700), (b"b", Kind.DIRECTORY, b"", 0o700)])
+    found = tally_of([(path, Kind.DIRECTORY, b"", mode) for path, mode in zip((b"a", b"b"), seen, strict=True)])
+    assert found.agrees(known, modes) is agree
+
+
 def test_a_tally_is_read_from_its_bytes_and_from_no_others() -> None:
     tally = tally_of([(b"a", Kind.FILE, b"1", 0), (b"d", Kind.DIRECTORY, b"", 0o755)])
     assert len(bytes(tally)) == 2 * SIZE
