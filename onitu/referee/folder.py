@@ -31,6 +31,7 @@ from onitu.wire.messages import Ack, Batch, Command, Index, Known, Lookup, Messa
 from . import machine
 from .link import GIVE_UP, START, Link
 from .machine import Case, Decision, observe
+from .pace import Pace
 from .planner import left, plan, tidy
 from .rules import Rules
 from .view import Need, View
@@ -88,6 +89,7 @@ class FolderReferee:
         self.doubts = machine.NO_DOUBTS
         self.troubled: dict[tuple[str, bytes], str] = {}
         self.settled = trio.Event()
+        self.pace = Pace()
         self._send = send
         self._tell = tell
         self._order = 0
@@ -205,7 +207,7 @@ class FolderReferee:
             await self.ask(self._timers)
 
     def _next(self) -> float:
-        return min((link.next for link in self.links.values()), default=float("inf"))
+        return min([self.pace.next, *(link.next for link in self.links.values())])
 
     async def _timers(self) -> None:
         now = trio.current_time()
@@ -219,6 +221,8 @@ class FolderReferee:
         if self._batches:
             batches, self._batches = self._batches, []
             await self._decide(batches)
+        if self.pace.waiting:
+            await self._acknowledge()
         await self.feed()
         await self._look_settled()
         if self._next() < self._alarm:
@@ -304,13 +308,13 @@ class FolderReferee:
         gone = Counter(s for s, b in batches for e in b.events if e.seen is Seen.GONE and self._destroys(s, e))
         for service, number in gone.items():
             self.links[service].guard.announce(trio.current_time(), number, self.counts.get("files", 0))
-        acks: dict[str, Batch] = {}
+        acks: dict[str, None] = {}
         seen: list[Link] = []
         for service, batch in batches:
             link, record = self.links[service], self.record(service)
             if batch.epoch != record.epoch or batch.number > record.number + 1:
                 continue  # of a dead driver, or after a gap: it comes again in its turn
-            acks[service] = batch
+            acks[service] = None
             if batch.number <= record.number:
                 continue  # seen and committed; only the acknowledgement was lost
             for event in batch.events:
@@ -327,11 +331,22 @@ class FolderReferee:
             )
             work.change.services[service] = self.records[service]
         await self.commit(work)
-        for service in acks:
-            await self._send(service, Ack(self.folder, self.record(service).epoch, self.record(service).number))
+        self.pace.waiting |= dict.fromkeys(acks)
+        await self._acknowledge()
         for link in seen:
             if link.guard.holding:
                 await self._judge(link, over=False)
+
+    async def _acknowledge(self) -> None:
+        """Tell the drivers what of theirs is committed, all but those that are to wait."""
+        now = trio.current_time()
+        if self.pace.is_old(now, self.counts.get("files", 0)):
+            self.pace.count(now, await self.store.todo_count())
+        for service in list(self.pace.waiting):
+            if not self.pace.waits(service, len(self.links[service].in_flight), now):
+                del self.pace.waiting[service]
+                record = self.record(service)
+                await self._send(service, Ack(self.folder, record.epoch, record.number))
 
     def _destroys(self, service: str, event: Event) -> bool:
         """Whether a deletion, as things stand now, takes a value from the others: not one that was ordered."""
@@ -571,6 +586,7 @@ class Round:
         referee = self.referee
         order = link.answered(event.order) if event.order else None
         if order is not None:
+            referee.pace.answered[link.service] = trio.current_time()
             # What was to be planned at its other ends meanwhile had to wait for it, and is planned now (S2).
             self.touched |= {paths.key(end): None for end in (order.target, order.keep) if end}
         try:
