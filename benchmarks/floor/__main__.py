@@ -1,6 +1,6 @@
-"""Print where the time of four works goes, as Markdown: seconds of processor time, medians.
+"""Print where the time of some works goes, as Markdown: seconds of processor time, medians.
 
-    python -m benchmarks.floor [--works start,nothing,first,large] [--files 10000] [--directory /dev/shm] [--rounds 3]
+    python -m benchmarks.floor [--works start,nothing,edits,first,large,moved] [--files 10000] [--directory /dev/shm]
 
 "Bare" is what Python takes for the system calls alone. It needs a checkout and `pip install '.[bench]'`: an editable
 installation takes time of its own to find its modules.
@@ -23,25 +23,40 @@ import trio
 from benchmarks import peers, processes
 from benchmarks.processes import Measured
 
-from . import changes, first, large, nothing, start
+from . import changes, first, large, moved, nothing, start
 from .desk import SIZE, met
 
 START = "start and end: a run on two empty directories"
-WORKS = ("start", "nothing", "edits", "first", "large")
+LOADED = "the interpreter, and the code: loaded"
+RUNS = "a run that goes on: nothing to start"
+WORKS = ("start", "nothing", "edits", "first", "large", "moved")
+MOVED = 500
+"""Files in the directory that is renamed."""
 
 
 @attrs.define
 class Seen:
-    """What was measured of one work: seconds of each stage, in each round, and of whole runs."""
+    """What was measured of one work: seconds of each stage, in each round, and of whole runs.
 
+    Attributes:
+        before: what comes before the stages.
+        stages: by their names.
+        bare: the same, of bare system calls.
+        runs: whole runs; none where a run that goes on is meant.
+        empty: what comes before the stages, alone.
+    """
+
+    before: str = START
     stages: dict[str, list[float]] = attrs.field(factory=dict)
     bare: dict[str, list[float]] = attrs.field(factory=dict)
     runs: list[Measured] = attrs.field(factory=list)
     empty: list[Measured] = attrs.field(factory=list)
 
-    def note(self, empty: Measured, run: Measured, stages: Mapping[str, float], bare: Mapping[str, float]) -> None:
+    def note(
+        self, empty: Measured, run: Measured | None, stages: Mapping[str, float], bare: Mapping[str, float]
+    ) -> None:
         self.empty.append(empty)
-        self.runs.append(run)
+        self.runs += [run] if run is not None else []
         for kept, told in ((self.stages, stages), (self.bare, bare)):
             for stage, seconds in told.items():
                 kept.setdefault(stage, []).append(seconds)
@@ -53,15 +68,16 @@ class Seen:
         empty = statistics.median(run.processor for run in self.empty)
         lines = [f"| {what} | bare, s | Onitu, s |", "| --- | ---: | ---: |"]
         if order != start.STAGES:
-            stages = {START: empty, **stages}
+            stages = {self.before: empty, **stages}
         for stage, seconds in stages.items():
             alone = f"{bare[stage]:.2f}" if stage in bare else ""
             lines.append(f"| {stage} | {alone} | {seconds:.2f} |")
         lines.append(f"| together | {f'{sum(bare.values()):.2f}' if bare else ''} | {sum(stages.values()):.2f} |")
-        lines.append(f"| a run as it is, processor time | | {statistics.median(r.processor for r in self.runs):.2f} |")
-        lines.append(
-            f"| a run as it is, from its start to its end | | {statistics.median(r.seconds for r in self.runs):.2f} |"
-        )
+        if self.runs:
+            processor = statistics.median(run.processor for run in self.runs)
+            lines.append(f"| a run as it is, processor time | | {processor:.2f} |")
+            seconds = statistics.median(run.seconds for run in self.runs)
+            lines.append(f"| a run as it is, from its start to its end | | {seconds:.2f} |")
         if order != start.STAGES:
             processors = len(os.sched_getaffinity(0))
             began = statistics.median(run.seconds for run in self.empty)
@@ -81,10 +97,13 @@ def once(root: Path, works: Sequence[str], files: int, mebibytes: int, seen: dic
     """One round of everything."""
     (root / "one").mkdir()
     empty = onitu(root / "empty", root / "one", root / "other")
+    loaded = processes.run([sys.executable, "-P", "-c", start.ALL_OF_IT])
     if "start" in works:
         seen["start"].note(empty, empty, start.taken(root / "server", empty.processor), {})
     if {"nothing", "first", "edits"} & set(works):
-        _small(root, files, empty, seen)
+        _small(root, files, empty, loaded, seen)
+    if "moved" in works:
+        _moved(root, seen["moved"])
     if "large" in works:
         source = root / "large"
         source.mkdir()
@@ -94,7 +113,7 @@ def once(root: Path, works: Sequence[str], files: int, mebibytes: int, seen: dic
         seen["large"].note(empty, run, large.copied(source / "file", root / "copied"), {})
 
 
-def _small(root: Path, files: int, empty: Measured, seen: dict[str, Seen]) -> None:
+def _small(root: Path, files: int, empty: Measured, loaded: Measured, seen: dict[str, Seen]) -> None:
     """The tree of small files: copied, looked at again, edited on both sides."""
     source = root / "source"
     peers.fill(source, files, SIZE)
@@ -112,10 +131,27 @@ def _small(root: Path, files: int, empty: Measured, seen: dict[str, Seen]) -> No
         async with met(root / "stages", roots) as (at, drivers):
             took = await first.copied(at, drivers, roots[first.HAS])
             seen["first"].note(empty, copying, took, bare)
-            took = await nothing.looked(at, drivers)
-            seen["nothing"].note(empty, again, took, nothing.bare(list(roots.values())))
+            took = await nothing.counted(drivers)
+            seen["nothing"].note(loaded, again, took, nothing.bare(list(roots.values())))
             peers.edit(*roots.values(), files)
             seen["edits"].note(empty, edited, await changes.carried(at, drivers, roots), {})
+
+    trio.run(staged)
+
+
+def _moved(root: Path, seen: Seen) -> None:
+    """A directory that is renamed while it runs."""
+    source = root / "moving"
+    (source / "folder").mkdir(parents=True)
+    for number in range(MOVED):
+        (source / "folder" / f"file {number}").write_bytes(os.urandom(25 * SIZE))
+    (root / "moved").mkdir()
+    roots = {first.HAS: source, first.LACKS: root / "moved"}
+
+    async def staged() -> None:
+        async with met(root / "moves", roots) as (at, drivers):
+            await first.copied(at, drivers, source)
+            seen.note(Measured(), None, await moved.carried(at, drivers, roots, "folder"), {})
 
     trio.run(staged)
     if wrong := next(peers.differences(*roots.values()), None):
@@ -133,7 +169,8 @@ def main() -> None:
     works = given.works.split(",")
     if unknown := set(works) - set(WORKS):
         asked.error(f"no such works: {', '.join(sorted(unknown))}; there are {', '.join(WORKS)}")
-    seen = {work: Seen() for work in WORKS}
+    before = {"nothing": LOADED, "moved": RUNS}
+    seen = {work: Seen(before.get(work, START)) for work in WORKS}
     for number in range(given.rounds):
         with tempfile.TemporaryDirectory(prefix="onitu-", dir=given.directory) as directory:
             once(Path(directory), works, given.files, given.large, seen)
@@ -147,6 +184,7 @@ def main() -> None:
         ),
         "first": (f"first copy of {given.files:,} files of 4 KiB", first.STAGES),
         "large": (f"first copy of a file of {given.large:,} MiB", large.STAGES),
+        "moved": (f"a directory of {MOVED} files of 100 KiB renamed while it runs", moved.STAGES),
     }
     print("\n\n".join("\n".join(seen[work].table(*tables[work])) for work in works))
 

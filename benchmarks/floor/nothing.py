@@ -1,9 +1,10 @@
-"""A look with nothing to do, stage by stage: what is known of both replicas is read from the store and told to their
-drivers, which list everything and compare."""
+"""A run with nothing to do, which is a glance: what stands on both replicas is counted. And what a run that has
+something to do begins with: what is known of the replicas is read from the store and told to their drivers."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,7 +13,6 @@ from typing import Any
 
 import trio
 
-from benchmarks import processes
 from onitu.drivers.local import LocalDriver
 from onitu.model import paths
 from onitu.model.events import Event
@@ -20,16 +20,14 @@ from onitu.model.versions import Kind
 from onitu.plug.floor import DIRECTORIES, Floor
 from onitu.plug.lookups import Lookups
 from onitu.plug.outbox import Outbox
-from onitu.plug.report import Reporter
-from onitu.plug.scan import Scan
 from onitu.plug.told import Told
 from onitu.wire.messages import Index, Known, Lookup
 
-from .desk import FOLDER, MESSAGES, STORE, Desk, clocked
+from .desk import FOLDER, Desk, clocked
 
+COUNTED = "count what stands on both sides"
+STAGES = (COUNTED,)
 KNOWN = "look up what each service is known to hold"
-COMPARED = "list the files, and compare"
-STAGES = (KNOWN, STORE, MESSAGES, COMPARED)
 
 
 class Gathering(Outbox):
@@ -64,12 +62,21 @@ class Knowing(Floor):
 def bare(roots: Sequence[Path]) -> Counter[str]:
     """The system calls alone: each directory listed, and each file looked at."""
     took: Counter[str] = Counter()
-    with clocked(took, COMPARED):
+    with clocked(took, COUNTED):
         for root in roots:
             for directory in root.iterdir():
                 with os.scandir(directory) as listing:
                     for item in listing:
                         item.stat(follow_symlinks=False)
+    return took
+
+
+async def counted(drivers: Mapping[str, LocalDriver]) -> Counter[str]:
+    """A glance at each replica."""
+    took: Counter[str] = Counter()
+    with clocked(took, COUNTED):
+        for driver in drivers.values():
+            assert await driver.tally(FOLDER, (), time.time_ns()) is not None, "there was something else"
     return took
 
 
@@ -93,17 +100,3 @@ async def known(
                     below |= {row.path: None for row in told if row.version.kind is Kind.DIRECTORY}
         directories += sorted(below)
     return rows
-
-
-async def looked(at: Desk, drivers: Mapping[str, LocalDriver]) -> Counter[str]:
-    """A look at replicas that are the same, and known."""
-    took: Counter[str] = Counter()
-    before = processes.used([at.store.pid])
-    rows = await known(at, drivers, took)
-    took[STORE] = processes.used([at.store.pid]) - before
-    for name, driver in drivers.items():
-        floor = Knowing(driver, rows[name])
-        with clocked(took, COMPARED):
-            await Scan(floor, Reporter(floor, lambda path: None)).run([paths.ROOT])
-        assert floor.outbox.position == 0, "there was something to tell"
-    return took

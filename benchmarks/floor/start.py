@@ -17,6 +17,7 @@ from onitu.store.embedded import Embedded, wait_ready
 
 LIBRARIES = "import anyio._backends._trio, attrs, blake3, click, logbook, msgspec, trio, zmq"
 OURS = "import onitu.cli.main, onitu.cli.sync, onitu.cli.urls, onitu.cli.session, onitu.supervisor.run, onitu.plug.run"
+ALL_OF_IT = f"{LIBRARIES}; {OURS}; import onitu.drivers.local"
 STAGES = (
     "the interpreter",
     "Trio, AnyIO, pyzmq, msgspec, attrs, click, Logbook, blake3: loaded",
@@ -35,7 +36,7 @@ def taken(root: Path, empty: float) -> dict[str, float]:
 
     nothing = python("pass")
     libraries = python(LIBRARIES)
-    ours = python(f"{LIBRARIES}; {OURS}; import onitu.drivers.local")
+    ours = python(ALL_OF_IT)
     client = python(f"{LIBRARIES}; import redis")
     known = [nothing, libraries - nothing, ours - libraries, client - libraries, _store(root)]
     return dict(zip(STAGES, [*known, empty - sum(known)], strict=True))
