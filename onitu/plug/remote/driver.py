@@ -129,7 +129,7 @@ class RemoteDriver(Driver):
             f"{self.service}:{self.roots[folder]}",
         )
         memory = Memory(self._memories(folder), about(self.service, self.roots[folder], self.options))
-        found = b"" if self.look_only or folder in self._tried else memory.recall()
+        found = b"" if folder in self._tried else memory.recall()
         recalled = bool(found) and remote.recall(found)
         if not (recalled or self.look_only):
             memory.forget()
