@@ -159,10 +159,12 @@ def test_there_is_no_glance_while_something_is_not_in_sync(pair: tuple[Path, Pat
 def test_a_run_that_was_killed_leaves_no_seal(pair: tuple[Path, Path], state: Path) -> None:
     command = [sys.executable, "-m", "onitu", "sync", *map(str, pair), "--state", str(state), "--watch"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as run:
-        wait_for(lambda: not (state / "seal").exists())
-        (pair[0] / "x").write_text("while it runs")
-        wait_for(lambda: (pair[1] / "x").read_text() == "while it runs")
-        os.kill(run.pid, signal.SIGKILL)
+        try:
+            wait_for(lambda: not (state / "seal").exists(), deadline=20)
+            (pair[0] / "x").write_text("while it runs")
+            wait_for(lambda: (pair[1] / "x").read_text() == "while it runs")
+        finally:
+            run.kill()
     assert not (state / "seal").exists()
     assert not is_glance(state, lambda: sync(*pair, state=state))
 
@@ -174,10 +176,13 @@ def test_a_glance_is_interrupted_like_a_run(pair: tuple[Path, Path], state: Path
     sync(*pair, state=state)
     command = [sys.executable, "-m", "onitu", "sync", *map(str, pair), "--state", str(state)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as run:
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
-        found = wait_for(lambda: children.read_text().split() or run.poll() is not None)
-        run.send_signal(signal.SIGINT)
-        assert run.wait(30) in (0, 130)
+        try:
+            children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+            found = wait_for(lambda: children.read_text().split() or run.poll() is not None)
+            run.send_signal(signal.SIGINT)
+            assert run.wait(30) in (0, 130)
+        finally:
+            run.kill()
     if found is not True:
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found))
     assert is_glance(state, lambda: sync(*pair, state=state))
