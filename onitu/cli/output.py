@@ -127,26 +127,8 @@ class Bar(AbstractContextManager["Bar"]):
 
 # --- statuses in words ------------------------------------------------------------------------------------------
 
-SUMS = (
-    "files",
-    "bytes",
-    "left",
-    "conflicts",
-    "blocked",
-    "hidden",
-    "transferred_bytes",
-    "copied_bytes",
-    "resumed_bytes",
-    "puts",
-    "deletes",
-    "moves",
-    "metas",
-    "adopted",
-)
-"""Numbers of a folder that are added up."""
 MOVED = (
     "transferred_bytes",
-    "sent_bytes",
     "copied_bytes",
     "resumed_bytes",
     "puts",
@@ -155,7 +137,9 @@ MOVED = (
     "metas",
     "adopted",
 )
-"""Those that speak of one run only."""
+"""Numbers of a folder that speak of one run only."""
+SUMS = ("files", "bytes", "left", "conflicts", "blocked", "hidden", *MOVED)
+"""Those that are added up."""
 
 
 def totals(status: Data) -> dict[str, int]:
@@ -196,7 +180,7 @@ def at_rest(status: Data) -> dict[str, Any]:
     folders: dict[str, Any] = {}
     for name, folder in status.get("folders", {}).items():
         services = {who: {**service, "counters": {}} for who, service in folder.get("services", {}).items()}
-        folders[name] = {**folder, **dict.fromkeys(MOVED, 0), "services": services}
+        folders[name] = {**folder, **dict.fromkeys((*MOVED, "sent_bytes"), 0), "services": services}
     return {**status, "folders": folders}
 
 
