@@ -17,6 +17,7 @@ import attrs
 import msgspec
 
 import onitu
+from onitu.model.errors import StateError
 from onitu.model.settings import Settings
 from onitu.model.tally import Sealed
 
@@ -97,9 +98,13 @@ def put(settings: Settings, sealed: dict[str, dict[str, dict[str, Any]]], status
 
 
 def take_off(state: str) -> None:
-    """Something may change from now on: what is sealed may be so no more."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(state, NAME))
+    """Something may change from now on: what is sealed may be so no more. Raises `StateError` where it stays."""
+    path = os.path.join(state, NAME)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    except OSError as error:
+        raise StateError(f"The seal {path} of the last run cannot be taken off: {error.strerror}.") from None
 
 
 def _digest(settings: Settings) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from onitu.model.errors import StateError
 from onitu.model.settings import Filter, Folder, Replica, Service, Settings
 from onitu.supervisor import seal
 
@@ -39,6 +40,12 @@ def test_a_seal_that_was_taken_off_is_none(settings: Settings) -> None:
     seal.take_off(settings.state)
     seal.take_off(settings.state)
     assert seal.load(settings) is None
+
+
+def test_a_seal_that_cannot_be_taken_off_is_told(settings: Settings) -> None:
+    os.mkdir(os.path.join(settings.state, seal.NAME))
+    with pytest.raises(StateError, match="cannot be taken off"):
+        seal.take_off(settings.state)
 
 
 def test_a_seal_is_none_after_a_commit(settings: Settings) -> None:
