@@ -43,6 +43,9 @@ T = TypeVar("T")
 PAGE = 512
 """Paths that are read from the index of what is left at a time, and orders in one message."""
 
+ROUND = 512
+"""Events from which on a round takes no more of them: all that comes of them is in memory until they are committed."""
+
 GAPS = 1_000
 """Gaps between sequence numbers that are remembered: one for each start."""
 AT_HAND = 20_000
@@ -169,7 +172,7 @@ class FolderReferee:
                         job = self._inbox.receive_nowait()
                     except trio.WouldBlock:
                         break
-                    if len(self._batches) >= 16:
+                    if sum(len(b.events) for _, b in self._batches) >= ROUND:
                         await self._round()
                 await self._round()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -151,6 +152,27 @@ async def test_a_batch_is_acknowledged_only_after_its_commit() -> None:
         await d.say("a", stands(b"x", "v1"))
         assert acknowledged[0] == []
         assert [ack.number for ack in d.of(Ack)] == [2]
+
+
+async def test_what_has_come_in_meanwhile_is_decided_and_committed_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_module, "ROUND", 16)
+    store = MemoryStore()
+    async with desk(store) as d:
+        known: list[int] = []
+
+        def note(call: memory_module.Call) -> None:
+            if call.done and call.operation == "commit":
+                known.append(d.folder.counts["files"])
+
+        store.hook = note
+        go_on = trio.Event()
+        await d.folder.post(go_on.wait)
+        for number in range(10):
+            files = [stands(b"%d-%d" % (number, n), "v") for n in range(8)]
+            await d.folder.post(partial(d.folder.batch, "a", Batch("f", "e", 2 + number, tuple(files))))
+        go_on.set()
+        await d.settle()
+        assert known == [16, 32, 48, 64, 80]
 
 
 async def test_a_batch_that_comes_twice_is_applied_once() -> None:
