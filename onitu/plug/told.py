@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 
+import msgspec
+
 from onitu.model import paths
 from onitu.model.events import Event, Seen, Trouble
 from onitu.model.versions import NOTHING, Kind
@@ -17,12 +19,22 @@ from onitu.wire.messages import Known
 
 from .driver import Entry
 
-REMEMBERED = 20_000
-"""Paths whose last report is remembered, so that the echo of an order or a second hint costs one stat only."""
+REMEMBERED = 5_000
+"""Paths whose last report is remembered, so that the echo of an order or a second hint costs one stat only: a third of
+a kilobyte each."""
 PASSING = frozenset({Trouble.IO, Trouble.DENIED, Trouble.UNAVAILABLE})
 """Troubles that may be over without a change that anybody would be told of."""
 TROUBLED = 10_000
 """Troubled paths that are remembered; beyond, the next full scan finds them."""
+
+
+class _Said(msgspec.Struct, frozen=True, gc=False):
+    """What the last event about a path said: at which position, and of what; kind None: that it is hidden."""
+
+    position: int
+    kind: Kind | None
+    token: bytes
+    mode: int
 
 
 class Told:
@@ -34,7 +46,7 @@ class Told:
 
     def __init__(self) -> None:
         self.troubled: dict[bytes, None] = {}
-        self._latest: OrderedDict[bytes, tuple[int, Known | None]] = OrderedDict()
+        self._latest: OrderedDict[bytes, _Said] = OrderedDict()
         self._recent: dict[bytes, dict[bytes, tuple[int, Known | None]]] = {}
         self._order: deque[tuple[int, bytes]] = deque()
         self._fences: deque[tuple[int, int]] = deque()
@@ -43,7 +55,7 @@ class Told:
         """An event entered the outbox, as the `position`th of all."""
         for path, known in _effects(event):
             self.troubled.pop(path, None)
-            self._latest[path] = (position, known)
+            self._latest[path] = _said(position, known)
             self._latest.move_to_end(path)
             if len(self._latest) > REMEMBERED:
                 self._latest.popitem(last=False)
@@ -54,22 +66,25 @@ class Told:
 
     def says(self, entry: Entry, since: int = 0) -> bool:
         """Whether exactly this was the last that was told of its path, and after the event at position `since`."""
-        position, known = self._latest.get(entry.path, (0, None))
-        return known is not None and position > since and not known.hidden and agrees(known, entry)
+        said = self._latest.get(entry.path)
+        return said is not None and said.position > since and _agree(said.kind, said.token, said.mode, entry)
 
     def says_gone(self, path: bytes) -> bool:
         """Whether the last that was told of the path is that nothing stands there."""
-        return path in self._latest and self._latest[path][1] is None
+        return self._kind(path) is Kind.NOTHING
 
     def is_hidden(self, path: bytes) -> bool:
         """Whether the last that was told of the path is that it is hidden."""
-        _, known = self._latest.get(path, (0, None))
-        return known is not None and known.hidden
+        return path in self._latest and self._kind(path) is None
 
     def kind(self, path: bytes) -> Kind | None:
         """What was told to stand at the path; None: nothing was told lately, or that it is gone."""
-        _, known = self._latest.get(path, (0, None))
-        return known.version.kind if known is not None and not known.hidden else None
+        kind = self._kind(path)
+        return None if kind is Kind.NOTHING else kind
+
+    def _kind(self, path: bytes) -> Kind | None:
+        said = self._latest.get(path)
+        return None if said is None else said.kind
 
     def overlay(self, directory: bytes, rows: Iterable[Known]) -> dict[bytes, Known]:
         """The rows of one directory of an Index, with what was told since, by path."""
@@ -126,10 +141,22 @@ def _lay_over(known: dict[bytes, Known], path: bytes, telling: Known | None) -> 
 def agrees(known: Known, entry: Entry, modes: bool = True) -> bool:
     """Whether the entry is what is known already. `modes`: whether the service keeps permission bits; a directory
     whose bits are 0 is one of which it does not tell them."""
-    if known.version.kind is not entry.kind or known.token != entry.token:
+    return _agree(known.version.kind, known.token, known.version.mode, entry, modes)
+
+
+def _agree(kind: Kind | None, token: bytes, mode: int, entry: Entry, modes: bool = True) -> bool:
+    if kind is not entry.kind or token != entry.token:
         return False
-    told = modes and entry.kind is Kind.DIRECTORY and entry.version.mode
-    return not told or known.version.mode == entry.version.mode
+    told = modes and kind is Kind.DIRECTORY and entry.version.mode
+    return not told or mode == entry.version.mode
+
+
+def _said(position: int, known: Known | None) -> _Said:
+    if known is None:
+        return _Said(position, Kind.NOTHING, b"", 0)
+    if known.hidden:
+        return _Said(position, None, b"", 0)
+    return _Said(position, known.version.kind, known.token, known.version.mode)
 
 
 def _effects(event: Event) -> list[tuple[bytes, Known | None]]:
