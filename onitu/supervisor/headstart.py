@@ -17,6 +17,7 @@ import functools
 import gc
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import attrs
@@ -97,9 +98,9 @@ def begun(settings: Settings, *, fork: bool = True, glance: bool = False) -> Ite
         yield head_start
 
 
-def guarded(server: Embedded) -> list[str]:
-    """The arguments of the lifeguard (`onitu.supervisor.lifeguard`) for this server."""
-    return [os.path.join(server.state, LOCK), *server.command()]
+def guarding(server: Embedded) -> list[str]:
+    """The command line of the lifeguard (`onitu.supervisor.lifeguard`) for this server."""
+    return [sys.executable, "-I", "-S", lifeguard.__file__, os.path.join(server.state, LOCK), *server.command()]
 
 
 def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Seal | None:
@@ -113,8 +114,9 @@ def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Se
 
     def begin_store() -> None:
         if head_start.server is not None:
-            arguments = guarded(head_start.server)
-            begin("store", "onitu-lifeguard", lambda: os._exit(lifeguard.main(arguments)))
+            # A program of its own: as a fork it would keep all that this process has changed since, twice its size.
+            arguments = guarding(head_start.server)
+            begin("store", "onitu-lifeguard", lambda: os.execv(arguments[0], arguments))  # noqa: S606 (no shell)
 
     if sealed is None:
         begin_store()

@@ -7,16 +7,14 @@ for `SILENCE` seconds: longer than other children, since a slow disk can hold up
 from __future__ import annotations
 
 import contextlib
-import sys
 
 import logbook
 import trio
 
 from onitu.store.embedded import Embedded
-from onitu.supervisor import lifeguard
 from onitu.supervisor.backoff import Policy
 from onitu.supervisor.child import Child, Job, State
-from onitu.supervisor.headstart import guarded
+from onitu.supervisor.headstart import guarding
 
 SILENCE = 30.0
 """Seconds without an answer after which the server is killed."""
@@ -50,7 +48,7 @@ class EmbeddedStore:
         self._silence = silence
         self.job = Job(
             "store",
-            (sys.executable, "-I", "-S", lifeguard.__file__, *guarded(server)),
+            tuple(guarding(server)),
             inherit=(lock,),
             patience=patience,
             policy=policy,
