@@ -838,7 +838,7 @@ def test_what_is_renamed_back_while_another_one_writes_there_is_kept_though_it_s
     seed: int, told: str, author: str
 ) -> None:
     """The old name tells that it is gone only after the new one has lost: until then a copy seems to stand there."""
-    world = begin(seed, b"f")
+    world = begin(seed + 6, b"f")  # with 6, 8, 9 and 11 its value was lost
     first = value(world, "s1", b"f")
     order = world.order
     # As long as one service is not reached, it is remembered where everything came from and went.
