@@ -31,6 +31,7 @@ from onitu.model.tally import Tally
 from onitu.model.versions import Kind, Same, Version, same_content
 
 from . import options as declaring
+from .counters import Counters
 from .urls import Address, hide
 
 COUNTED = 64
@@ -222,7 +223,7 @@ class Driver(abc.ABC):
     """Set before `open`: a directory of this host that is this service's own, for what is on its way; not made yet.
     Empty: there is none."""
 
-    counters: dict[str, int]
+    counters: Counters
     """What it did since its start, by name, for `onitu status`: a driver adds to it (`requests`, `polls`)."""
 
     look_only: bool = False
@@ -236,7 +237,7 @@ class Driver(abc.ABC):
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         """`options`: as checked against `Options`; `roots`: by folder, the replica's root as configured."""
         self.service = service
-        self.counters: dict[str, int] = {}
+        self.counters = Counters()
         self.roots = dict(roots)
         self.options = declaring.given(self.Options, options)
 

@@ -16,6 +16,7 @@ from onitu.wire.channel import Channel
 from onitu.wire.messages import MAX_CHUNK, Chunk, Fetch
 
 from .bell import Throttle
+from .counters import Counters
 from .driver import Driver, Refused
 
 READS = 16
@@ -32,9 +33,7 @@ def chunk_endpoint(runtime: str, service: str) -> str:
 class Serving:
     """Answers `Fetch`. Only replicas that may be read from are (S5)."""
 
-    def __init__(
-        self, driver: Driver, replicas: Mapping[str, Replica], throttle: Throttle, counters: dict[str, int]
-    ) -> None:
+    def __init__(self, driver: Driver, replicas: Mapping[str, Replica], throttle: Throttle, counters: Counters) -> None:
         self._driver = driver
         self._readable = {folder for folder, replica in replicas.items() if "r" in replica.mode}
         self._throttle = throttle
@@ -60,7 +59,7 @@ class Serving:
             chunk = await self.read(fetch)
             await self._throttle.take(len(chunk.data))
             await socket.send(chunk, to=identity)
-            self._counters["served_bytes"] = self._counters.get("served_bytes", 0) + len(chunk.data)
+            self._counters.add("served_bytes", len(chunk.data))
         except PeerGone:
             log.debug("{} went away before it had its chunk", identity)
         finally:

@@ -28,6 +28,7 @@ from onitu.wire.messages import (
 )
 
 from .bell import Bell
+from .counters import Counters
 from .inbox import CREDIT
 from .lookups import Lookups
 from .replica import Replica
@@ -35,7 +36,7 @@ from .replica import Replica
 BEAT = 2.5
 """Seconds between two signs of life."""
 PROGRESS = 1.0
-"""The same while something is moved, of which a sign of life tells how much."""
+"""The same at least while something is counted, of which a sign of life tells how much."""
 PATIENCE = 5.0
 """Seconds after which a `Hello` without answer is said again."""
 
@@ -52,7 +53,7 @@ class Session:
 
     def __init__(
         self, service: str, epoch: str, connect: Callable[[], Channel], chunks: str, wake: Bell,
-        lookups: Lookups, counters: dict[str, int], pid: int = 0,
+        lookups: Lookups, counters: Counters, pid: int = 0,
     ) -> None:  # fmt: skip
         """`connect`: a new DEALER to the Referee; `wake` rings when there may be something to send."""
         self.run_id = ""
@@ -157,13 +158,13 @@ class Session:
             self._counted = dict(self._counters)
 
     async def _beat(self, socket: Channel) -> None:
-        due = trio.current_time()
         while True:
-            now = trio.current_time()
-            if self.welcomed and (now >= due or self._counters != self._counted):
+            said = trio.current_time()
+            if self.welcomed:
                 self._say_alive(socket)
-                due = now + BEAT
-            await trio.sleep(PROGRESS)
+            with trio.move_on_after(BEAT):
+                await self._counters.changed.wait()
+            await trio.sleep_until(said + PROGRESS)
 
     # --- from the Referee ---------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from onitu.wire.messages import MAX_CHUNK
 
 from .bell import Throttle
 from .catalogue import LOCAL
+from .counters import Counters
 from .driver import Refused, Staged
 from .peers import Peers
 
@@ -63,7 +64,7 @@ class Transfers:
     """What all transfers of a driver share."""
 
     def __init__(
-        self, settings: Settings, service: str, peers: Peers, throttle: Throttle, counters: dict[str, int],
+        self, settings: Settings, service: str, peers: Peers, throttle: Throttle, counters: Counters,
         takes_local: bool = False,
     ) -> None:  # fmt: skip
         """`takes_local`: whether the service's driver reads files on this host itself, whatever it is."""
@@ -106,7 +107,7 @@ class Transfers:
             Refused: this service cannot take it.
         """
         size = order.version.size
-        self._count("resumed_bytes", staged.offset)
+        self._counters.add("resumed_bytes", staged.offset)
         missing = size - staged.offset
         if missing <= 0:
             return
@@ -121,17 +122,17 @@ class Transfers:
                     raise
                 # This process may not open it, or the kernel cannot copy it: its own driver can read it.
             else:
-                self._count("cloned_bytes", missing)
-                self._count("files", 1)
+                self._counters.add("cloned_bytes", missing)
+                self._counters.add("files", 1)
                 return
         await self._fetch(folder, order.version, staged, source)
-        self._count("files", 1)
+        self._counters.add("files", 1)
 
     def copied(self, order: Order) -> None:
         """A small file was put by the driver itself, from a file on this host."""
         if order.version.kind is Kind.FILE:
-            self._count("cloned_bytes", order.version.size)
-            self._count("files", 1)
+            self._counters.add("cloned_bytes", order.version.size)
+            self._counters.add("files", 1)
 
     async def _fetch(self, folder: str, version: Version, staged: Staged, source: Source) -> None:
         """Fetch chunks, several ahead, and write them in order."""
@@ -166,7 +167,7 @@ class Transfers:
             if slot.failure is not None:
                 raise slot.failure
             await staged.write(slot.data)
-            self._count("transferred_bytes", slot.length)
+            self._counters.add("transferred_bytes", slot.length)
 
     async def _get(self, folder: str, source: Source, slot: _Slot) -> None:
         chunk = await self._peers.fetch(source.service, folder, source.path, source.token, slot.offset, slot.length)
@@ -180,10 +181,6 @@ class Transfers:
         else:
             slot.data = chunk.data
         slot.done.set()
-
-    def _count(self, name: str, amount: int) -> None:
-        if amount:
-            self._counters[name] = self._counters.get(name, 0) + amount
 
 
 def _clones(settings: Settings, service: str) -> bool:

@@ -16,6 +16,7 @@ from onitu.model import paths
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.plug.bell import Throttle
+from onitu.plug.counters import Counters
 from onitu.plug.driver import Refused
 
 from .content import PIECE, Content
@@ -45,7 +46,7 @@ class Calls:
         remote: Remote,
         service: str,
         limiter: trio.CapacityLimiter,
-        counters: dict[str, int],
+        counters: Counters,
         up: Throttle | None = None,
         down: Throttle | None = None,
     ) -> None:
@@ -93,7 +94,7 @@ class Calls:
         return data
 
     def count(self, name: str, amount: int) -> None:
-        self.counters[name] = self.counters.get(name, 0) + amount
+        self.counters.add(name, amount)
 
     async def _once(self, act: Callable[[], Awaitable[T]], quiet: float) -> T:
         if not self.remote.counts_requests:

@@ -346,7 +346,7 @@ class RemoteDriver(Driver):
     def count(self, name: str, amount: int) -> None:
         """For a client: add to a counter. `received_bytes` is all that came in, with answers and listings; `requests`
         where the remote says that it counts them (`Remote.counts_requests`)."""
-        self.counters[name] = self.counters.get(name, 0) + amount
+        self.counters.add(name, amount)
 
     def _root(self, folder: str) -> _Root:
         try:
