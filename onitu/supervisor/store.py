@@ -19,7 +19,7 @@ from onitu.supervisor.headstart import guarding
 SILENCE = 30.0
 """Seconds without an answer after which the server is killed."""
 
-LOOK = 2.5
+LOOK = 7.5
 """Seconds between two questions whether it answers, at most."""
 
 TRIES = 3
