@@ -71,7 +71,7 @@ class EmbeddedStore:
             await trio.sleep(0.02)
 
     async def hasten(self) -> None:
-        """Ask a server that is to end anyway by a command: it looks for signals ten times a second only. Whatever
+        """Ask a server that is to end anyway by a command: it looks for signals twice a second only. Whatever
         comes of this, SIGTERM is on its way to it."""
         with trio.move_on_after(1.0), contextlib.suppress(OSError, trio.BrokenResourceError):
             async with await trio.open_unix_socket(self.server.socket) as stream:
