@@ -25,6 +25,8 @@ NAME = "seal"
 
 _MOST = 1 << 20
 """Bytes of a seal at most."""
+_SUM = 16
+"""Bytes of its checksum, with which it begins."""
 
 
 @attrs.frozen
@@ -60,7 +62,10 @@ def load(settings: Settings) -> Seal | None:
     """The seal of the settings' state; None where there is none that fits. The caller holds the state's lock."""
     try:
         with open(os.path.join(settings.state, NAME), "rb") as file:
-            seal = msgspec.msgpack.decode(file.read(_MOST), type=Seal)
+            data = file.read(_MOST)
+        if data[:_SUM] != _sum(data[_SUM:]):
+            return None  # damaged, or changed by somebody's hand
+        seal = msgspec.msgpack.decode(data[_SUM:], type=Seal)
     except (OSError, msgspec.MsgspecError):
         return None
     fits = (
@@ -93,7 +98,7 @@ def put(settings: Settings, sealed: dict[str, dict[str, dict[str, Any]]], status
         data = msgspec.msgpack.encode(seal)
         fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
-            file.write(data)
+            file.write(_sum(data) + data)
         os.rename(f"{path}.new", path)
 
 
@@ -105,6 +110,10 @@ def take_off(state: str) -> None:
             os.unlink(path)
     except OSError as error:
         raise StateError(f"The seal {path} of the last run cannot be taken off: {error.strerror}.") from None
+
+
+def _sum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_SUM).digest()
 
 
 def _digest(settings: Settings) -> str:

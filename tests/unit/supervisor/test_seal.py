@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import attrs
+import msgspec
 import pytest
 
 from onitu.model.errors import StateError
@@ -46,6 +47,15 @@ def test_a_seal_that_cannot_be_taken_off_is_told(settings: Settings) -> None:
     os.mkdir(os.path.join(settings.state, seal.NAME))
     with pytest.raises(StateError, match="cannot be taken off"):
         seal.take_off(settings.state)
+
+
+def test_a_seal_that_was_changed_by_hand_is_none(settings: Settings) -> None:
+    seal.put(settings, SEALED, STATUS)
+    path = Path(settings.state, seal.NAME)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(msgspec.msgpack.encode({"files": 5}), msgspec.msgpack.encode({"files": 6})))
+    assert path.read_bytes() != data
+    assert seal.load(settings) is None
 
 
 def test_a_seal_is_none_after_a_commit(settings: Settings) -> None:
