@@ -15,6 +15,8 @@ Ask = Callable[[int], Awaitable[list[dict[str, Any]]]]
 
 FEW, MANY = 100, 100_000
 
+_BEFORE_ALL = (-1, 0)
+
 
 @attrs.define
 class Follower:
@@ -27,7 +29,8 @@ class Follower:
 
     ask: Ask
     since: float = 0.0
-    _seen: dict[tuple[str, str], None] = attrs.field(factory=dict)
+    _last: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+    """By folder, the number of the newest entry that was given. The store numbers them by its clock, ever higher."""
 
     async def new(self) -> list[dict[str, Any]]:
         """The entries that came since the last call, oldest first.
@@ -46,14 +49,16 @@ class Follower:
         return fresh[::-1]
 
     def known(self, entries: list[dict[str, Any]]) -> None:
-        """Take these, newest first, for given."""
-        self._seen |= {_identity(entry): None for entry in reversed(entries)}
-        while len(self._seen) > 2 * MANY:
-            del self._seen[next(iter(self._seen))]
+        """Take these for given, and what is older."""
+        for entry in entries:
+            folder = entry["folder"]
+            self._last[folder] = max(_number(entry), self._last.get(folder, _BEFORE_ALL))
 
     def _is_new(self, entry: dict[str, Any]) -> bool:
-        return float(entry.get("time", 0.0)) >= self.since and _identity(entry) not in self._seen
+        return float(entry["time"]) >= self.since and _number(entry) > self._last.get(entry["folder"], _BEFORE_ALL)
 
 
-def _identity(entry: dict[str, Any]) -> tuple[str, str]:
-    return str(entry.get("folder", "")), str(entry.get("id", ""))
+def _number(entry: dict[str, Any]) -> tuple[int, int]:
+    """Milliseconds, and which one in these."""
+    milliseconds, _, which = str(entry["id"]).partition("-")
+    return int(milliseconds), int(which)

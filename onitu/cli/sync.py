@@ -133,9 +133,11 @@ class _Run:
                     self.status = await settled(supervisor, bar.show)
                     if self.approve and await _approved(supervisor, self.status):
                         self.status = await settled(supervisor, bar.show)
+                settled_at = time.time()
                 code = await self._report(supervisor, self.status)
                 if self.settings.watch:
-                    self.chatty = True
+                    if not (self.out.json or self.chatty):  # of what was done so far the sum was told
+                        self.chatty, self.journal = True, follower(supervisor, settled_at)
                     self.out.say("watching; Ctrl-C ends it")
                     while True:
                         await self._tell_decisions()
@@ -211,7 +213,7 @@ class _Run:
 
     async def _tell_decisions(self) -> None:
         """Tell what was decided since the last call."""
-        if self.journal is None or not (self.out.json or self.chatty or self.settings.watch):
+        if self.journal is None or not (self.out.json or self.chatty):
             return
         for entry in await self.journal.new():
             if self.out.json:

@@ -227,3 +227,20 @@ def test_idle_means_nothing_is_written(watched: Watched) -> None:
     after = watched.daemon.folder()
     counted = ("puts", "deletes", "moves", "metas", "transferred_bytes")
     assert [after[name] for name in counted] == [before[name] for name in counted]
+
+
+def test_what_is_done_while_it_watches_is_told_line_by_line_and_what_was_before_as_a_sum(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for replica in (a, b):
+        replica.mkdir()
+    (a / "before").write_text("1")
+    with watching(a, b, state=tmp_path / "state") as daemon:
+        wait_for(lambda: "watching" in daemon.log.read_text())
+        (a / "after").write_text("2")
+        wait_for(lambda: "after" in daemon.log.read_text())
+        (a / "later").write_text("3")
+        wait_for(lambda: "later" in daemon.log.read_text())
+    told = daemon.log.read_text()
+    assert "1 changed" in told
+    assert "before" not in told
+    assert told.count("after on a: created") == told.count("later on a: created") == 1

@@ -35,3 +35,17 @@ async def test_what_is_older_than_the_beginning_is_not_given() -> None:
     journal.add(FEW * 3)
     follower = Follower(journal.ask, since=1000.0 + FEW * 3 - 2)
     assert await follower.new() == journal.entries[-2:]
+
+
+async def test_each_folder_has_a_journal_of_its_own() -> None:
+    entries: list[dict[str, Any]] = []
+
+    async def ask(limit: int) -> list[dict[str, Any]]:
+        return entries[::-1][:limit]
+
+    follower = Follower(ask)
+    given = []
+    for number, folder in ((7, "f"), (3, "g"), (8, "f"), (4, "g")):
+        entries.append({"folder": folder, "id": f"{number}-1", "time": 1000.0 + len(entries)})
+        given += await follower.new()
+    assert given == entries
