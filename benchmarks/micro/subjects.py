@@ -29,6 +29,7 @@ from onitu.model.orders import Do, Order, Source
 from onitu.model.settings import Folder, Replica, Service, Settings
 from onitu.model.versions import Kind, Version
 from onitu.plug.bell import Throttle
+from onitu.plug.counters import Counters
 from onitu.plug.driver import Identity
 from onitu.plug.peers import Peers
 from onitu.plug.serving import Serving
@@ -292,7 +293,7 @@ async def _pumping(directory: str) -> Any:
     }
     settings = Settings("bench", {"f": Folder("f")}, services)
     driver = LocalDriver("a", {}, {"f": str(source)})
-    unlimited, counters, context = Throttle(0), dict[str, int](), zmq.Context()
+    unlimited, counters, context = Throttle(0), Counters(), zmq.Context()
     endpoint = f"ipc://{directory}/chunks"
     peers = Peers(
         lambda service: sockets.Socket.connect(
