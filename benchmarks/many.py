@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -87,6 +87,7 @@ class Contest:
         whole = Measured(
             sum(part.seconds for part in parts),
             max(part.proportional for part in parts),
+            sum(part.processor for part in parts),
             {role: use for part in parts for role, use in part.uses.items()},
         )
         self.took.setdefault(name, []).append(whole)
@@ -125,7 +126,9 @@ def shares(uses: dict[str, Use]) -> list[str]:
 
 def latency(changes: int) -> list[str]:
     """How long one small change takes in a run that watches and has nothing else to do."""
-    from .latency import PAUSE, WARM, Watched, watching
+    from tests.integration.harness import watching
+
+    from .latency import PAUSE, WARM, Watched
     from .latency import changes as kinds
 
     lines = ["| one change | median, ms | 90 %, ms |", "|---|---:|---:|"]
@@ -148,14 +151,14 @@ def latency(changes: int) -> list[str]:
     return lines
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run it and print the result."""
     words = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__.splitlines()[0])
     words.add_argument("--files", type=int, default=100_000, help="files in the tree (default: %(default)s)")
     words.add_argument("--rounds", type=int, default=1, help="turns of everybody (default: %(default)s)")
     words.add_argument("--changes", type=int, default=20, help="of each kind, for the latency; 0: none")
     words.add_argument("--directory", default=None, help="where the trees are made (default: the temporary directory)")
-    given = words.parse_args()
+    given = words.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="onitu-bench-", dir=given.directory) as directory:
         warm = Contest(Path(directory) / "warm")
         trees.make(warm.original, 10)

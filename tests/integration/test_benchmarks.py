@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as main
-from benchmarks import scale
+from benchmarks import many, scale
 from benchmarks.results import ONITU
 
 
@@ -27,3 +27,10 @@ def test_rows_are_measured_of_onitu_and_the_trees_are_the_same(
 def test_what_grows_is_measured(tmp_path: Path, subject: str, size: int, capsys: pytest.CaptureFixture[str]) -> None:
     scale.main([subject, "--files", str(size), "--directory", str(tmp_path)])
     assert len(capsys.readouterr().out.splitlines()) > 2
+
+
+def test_what_copies_take_and_each_process_of_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    many.main(["--files", "50", "--changes", "0", "--rounds", "1", "--directory", str(tmp_path)])
+    said = capsys.readouterr().out
+    for row in ("cp -a", "onitu sync", "onitu sync, nothing to do", "referee", "store"):
+        assert f"| {row} | " in said
