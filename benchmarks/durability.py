@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -49,7 +50,7 @@ def by_onitu(place: Path, durability: str) -> None:
 
 
 def measure(place: Path) -> None:
-    ways = {
+    ways: dict[str, Callable[[Path], None]] = {
         "cp -a, sync": by_cp,
         "onitu, normal": lambda there: by_onitu(there, "normal"),
         "onitu, full": lambda there: by_onitu(there, "full"),

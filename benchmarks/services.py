@@ -85,7 +85,7 @@ def by_sftp(place: Path) -> Iterator[Service]:
             url = f"sftp://127.0.0.1:{server.port}{root}?config={server.home}/config"
             return Place(url, f"there:{root}", lambda: on_disk(root))
 
-        known = {"key_file": server.home / "key", "known_hosts_file": server.home / "known"}
+        known: dict[str, object] = {"key_file": server.home / "key", "known_hosts_file": server.home / "known"}
         known |= {"disable_hashcheck": "true"}
         user = pwd.getpwuid(os.geteuid()).pw_name
         yield Service({"type": "sftp", "host": "127.0.0.1", "port": server.port, "user": user, **known}, new)

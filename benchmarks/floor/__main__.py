@@ -133,7 +133,7 @@ def _small(root: Path, files: int, empty: Measured, loaded: Measured, seen: dict
             seen["first"].note(empty, copying, took, bare)
             took = await nothing.counted(drivers)
             seen["nothing"].note(loaded, again, took, nothing.bare(list(roots.values())))
-            peers.edit(*roots.values(), files)
+            peers.edit(roots[first.HAS], roots[first.LACKS], files)
             seen["edits"].note(empty, edited, await changes.carried(at, drivers, roots), {})
 
     trio.run(staged)

@@ -3,7 +3,6 @@ what changed is read and decided, and what is ordered is carried out on the othe
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from onitu.model import paths
 from onitu.plug.report import Reporter
 from onitu.plug.scan import Scan
 
-from .desk import DECIDED, MESSAGES, STORE, Desk, carried_out, clocked
+from .desk import DECIDED, MESSAGES, STORE, Desk, Took, carried_out, clocked
 from .nothing import KNOWN, Knowing, known
 
 COMPARED, DONE = "list the files, compare, and read what changed", "carry out what was ordered"
@@ -24,9 +23,9 @@ HELD_BACK = 3.0
 """Seconds after which no more orders come: the guard holds deletions back until a burst of them is over, one second."""
 
 
-async def carried(at: Desk, drivers: Mapping[str, LocalDriver], roots: Mapping[str, Path]) -> Counter[str]:
+async def carried(at: Desk, drivers: Mapping[str, LocalDriver], roots: Mapping[str, Path]) -> Took:
     """Carry what changed in replicas that were the same, and known."""
-    took: Counter[str] = Counter()
+    took = Took(float)
     before = processes.used([at.store.pid])
     rows = await known(at, drivers, took)
     for name, driver in drivers.items():

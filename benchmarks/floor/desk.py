@@ -6,7 +6,7 @@ import itertools
 import os
 import subprocess
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -35,8 +35,12 @@ TOGETHER = 64
 MESSAGES, DECIDED, STORE = "write and read the messages", "decide, commit and order", "the store"
 
 
+Took = defaultdict[str, float]
+"""Seconds of processor time, by stage."""
+
+
 @contextmanager
-def clocked(took: Counter[str], stage: str) -> Iterator[None]:
+def clocked(took: Took, stage: str) -> Iterator[None]:
     """Add the processor time of the block, all threads together, to the stage's."""
     began = time.process_time()
     yield
@@ -59,7 +63,7 @@ class Desk:
         await self.referee.ask(lambda: greet(self.referee, service, hello, state))
         self.referee.links[service].connected = True
 
-    async def tell(self, service: str, events: Sequence[Event], took: Counter[str], scanned: bool = False) -> None:
+    async def tell(self, service: str, events: Sequence[Event], took: Took, scanned: bool = False) -> None:
         """Hand a batch over, as it comes out of a socket, and have it decided."""
         with clocked(took, MESSAGES):
             batch = decode(encode(Batch(FOLDER, "epoch", next(self.numbers[service]), tuple(events), scanned)))
@@ -69,11 +73,11 @@ class Desk:
             for _ in range(2):  # the second is answered after the round that the first one was in
                 await self.referee.ask(_nothing)
 
-    def orders(self, service: str, took: Counter[str]) -> list[Order]:
+    def orders(self, service: str, took: Took) -> list[Order]:
         """The orders that were sent to it since."""
         return [order for message in self.received(service, Orders, took) for order in message.orders]
 
-    def received(self, service: str, kind: type[M], took: Counter[str]) -> list[M]:
+    def received(self, service: str, kind: type[M], took: Took) -> list[M]:
         """What was sent to it since, as it comes out of a socket."""
         found = [message for to, message in self.sent if to == service and isinstance(message, kind)]
         self.sent[:] = [(to, message) for to, message in self.sent if to != service]
@@ -81,7 +85,7 @@ class Desk:
             read = [decode(encode(message)) for message in found]
         return [message for message in read if isinstance(message, kind)]
 
-    async def asked(self, question: Callable[[], Awaitable[object]], took: Counter[str], stage: str) -> None:
+    async def asked(self, question: Callable[[], Awaitable[None]], took: Took, stage: str) -> None:
         """Have the Referee do something, to its end."""
         with clocked(took, stage):
             await self.referee.post(question)
@@ -131,7 +135,7 @@ async def met(root: Path, replicas: dict[str, Path]) -> AsyncIterator[tuple[Desk
 
 
 async def carried_out(
-    at: Desk, name: str, driver: LocalDriver, roots: Mapping[str, Path], took: Counter[str], stage: str
+    at: Desk, name: str, driver: LocalDriver, roots: Mapping[str, Path], took: Took, stage: str
 ) -> bool:
     """Carry out what a service was ordered, and tell what came of it; whether there was something."""
     orders = at.orders(name, took)

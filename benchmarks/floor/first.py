@@ -4,7 +4,6 @@ Referee decides, commits and orders, the other driver carries its orders out."""
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,16 +16,16 @@ from onitu.model.events import Event, Seen
 from onitu.model.versions import Kind
 from onitu.plug.driver import Entry
 
-from .desk import DECIDED, FOLDER, MESSAGES, SIZE, STORE, TOGETHER, Desk, carried_out, clocked
+from .desk import DECIDED, FOLDER, MESSAGES, SIZE, STORE, TOGETHER, Desk, Took, carried_out, clocked
 
 HAS, LACKS = "a", "b"
 READ, WRITTEN = "list and read the files", "write the copies"
 STAGES = (READ, MESSAGES, DECIDED, STORE, WRITTEN)
 
 
-def bare(source: Path, target: Path) -> Counter[str]:
+def bare(source: Path, target: Path) -> Took:
     """The system calls alone: each file listed, read and hashed; written beside, given its time, renamed."""
-    took: Counter[str] = Counter()
+    took = Took(float)
     contents: list[tuple[str, bytes, os.stat_result]] = []
     with clocked(took, READ):
         for directory in sorted(source.iterdir()):
@@ -52,9 +51,9 @@ def bare(source: Path, target: Path) -> Counter[str]:
     return took
 
 
-async def copied(at: Desk, drivers: dict[str, LocalDriver], source: Path) -> Counter[str]:
+async def copied(at: Desk, drivers: dict[str, LocalDriver], source: Path) -> Took:
     """A first copy from `HAS` at `source` to `LACKS`, which is empty."""
-    took: Counter[str] = Counter()
+    took = Took(float)
     before = processes.used([at.store.pid])
     await at.tell(LACKS, (), took, scanned=True)
     with clocked(took, READ):
@@ -79,6 +78,6 @@ async def _read(driver: LocalDriver) -> AsyncIterator[Entry]:
     for entry in directories:
         yield entry
     for start in range(0, len(files), TOGETHER):
-        for entry in await driver.fingerprint(FOLDER, files[start : start + TOGETHER]):
-            assert entry is not None
-            yield entry
+        for read in await driver.fingerprint(FOLDER, files[start : start + TOGETHER]):
+            assert read is not None
+            yield read

@@ -4,13 +4,12 @@ Each stage is a loop of system calls and of BLAKE3 alone, as no change of ours m
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
 from onitu.drivers.local import reading
 from onitu.drivers.local.staging import copy_piece
 
-from .desk import clocked
+from .desk import Took, clocked
 
 READ, COPIED, CHECKED = "read it for its digest", "copy it in the kernel", "read the copy for its digest"
 STAGES = (READ, COPIED, CHECKED)
@@ -23,9 +22,9 @@ def make(path: Path, mebibytes: int) -> None:
             file.write(os.urandom(1 << 20))
 
 
-def copied(source: Path, target: Path) -> Counter[str]:
+def copied(source: Path, target: Path) -> Took:
     """Copy a file, one stage after the other."""
-    took: Counter[str] = Counter()
+    took = Took(float)
     size = source.stat().st_size
     one, other = os.open(source, os.O_RDONLY), os.open(target, os.O_RDWR | os.O_CREAT)
     with clocked(took, READ):

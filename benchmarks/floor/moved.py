@@ -4,7 +4,6 @@ and read; each file's move is decided; and each is renamed on the other side."""
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from onitu.model import paths
 from onitu.plug.report import Findings, Reporter
 from onitu.plug.scan import Scan
 
-from .desk import DECIDED, MESSAGES, STORE, Desk, carried_out, clocked
+from .desk import DECIDED, MESSAGES, STORE, Desk, Took, carried_out, clocked
 from .first import HAS
 from .nothing import KNOWN, Knowing, known
 
@@ -22,9 +21,9 @@ FOUND, DONE = "list what moved, and read it", "rename it on the other side"
 STAGES = (FOUND, MESSAGES, DECIDED, STORE, DONE)
 
 
-async def carried(at: Desk, drivers: Mapping[str, LocalDriver], roots: Mapping[str, Path], name: str) -> Counter[str]:
+async def carried(at: Desk, drivers: Mapping[str, LocalDriver], roots: Mapping[str, Path], name: str) -> Took:
     """Rename this directory of `HAS`, and carry that to the others."""
-    took: Counter[str] = Counter()
+    took = Took(float)
     rows = (await known(at, drivers, took))[HAS]
     del took[KNOWN], took[MESSAGES]  # a run that goes on asks for the one directory only
     before = processes.used([at.store.pid])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from onitu.plug.outbox import Outbox
 from onitu.plug.told import Told
 from onitu.wire.messages import Index, Known, Lookup
 
-from .desk import FOLDER, Desk, clocked
+from .desk import FOLDER, Desk, Took, clocked
 
 COUNTED = "count what stands on both sides"
 STAGES = (COUNTED,)
@@ -59,9 +58,9 @@ class Knowing(Floor):
         return [self.told.overlay(directory, self._rows.get(directory, ())) for directory in directories]
 
 
-def bare(roots: Sequence[Path]) -> Counter[str]:
+def bare(roots: Sequence[Path]) -> Took:
     """The system calls alone: each directory listed, and each file looked at."""
-    took: Counter[str] = Counter()
+    took = Took(float)
     with clocked(took, COUNTED):
         for root in roots:
             for directory in root.iterdir():
@@ -71,18 +70,16 @@ def bare(roots: Sequence[Path]) -> Counter[str]:
     return took
 
 
-async def counted(drivers: Mapping[str, LocalDriver]) -> Counter[str]:
+async def counted(drivers: Mapping[str, LocalDriver]) -> Took:
     """A glance at each replica."""
-    took: Counter[str] = Counter()
+    took = Took(float)
     with clocked(took, COUNTED):
         for driver in drivers.values():
             assert await driver.tally(FOLDER, (), time.time_ns()) is not None, "there was something else"
     return took
 
 
-async def known(
-    at: Desk, drivers: Mapping[str, LocalDriver], took: Counter[str]
-) -> dict[str, dict[bytes, list[Known]]]:
+async def known(at: Desk, drivers: Mapping[str, LocalDriver], took: Took) -> dict[str, dict[bytes, list[Known]]]:
     """What each service is known to hold, by directory, as their drivers ask for it at a start."""
     at.referee.view.forget()
     directories = [paths.ROOT]

@@ -154,6 +154,7 @@ class Daemon:
 
     def folder(self) -> dict[str, Any]:
         """The status of its only folder, as soon as its Referee answers."""
+        folder: dict[str, Any]
         (folder,) = wait_for(lambda: self.status().get("folders"), why="the Referee answers").values()
         return folder
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 import pytest
@@ -184,7 +184,7 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
         time.sleep(0.005)  # between two looks at a condition
 
 
-def missing(why: str) -> None:
+def missing(why: str) -> NoReturn:
     """Skip, and say why; in CI a server that is missing is a failure."""
     if os.environ.get("CI"):
         pytest.fail(why)

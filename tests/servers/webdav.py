@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import attrs
 import pytest
@@ -170,7 +171,7 @@ def wsgidav(directory: Path) -> Iterator[Served]:
         yield Served(port, root)
 
 
-def missing(why: str) -> None:
+def missing(why: str) -> NoReturn:
     """Skip, where somebody works; fail, where CI does: everything has to be there."""
     if os.environ.get("CI"):
         pytest.fail(why)
