@@ -67,7 +67,9 @@ class Told:
     def says(self, entry: Entry, since: int = 0) -> bool:
         """Whether exactly this was the last that was told of its path, and after the event at position `since`."""
         said = self._latest.get(entry.path)
-        return said is not None and said.position > since and _agree(said.kind, said.token, said.mode, entry)
+        if said is None or said.position <= since or said.kind is Kind.NOTHING:
+            return False  # what cannot be read has no kind either, and is no absence
+        return _agree(said.kind, said.token, said.mode, entry)
 
     def says_gone(self, path: bytes) -> bool:
         """Whether the last that was told of the path is that nothing stands there."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from onitu.model.events import Event, Seen
-from onitu.model.versions import Kind, Version
+from onitu.model.events import Event, Seen, Trouble
+from onitu.model.versions import NOTHING, Kind, Version
 from onitu.plug.driver import Capabilities, Entry
 from onitu.plug.told import Told, agrees
 from onitu.wire.messages import Known
@@ -111,3 +111,10 @@ def test_a_directory_whose_mode_the_service_does_not_tell_is_the_known_one() -> 
     known = Known(b"d", b"directory", Version(Kind.DIRECTORY, mode=0o755))
     for mode, same in ((0o755, True), (0, True), (0o700, False)):
         assert agrees(known, Entry(b"d", Version(Kind.DIRECTORY, mode=mode), b"directory")) is same
+
+
+def test_what_cannot_be_read_where_something_was_told_to_be_gone_is_news() -> None:
+    told = Told()
+    told.note(Event(Seen.GONE, b"a"), 1)
+    assert told.says_gone(b"a")
+    assert not told.says(Entry(b"a", NOTHING, b"", Trouble.DENIED, "permission denied"))
