@@ -10,6 +10,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
+        self.asked: list[int] = []
 
     def add(self, count: int) -> None:
         for _ in range(count):
@@ -17,6 +18,7 @@ class Journal:
             self.entries.append({"folder": "f", "id": f"{number}-0", "time": 1000.0 + number})
 
     async def ask(self, limit: int) -> list[dict[str, Any]]:
+        self.asked.append(limit)
         return self.entries[::-1][:limit]
 
 
@@ -35,6 +37,7 @@ async def test_what_is_older_than_the_beginning_is_not_given() -> None:
     journal.add(FEW * 3)
     follower = Follower(journal.ask, since=1000.0 + FEW * 3 - 2)
     assert await follower.new() == journal.entries[-2:]
+    assert journal.asked == [FEW], "what is older is not read either"
 
 
 async def test_each_folder_has_a_journal_of_its_own() -> None:
