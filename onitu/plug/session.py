@@ -36,7 +36,7 @@ from .replica import Replica
 BEAT = 2.5
 """Seconds between two signs of life."""
 PROGRESS = 1.0
-"""The same at least while something is counted, of which a sign of life tells how much."""
+"""The same while something is counted, of which a sign of life tells how much."""
 PATIENCE = 5.0
 """Seconds after which a `Hello` without answer is said again."""
 
