@@ -131,8 +131,8 @@ class Embedded:
             ("unixsocketperm", 700),
             ("daemonize", "no"),
             ("databases", 1),
-            # Looks at itself twice a second, not ten times: a quarter of what an idle run took. That is also how late it
-            # sees a SIGTERM, so it has to be less than the lifeguard's patience.
+            # Looks at itself twice a second, not ten times, which was a quarter of what an idle run took. That is also
+            # how late it sees a SIGTERM, so it has to be less than the lifeguard's patience.
             ("hz", 2),
             ("dir", self.state),
             ("logfile", self.log),
