@@ -18,21 +18,20 @@ import trio
 from msgspec.structs import replace
 
 from onitu.model import paths
-from onitu.model.events import Event, Seen, Trouble
-from onitu.model.nodes import Holding, Node
-from onitu.model.orders import Do, Order
+from onitu.model.events import Event, Seen
+from onitu.model.nodes import Node
+from onitu.model.orders import Order
 from onitu.model.outside import REAL, Outside
 from onitu.model.settings import Settings
 from onitu.model.tally import Tally
-from onitu.model.versions import Kind
-from onitu.store.interface import Change, Entry, FolderStore, Meta, Problem, ServiceRecord
+from onitu.store.interface import Change, FolderStore, Meta, ServiceRecord
 from onitu.wire.messages import Ack, Batch, Command, Index, Known, Lookup, Message, Orders
 
 from . import machine
-from .link import GIVE_UP, START, Link
-from .machine import Case, Decision, observe
+from .link import START, Link
 from .pace import Pace
-from .planner import left, plan, tidy
+from .planner import left, plan
+from .round import Round
 from .rules import Rules
 from .view import Need, View
 
@@ -48,6 +47,7 @@ ROUND = 512
 
 GAPS = 1_000
 """Gaps between sequence numbers that are remembered: one for each start."""
+
 AT_HAND = 20_000
 """Nodes that are kept at hand at most, beside those of one round or page: they take about 1 kB each."""
 
@@ -55,11 +55,6 @@ INDEX_BYTES = 1 << 20
 """Bytes in one message of an index, about: 400,000 files in one directory are more than a socket takes in one."""
 _ROW_BYTES = 120
 """About what a row of it takes beside its path, token and link target."""
-
-_TOTALS = {Do.PUT: "puts", Do.DELETE: "deletes", Do.MOVE: "moves", Do.META: "metas"}
-
-_PASSING = frozenset({Trouble.SOURCE_LOST, Trouble.NOT_EMPTY, Trouble.STOPPED, Trouble.UNAVAILABLE})
-"""What may be over in a moment, by an event or an order that is on its way."""
 
 GRAIN = 0.02
 """Seconds that what is due may wait for other things that are due at about the same time."""
@@ -552,12 +547,6 @@ def _portions(pages: Sequence[Iterable[Known]]) -> Iterator[tuple[tuple[tuple[Kn
     yield tuple(map(tuple, portion)), False
 
 
-def _sometimes(times: int) -> bool:
-    """After `GIVE_UP` times, and then ever more seldom."""
-    turns, rest = divmod(times, GIVE_UP)
-    return turns > 0 and not rest and turns & (turns - 1) == 0
-
-
 def _mentioned(batches: list[tuple[str, Batch]]) -> Iterable[bytes]:
     """The nodes that deciding these batches will most likely ask for."""
     for _, batch in batches:
@@ -568,270 +557,3 @@ def _mentioned(batches: list[tuple[str, Batch]]) -> Iterable[bytes]:
                 yield directory
             if event.source:
                 yield paths.key(event.source)
-
-
-class Round:
-    """What one commit will hold: changes pile up here while events are decided one after the other."""
-
-    def __init__(self, referee: FolderReferee) -> None:
-        self.referee = referee
-        self.change = Change()
-        self.touched: dict[bytes, None] = {}
-        self.left: dict[bytes, list[str]] = {}
-        self.known: dict[str, int] = {}
-        self.tallied: dict[str, None] = {}
-        self.news: list[tuple[str, dict[str, Any]]] = []
-        self.decisions: list[dict[str, Any]] = []
-        self.looks: dict[tuple[str, bytes], None] = {}
-
-    async def event(self, link: Link, event: Event) -> None:
-        """Decide one event of a service. One that names a path that no replica may hold is dropped, and told."""
-        referee = self.referee
-        order = link.answered(event.order) if event.order else None
-        if order is not None:
-            referee.pace.answered[link.service] = trio.current_time()
-            # What was to be planned at its other ends meanwhile had to wait for it, and is planned now (S2).
-            self.touched |= {paths.key(end): None for end in (order.target, order.keep) if end}
-        try:
-            paths.checked(event.path)
-            if event.source:
-                paths.checked(event.source)
-        except paths.BadPath as error:
-            log.error("an event of {} is dropped: {}", link.service, error)
-            return
-        path = paths.key(event.path)
-        hold_back = event.seen is Seen.GONE and await self._guarded(link, event, path)
-        decision = await referee.at_hand(
-            functools.partial(
-                observe, referee.view, referee.rules, link.service, event, referee.seq, hold_back, referee.doubts
-            )
-        )
-        referee.seq = decision.seq
-        for node in decision.nodes.values():
-            self.take(node)
-        if decision.copies:
-            self.change.conflicts.update(decision.copies)
-        self._account(link, event, order, decision)
-        self._write_down(link, event, decision)
-        self.touched[path] = None
-
-    async def hide(self, service: str, path: bytes) -> None:
-        """A path, as the service spells it, is not known of it any more, whatever stands there."""
-        referee, event = self.referee, Event(Seen.HIDDEN, path)
-        decision = await referee.at_hand(
-            lambda: observe(referee.view, referee.rules, service, event, referee.seq, False)
-        )
-        referee.seq = decision.seq
-        for node in decision.nodes.values():
-            self.take(node)
-
-    async def _guarded(self, link: Link, event: Event, path: bytes) -> bool:
-        """Whether this deletion is to be held back."""
-        node = await self.referee.at_hand(lambda: self.referee.view[path])
-        held = node.held.get(link.service)
-        if held is None or held.excluded or held.gone or not node.head.exists:
-            return False
-        if node.head.kind is Kind.DIRECTORY:
-            return link.guard.holding or link.guard.quarantined
-        return link.guard.deletes(trio.current_time(), self.referee.counts.get("files", 0))
-
-    def take(self, node: Node) -> None:
-        """A node has changed."""
-        referee = self.referee
-        old = referee.view[node.path] if node.path in referee.view else Node(node.path)
-        self._count(old, node)
-        for service, now in node.held.items():
-            was = old.held.get(service)
-            if was is now:
-                continue
-            self._tally(service, node.path, was, now)
-            if was is None:
-                self.known[service] = self.known.get(service, 0) + 1
-            if now.gone != (was is not None and was.gone):
-                self.change.quarantine[service, node.path] = now.gone
-        for service, was in old.held.items():
-            if service not in node.held:
-                self._tally(service, node.path, was, None)
-                self.known[service] = self.known.get(service, 0) - 1
-                if was.gone:
-                    self.change.quarantine[service, node.path] = False
-        referee.view.put(node)
-        self.change.nodes[node.path] = node
-        self.touched[node.path] = None
-        for heir in node.heirs:
-            self.touched[heir] = None
-        if node.origin:
-            self.touched[node.origin] = None
-
-    def _tally(self, service: str, path: bytes, was: Holding | None, now: Holding | None) -> None:
-        tally = self.referee.tallies.setdefault(service, Tally())
-        if was is not None:
-            tally.know(path, was, -1)
-        if now is not None:
-            tally.know(path, now)
-        self.tallied[service] = None
-
-    def _count(self, old: Node, new: Node) -> None:
-        if old.head is new.head:
-            return
-        for node, sign in ((old, -1), (new, 1)):
-            if node.head.carries_value:
-                for name, amount in (("files", 1), ("bytes", node.head.size)):
-                    self.referee.counts[name] = self.referee.counts.get(name, 0) + sign * amount
-                    self.change.counts[name] = self.change.counts.get(name, 0) + sign * amount
-        if old.head.exists and not new.head.exists:
-            self.change.conflicts.setdefault(new.path, None)
-
-    # --- bookkeeping --------------------------------------------------------------------------------------------
-
-    def _account(self, link: Link, event: Event, order: Order | None, decision: Decision) -> None:
-        """What became of an order: the totals, the retries, the problems."""
-        path = paths.key(event.path)
-        if event.seen is Seen.FAILED:
-            self._failed(link, event, order, path, trio.current_time())
-        elif event.seen is Seen.DONE:
-            link.retry.pop(path, None)
-            self._solved(link, path)
-            if order is not None:
-                if order.path != event.path:
-                    link.retry.pop(paths.key(order.path), None)
-                    self._solved(link, paths.key(order.path))
-                self._total(order)
-        elif decision.case in (Case.HIDDEN, Case.FOREIGN, Case.CLASH):
-            line = decision.lines[0]
-            kind = "clash" if decision.case is Case.CLASH else "hidden"
-            self._problem(link, path, kind, line.outcome)
-        elif event.seen is Seen.STANDS and decision.case is Case.UNCHANGED and link.is_full(path):
-            pass  # that it stands there was known
-        elif event.seen is not Seen.GONE or event.order == 0:
-            self._solved(link, path)
-        if order is not None and event.seen in (Seen.STANDS, Seen.GONE) and decision.case in machine.QUIET:
-            # Refused, and nothing new was learned: not again at once.
-            link.failed(paths.key(order.path), trio.current_time(), passing=True)
-
-    def _failed(self, link: Link, event: Event, order: Order | None, path: bytes, now: float) -> None:
-        if order is not None:
-            path = paths.key(order.path)
-        soon = event.trouble in _PASSING or self._waits_for_its_directory(link, path)
-        full = event.trouble is Trouble.NOT_EMPTY and order is not None
-        times = link.failed(path, now, soon, full)
-        if full and order is not None and _sometimes(times):
-            # Nothing that is known is in it any more: somebody has to look what is.
-            self.looks[link.service, order.path] = None
-        if times < GIVE_UP and soon:
-            return
-        if event.trouble is Trouble.SOURCE_LOST and order is not None:
-            # What is known of the sources seems to be wrong, so somebody has to look there.
-            self.looks |= {(source.service, paths.parent(source.path)): None for source in order.sources}
-        self._problem(link, path, "blocked", event.reason)
-
-    def _waits_for_its_directory(self, link: Link, path: bytes) -> bool:
-        """Whether an order for the directory above, where something else stands now, is still on its way."""
-        view, above = self.referee.view, paths.parent(path)
-        if above not in view:
-            return False
-        held = view[above].held.get(link.service)
-        return view[above].head.kind is Kind.DIRECTORY and held is not None and held.version.kind is not Kind.DIRECTORY
-
-    def _problem(self, link: Link, path: bytes, kind: str, reason: str) -> None:
-        key = (link.service, path)
-        if key not in self.referee.troubled:
-            log.notice("{}: {} on {}: {}", self.referee.folder, paths.show(path), link.service, reason)
-            self.news.append(
-                (
-                    "trouble",
-                    {"service": link.service, "path": paths.show(path), "kind": kind, "reason": reason},
-                )
-            )
-        self.referee.troubled[key] = kind
-        self.change.problems[key] = Problem(path, link.service, kind, reason)
-
-    def _solved(self, link: Link, path: bytes) -> None:
-        troubled = self.referee.troubled
-        if troubled and troubled.pop((link.service, path), None) is not None:
-            self.change.problems[link.service, path] = None
-
-    def _total(self, order: Order) -> None:
-        totals = self.referee.totals
-        name = _TOTALS.get(order.do)
-        if name is not None:
-            totals[name] = totals.get(name, 0) + 1
-        if order.do is Do.PUT and order.version.kind is Kind.FILE:
-            totals["files"] = totals.get("files", 0) + 1
-            totals["bytes"] = totals.get("bytes", 0) + order.version.size
-
-    def _write_down(self, link: Link, event: Event, decision: Decision) -> None:
-        """The journal's lines: what was decided, on what evidence."""
-        for line in decision.lines:
-            if line.case in machine.QUIET:
-                continue
-            if line.case is Case.ADOPTED:
-                self.referee.totals["adopted"] = self.referee.totals.get("adopted", 0) + 1
-            case = line.case.value
-            detail: dict[str, Any] = {"seen": event.seen.name.lower(), "order": event.order}
-            version = event.version
-            if version.exists:
-                detail |= {
-                    "kind": version.kind.name.lower(),
-                    "size": version.size,
-                    "mtime": version.mtime,
-                    "mode": version.mode,
-                }
-                detail |= {name: digest.hex() for name, digest in version.digests.items()}
-            if event.source:
-                detail["source"] = paths.show(event.source)
-            self.change.journal.append(
-                Entry(
-                    line.path,
-                    line.service,
-                    case,
-                    line.outcome,
-                    detail,
-                    time=self.referee.outside.clock() / 1e9,
-                )
-            )
-            self.decisions.append({"path": paths.show(line.path), "service": line.service, "case": case})
-
-    # --- the end of a round -------------------------------------------------------------------------------------
-
-    async def settle(self) -> None:
-        """Work out what is left at everything that was touched, and tidy what nothing is left of."""
-        referee = self.referee
-        for path in list(self.touched):
-            services = await referee.at_hand(functools.partial(left, referee.view, referee.rules, path))
-            if services:
-                self.left[path] = services
-                self.change.todo[path] = referee.score
-                continue
-            self.change.todo[path] = None
-            for link in referee.links.values():
-                if link.retry:
-                    link.retry.pop(path, None)
-                if referee.troubled and referee.troubled.get((link.service, path)) == "blocked":
-                    self._solved(link, path)
-            if referee.view[path].origin or referee.view[path].heirs:
-                for node in await referee.at_hand(functools.partial(tidy, referee.view, path)):
-                    self._replace(node)
-
-    def _replace(self, node: Node) -> None:
-        """Put a node without counting it as touched."""
-        self.referee.view.put(node)
-        self.change.nodes[node.path] = node
-
-    async def release(self, link: Link, path: bytes, restore: bool) -> None:
-        """A deletion that was held back is believed (or taken back, and the file restored)."""
-        referee = self.referee
-        self.change.quarantine[link.service, path] = False
-        node = await referee.at_hand(lambda: referee.view[path])
-        held = node.held.get(link.service)
-        if held is None or not held.gone:
-            return
-        if restore:
-            self.take(replace(node, held={s: h for s, h in node.held.items() if s != link.service}))
-            return
-        event = Event(Seen.GONE, held.name or path)
-        decision = await referee.at_hand(lambda: observe(referee.view, referee.rules, link.service, event, referee.seq))
-        referee.seq = decision.seq
-        for changed in decision.nodes.values():
-            self.take(changed)
-        self._write_down(link, event, decision)
