@@ -36,7 +36,7 @@ _HIDDEN, _GONE, _HEAD, _UNREAD = 1, 2, 4, 8
 _PREFIX = 5
 
 _KINDS = {int(kind): kind for kind in Kind}
-_FIRST = {kind: bytes((FORMAT << 4 | kind,)) for kind in Kind}
+_FIRST = tuple(bytes((FORMAT << 4 | kind,)) for kind in sorted(Kind))
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -87,12 +87,13 @@ _gaps = msgspec.msgpack.Decoder(tuple[tuple[int, int], ...])
 
 def encode(node: Node) -> bytes:
     """The node as bytes; its path is only in the checksum."""
-    body: list[Any] = [_pack(node.head), {s: _pack_holding(h, node.head) for s, h in node.held.items()}]
+    head = node.head
+    body: list[Any] = [_pack(head), {s: _pack_holding(h, head) for s, h in node.held.items()}]
     if node.origin or node.heirs or node.since:
         body += [node.origin, node.heirs]
     if node.since:
         body.append(node.since)
-    packed, first = _encode(body), _FIRST[node.head.kind]
+    packed, first = _encode(body), _FIRST[head.kind]
     return first + _checksum(node.path, first, packed) + packed
 
 
@@ -195,7 +196,7 @@ def _mentions(value: object, path: bytes, shown: str) -> bool:
 
 
 def _checksum(path: bytes, first: bytes, body: bytes) -> bytes:
-    return zlib.crc32(path + first + body).to_bytes(4, "big")
+    return zlib.crc32(body, zlib.crc32(path + first)).to_bytes(4, "big")
 
 
 def _damaged(folder: str, path: bytes, why: str) -> Unreadable:
@@ -222,6 +223,8 @@ def _version(kind: Kind, found: _Version) -> Version:
 
 
 def _pack_holding(holding: Holding, head: Version) -> bytes | list[Any]:
+    if holding.version is head and not (holding.name or holding.hidden or holding.gone or holding.unread):
+        return holding.token  # nearly always
     flags = _HIDDEN * holding.hidden | _GONE * holding.gone | _UNREAD * holding.unread
     if holding.version is head or holding.version == head:
         if not flags and not holding.name:

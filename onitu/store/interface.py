@@ -16,15 +16,14 @@ import msgspec
 from onitu.model.nodes import Node
 
 
-@attrs.frozen
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One line of the journal: a decision with its evidence. `id` is given by the store."""
 
     path: bytes
     service: str
     case: str
     outcome: str
-    detail: dict[str, Any] = attrs.field(factory=dict)
+    detail: dict[str, Any] = {}
     time: float = 0.0
     id: str = ""
 

@@ -27,8 +27,6 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from onitu.model import paths
-
 from . import codec
 from .interface import Change
 
@@ -40,6 +38,9 @@ CHUNK = 1000
 
 PRUNE = b"onitu.prune"
 """Not a command of the server: the commit script takes a directory out of the set when its hash is gone."""
+
+APPEND = b"onitu.append"
+"""Neither: the commit script appends each of the lines to a stream that is to have about so many."""
 
 Command = list[bytes]
 
@@ -91,8 +92,9 @@ def commands(keys: Keys, change: Change) -> list[Command]:
     )
     for name, by in change.counts.items():
         found.append([b"HINCRBY", keys.named("counts"), name.encode(), b"%d" % by])
-    line = [b"XADD", keys.named("journal"), b"MAXLEN", b"~", b"%d" % JOURNAL, b"*", b"e"]
-    found += [[*line, codec.encode_entry(entry)] for entry in change.journal]
+    if change.journal:
+        lines = map(codec.encode_entry, change.journal)
+        found.append([APPEND, keys.named("journal"), b"%d" % JOURNAL, *lines])
     if change.seq is not None:
         found.append([b"HSET", keys.named("meta"), b"seq", b"%d" % change.seq])
     if change.gaps is not None:
@@ -109,7 +111,8 @@ def _nodes(keys: Keys, change: Change) -> Iterator[Command]:
     for path, node in change.nodes.items():
         if node.path != path:
             raise ValueError(f"the node of {node.path!r} stands under {path!r}")
-        by_directory[paths.parent(path)][paths.name(path)] = None if node.empty else codec.encode(node)
+        directory, _, name = path.rpartition(b"/")
+        by_directory[directory][name] = None if node.empty else codec.encode(node)
     for directory, entries in by_directory.items():
         key = keys.directory(directory)
         yield from _hash(key, entries)

@@ -16,6 +16,8 @@ while i <= #ARGV do
   local n = tonumber(ARGV[i])
   if ARGV[i + 1] == 'onitu.prune' then
     if redis.call('EXISTS', ARGV[i + 2]) == 0 then redis.call('SREM', ARGV[i + 3], ARGV[i + 4]) end
+  elseif ARGV[i + 1] == 'onitu.append' then
+    for j = i + 4, i + n do redis.call('XADD', ARGV[i + 2], 'MAXLEN', '~', ARGV[i + 3], '*', 'e', ARGV[j]) end
   else
     redis.call(unpack(ARGV, i + 1, i + n))
   end

@@ -90,11 +90,14 @@ def client(url: str, *, timeout: float = TIMEOUT, attempts: int = 4) -> redis.Re
     from redis.backoff import ExponentialBackoff
     from redis.retry import Retry
 
+    from .packing import Packer
+
     retry = Retry(ExponentialBackoff(cap=0.4, base=0.05), attempts - 1, (redis.ConnectionError,))
     # The protocol is fixed: RESP3 gives other Python types for the same answers.
     return redis.Redis.from_url(
         url,
         protocol=2,
+        command_packer=Packer(),
         decode_responses=False,
         retry=retry,
         socket_timeout=timeout,

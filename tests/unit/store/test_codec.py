@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +69,7 @@ def test_a_time_beyond_the_range_of_the_wire_format_is_kept() -> None:
 
 def test_a_journal_line_comes_back_with_its_detail() -> None:
     entry = Entry(b"a\xff", "nas", "concurrent", "kept both", {"copy": b"b", "n": 3, "base": None}, 12.5)
-    assert codec.decode_entry(codec.encode_entry(entry), "home", "1-0") == attrs.evolve(entry, id="1-0")
+    assert codec.decode_entry(codec.encode_entry(entry), "home", "1-0") == replace(entry, id="1-0")
 
 
 def test_a_journal_line_speaks_of_its_path_and_of_the_paths_in_its_detail() -> None:

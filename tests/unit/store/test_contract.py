@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import attrs
 import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from onitu.model.errors import StateError
 from onitu.model.nodes import Node
@@ -70,7 +70,7 @@ async def test_one_commit_writes_everything_and_it_is_there_when_opened_again(st
         assert await folder.todo((0, b""), 10) == [(5, b"docs/a")]
         assert await folder.todo_count() == 1
         (line,) = await folder.journal(None, 10)
-        assert attrs.evolve(line, id="") == change.journal[0]
+        assert replace(line, id="") == change.journal[0]
         assert await folder.problems(None, 10) == [Problem(b"x", "nas", "blocked", "denied")]
         assert await folder.quarantined("nas", 10) == [b"y"]
         assert await folder.conflicts() == {b"copy": b"docs/a"}
