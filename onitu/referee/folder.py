@@ -315,8 +315,7 @@ class FolderReferee:
             acks[service] = None
             if batch.number <= record.number:
                 continue  # seen and committed; only the acknowledgement was lost
-            for event in batch.events:
-                await work.event(link, event)
+            await work.events(link, batch.events)
             if batch.scanned:
                 if not link.scanned:
                     seen.append(link)

@@ -38,7 +38,6 @@ from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
 from onitu.model.versions import BLAKE3, NOTHING, Kind, Same, Version, same_content
 
-from . import plain
 from .rules import Rules
 from .view import View
 
@@ -164,14 +163,6 @@ def observe(
     Raises:
         Need: something is not at hand; load it and ask again. Nothing has changed.
     """
-    if event.seen is Seen.STANDS:
-        node = plain.created(view, rules, service, event, seq + 1)
-        if node is not None:
-            return Decision({node.path: node}, (Line(node.path, Case.CREATED, "", service),), seq + 1)
-    elif event.seen is Seen.DONE and doubts.given(event.version.seq, seq):
-        node = plain.written(view, service, event)
-        if node is not None:
-            return Decision({node.path: node}, (Line(node.path, Case.WRITTEN, "", service),), seq)
     return Deciding(view, rules, service, seq, doubts).decide(event, hold_back)
 
 

@@ -26,6 +26,7 @@ class Rules:
         replicas: by service, the folder's replicas.
         rules: the rules in order; None: no section.
         velocity: by service, how fast it is as a source.
+        takers: who takes whatever there is, where neither a rule nor a filter asks what it is; else None.
     """
 
     folder: Folder
@@ -33,6 +34,7 @@ class Rules:
     rules: tuple[Rule, ...] | None = None
     velocity: dict[str, float] = attrs.field(factory=dict)
     _hiding: dict[str, tuple[Filter, ...]] = attrs.field(init=False, repr=False, eq=False)
+    takers: tuple[str, ...] | None = attrs.field(init=False, repr=False, eq=False)
 
     @_hiding.default
     def _filters(self) -> dict[str, tuple[Filter, ...]]:
@@ -41,6 +43,12 @@ class Rules:
             name: tuple(one for one in (self.folder.filter, replica.filter) if one != _NO_FILTER)
             for name, replica in self.replicas.items()
         }
+
+    @takers.default
+    def _takers(self) -> tuple[str, ...] | None:
+        if self.rules is not None or any(self._hiding.values()):
+            return None
+        return tuple(name for name in self.replicas if self.writable(name))
 
     @classmethod
     def of(cls, settings: Settings, folder: str) -> Rules:

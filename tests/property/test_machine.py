@@ -17,7 +17,7 @@ from onitu.model.events import Event, Seen
 from onitu.model.orders import Do
 from onitu.model.versions import Kind
 from onitu.referee import machine, plain
-from onitu.referee.machine import Case, Decision
+from onitu.referee.machine import Case, Decision, Line
 from onitu.referee.rules import Rules
 from onitu.referee.view import View
 from tests.budget import budgeted
@@ -111,10 +111,15 @@ def test_the_shortcuts_lead_where_the_machine_does(monkeypatch: pytest.MonkeyPat
 
     def both(view: View, rules: Rules, service: str, event: Event, seq: int) -> Decision:
         decision = machine.observe(view, rules, service, event, seq)
-        whole = machine.Deciding(view, rules, service, seq, machine.NO_DOUBTS)
-        assert decision == whole.decide(event, hold_back=False)
-        made = plain.created(view, rules, service, event, seq + 1) or plain.written(view, service, event)
-        taken.update([decision.case] if made is not None else [])
+        path = paths.key(event.path)
+        nodes = {at: view[at] for at in (path, paths.parent(path))}
+        for case, node, number in (
+            (Case.CREATED, plain.created(nodes, rules, service, event, path, seq + 1), seq + 1),
+            (Case.WRITTEN, plain.written(nodes, service, event, path), seq),
+        ):
+            if node is not None:
+                assert decision == Decision({path: node}, (Line(path, case, "", service),), number)
+                taken.update([case])
         return decision
 
     monkeypatch.setattr("tests.world.observe", both)
