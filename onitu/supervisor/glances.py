@@ -1,8 +1,8 @@
-"""Glances before a run: each driver looks at its service while nobody has told it to do anything yet.
+"""Glances before a run: whether all is as the seal of the state says, and so nothing to do.
 
-The drivers of a one-off run are forked early (`onitu.supervisor.headstart`), and would wait until the store and the
-Referee are there. Where the state is sealed they look meanwhile whether all is as the seal says. If all of them find it
-so, the run is over before it began. A driver that is told what to do leaves off looking.
+For each service a process is forked as soon as it can look, and long before a driver could be: it has eyes, as a
+driver has, and no socket. Meanwhile this process goes on loading what a run needs. If all of them find everything as it
+was, the run is over before it began; else they have told all that they have to.
 """
 
 from __future__ import annotations
@@ -30,35 +30,42 @@ lists 1,000 in about a tenth of a second.)"""
 _UNCHANGED, _CHANGED = b"=", b"!"
 
 
-def unchanged(drivers: Iterable[Fork], seal: Seal) -> bool:
-    """Whether all drivers find their services as they were when the state was sealed. It blocks, for `PATIENCE` at most
-    and what the files take."""
-    files = sum(int(folder.get("files", 0)) for folder in seal.status.get("folders", {}).values())
-    deadline = time.monotonic() + PATIENCE + EACH * files
-    left = {driver.stdout for driver in drivers}
-    poll = select.poll()
-    for stdout in left:
-        poll.register(stdout, select.POLLIN)
-    while left:
-        found = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-        if not found or any(os.read(stdout, 1) != _UNCHANGED for stdout, _ in found):
-            return False
-        for stdout, _ in found:
-            poll.unregister(stdout)
-            left.discard(stdout)
-    return True
+class Glances:
+    """What comes of the glances of these processes, one for each service."""
+
+    def __init__(self, looking: Iterable[Fork], seal: Seal) -> None:
+        files = sum(int(folder.get("files", 0)) for folder in seal.status.get("folders", {}).values())
+        self._deadline = time.monotonic() + PATIENCE + EACH * files
+        self._left = {fork.stdout for fork in looking}
+        self._poll = select.poll()
+        for stdout in self._left:
+            self._poll.register(stdout, select.POLLIN)
+
+    def unchanged(self, wait: bool) -> bool | None:
+        """Whether all of them find their services as they were when the state was sealed; None: not all of them have
+        told. `wait`: until they have, for `PATIENCE` at most and what the files take."""
+        while self._left:
+            found = self._poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000 if wait else 0)
+            if not found:
+                return False if wait else None
+            for stdout, _ in found:
+                if os.read(stdout, 1) != _UNCHANGED:
+                    return False
+                self._poll.unregister(stdout)
+                self._left.discard(stdout)
+        return True
 
 
 def look(settings: Settings, service: str, seal: Seal) -> None:
-    """The glance of one driver, in its own process: what comes of it is a byte on standard output. It ends early when
-    something comes in on standard input: the charter, or its end."""
+    """The glance at one service, in a process of its own: what comes of it is a byte on standard output. It ends early
+    at the end of standard input."""
     import trio
 
     from onitu.plug.glance import unchanged
 
     async def glance() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_until_told, nursery.cancel_scope)
+            nursery.start_soon(_until_nobody_waits, nursery.cancel_scope)
             found = await unchanged(settings, service, seal.replicas[service])
             os.write(1, _UNCHANGED if found else _CHANGED)
             nursery.cancel_scope.cancel()
@@ -66,7 +73,7 @@ def look(settings: Settings, service: str, seal: Seal) -> None:
     trio.run(glance)
 
 
-async def _until_told(scope: trio.CancelScope) -> None:
+async def _until_nobody_waits(scope: trio.CancelScope) -> None:
     import trio
 
     await trio.lowlevel.wait_readable(0)

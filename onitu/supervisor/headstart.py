@@ -18,6 +18,7 @@ import gc
 import importlib
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import attrs
@@ -36,6 +37,7 @@ LOCK = "lock"
 # AnyIO's side of Trio, under a name of its own that may change, is loaded by the first wait for a socket: here once,
 # else in each process after its fork.
 _FOR_ALL = ("onitu.wire.lifeline", "onitu.wire.sockets", "anyio._backends._trio")
+_FOR_A_GLANCE = ("onitu.drivers.local", "onitu.plug.glance")
 _FOR_DRIVERS = ("onitu.drivers.local", "onitu.plug.run")
 _FOR_THE_RUN = ("onitu.supervisor.run",)
 """Modules that are loaded before the forks, which then share them."""
@@ -108,9 +110,10 @@ def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Se
     is loaded. Where the state is sealed the services are looked at meanwhile, and the store waits for what that comes
     to: if everything is as it was none of them is needed, and the seal is returned."""
 
-    def begin(name: str, called: str, main: Callable[[], object]) -> None:
+    def begin(name: str, called: str, main: Callable[[], object]) -> Fork:
         gc.freeze()  # what is there is not looked at again, nor written to and so copied, in each of them
         head_start.forks[name] = forks.fork(called, main, (head_start.lock,))
+        return head_start.forks[name]
 
     def begin_store() -> None:
         if head_start.server is not None:
@@ -118,22 +121,44 @@ def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Se
             arguments = guarding(head_start.server)
             begin("store", "onitu-lifeguard", lambda: os.execv(arguments[0], arguments))  # noqa: S606 (no shell)
 
-    if sealed is None:
-        begin_store()
-    _load(_FOR_ALL)
-    begin("referee", "onitu-referee", _be_referee)
-    _load(_FOR_DRIVERS)
-    for name in settings.services:
-        begin(f"driver {name}", "onitu-driver", functools.partial(_be_driver, settings, name, sealed))
-    if sealed is not None:
-        from . import glances
+    def begin_referee() -> None:
+        begin("referee", "onitu-referee", _be_referee)
 
-        _load(_FOR_THE_RUN)
-        drivers = [head_start.forks[f"driver {name}"] for name in settings.services]
-        if glances.unchanged(drivers, sealed):
+    def begin_drivers() -> None:
+        for name in settings.services:
+            begin(f"driver {name}", "onitu-driver", _be_driver)
+
+    steps: deque[Callable[[], None]] = deque(
+        (
+            functools.partial(_load, _FOR_ALL),
+            begin_referee,
+            functools.partial(_load, _FOR_DRIVERS),
+            begin_drivers,
+            functools.partial(_load, _FOR_THE_RUN),
+        )
+    )
+    if sealed is not None:
+        from .glances import Glances, look
+
+        _load(_FOR_A_GLANCE)
+        names = {name: f"glance {name}" for name in settings.services}
+        glances = Glances(
+            [
+                begin(called, "onitu-glance", functools.partial(look, settings, name, sealed))
+                for name, called in names.items()
+            ],
+            sealed,
+        )
+        while (unchanged := glances.unchanged(wait=not steps)) is None:
+            steps.popleft()()
+        if unchanged:
             head_start.discard()
             return sealed
-        begin_store()
+        for called in names.values():
+            head_start.forks.pop(called).discard()
+    begin_store()
+    for step in steps:
+        step()
     return None
 
 
@@ -151,12 +176,8 @@ def _be_referee() -> None:
     leave(run_child(main))
 
 
-def _be_driver(settings: Settings, service: str, sealed: Seal | None) -> None:
+def _be_driver() -> None:
     from onitu.plug.run import main
     from onitu.wire.lifeline import leave, run_child
 
-    if sealed is not None:
-        from .glances import look
-
-        look(settings, service, sealed)
     leave(run_child(main))

@@ -1,4 +1,4 @@
-"""Glances: what the drivers say, and what is made of drivers that say something else, or nothing."""
+"""Glances: what those who look say, and what is made of those who say something else, or nothing."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import pytest
 
 from onitu.supervisor import glances
 from onitu.supervisor.forks import Fork
+from onitu.supervisor.glances import Glances
 from onitu.supervisor.seal import Seal
 
 SEAL = Seal("1", "", (), {}, {"folders": {"docs": {"files": 10}}})
 
 
 @contextmanager
-def drivers(*says: bytes | None) -> Iterator[list[Fork]]:
-    """What looks like drivers that have said this; None: one that is dead."""
+def looking(*says: bytes | None) -> Iterator[list[Fork]]:
+    """Forks that have said this; None: one that is dead."""
     with ExitStack() as stack:
         found = []
         for words in says:
@@ -45,14 +46,26 @@ def drivers(*says: bytes | None) -> Iterator[list[Fork]]:
     ],
 )
 def test_nothing_has_changed_where_all_say_so(says: list[bytes | None], unchanged: bool) -> None:
-    with drivers(*says) as forks:
-        assert glances.unchanged(forks, SEAL) is unchanged
+    with looking(*says) as forks:
+        assert Glances(forks, SEAL).unchanged(wait=True) is unchanged
+
+
+def test_who_goes_on_meanwhile_hears_of_it_as_soon_as_all_have_told() -> None:
+    with looking(b"=", b"") as forks:
+        found = Glances(forks, SEAL)
+        assert found.unchanged(wait=False) is None
+        later, theirs = os.pipe()
+        os.dup2(later, forks[1].stdout)
+        os.write(theirs, b"=")
+        assert found.unchanged(wait=False) is True
+        os.close(later)
+        os.close(theirs)
 
 
 def test_a_glance_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glances, "PATIENCE", 0.01)
-    with drivers(b"=", b"") as forks:
-        assert not glances.unchanged(forks, SEAL)
+    with looking(b"=", b"") as forks:
+        assert not Glances(forks, SEAL).unchanged(wait=True)
 
 
 def test_many_files_are_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,6 +79,6 @@ def test_many_files_are_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None
             return []
 
     monkeypatch.setattr(glances.select, "poll", Poll)
-    with drivers(b"") as forks:
-        glances.unchanged(forks, Seal("1", "", (), {}, {"folders": {"docs": {"files": 1_000_000}}}))
+    with looking(b"") as forks:
+        Glances(forks, Seal("1", "", (), {}, {"folders": {"docs": {"files": 1_000_000}}})).unchanged(wait=True)
     assert waited[0] == pytest.approx(glances.PATIENCE + 1_000_000 * glances.EACH, abs=1)
