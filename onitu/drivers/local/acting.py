@@ -66,7 +66,7 @@ class Performer(Putting):
     def _one(self, order: Order) -> list[Event]:
         self.made.clear()
         events = self._tried(order)
-        return [*self._beside(), *events]
+        return [*self._beside(), *events] if self.made else events
 
     def _beside(self) -> list[Event]:
         """The directories that were made for the order: no user's, which is told before a watcher tells of them."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat as modes
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 import attrs
+import msgspec
 from blake3 import blake3
 from msgspec.structs import replace
 
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.model.orders import Order
-from onitu.model.versions import Kind, Version
+from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Refused
 
 from . import reading, tokens
@@ -49,10 +49,9 @@ class Contents:
             near.tree.close()
         self._roots.clear()
 
-    @contextlib.contextmanager
-    def prepared(self, order: Order, stands: os.stat_result | None) -> Iterator[tuple[Place, os.stat_result]]:
-        """The order's file or link in `.onitu/tmp`, and its stat. What is not taken is dropped at the end, except
-        staged content in a file of its own, which a later try can use.
+    def prepared(self, order: Order, stands: os.stat_result | None) -> Prepared:
+        """The order's file or link in `.onitu/tmp`, and its stat, for a `with` statement. What is not taken is dropped
+        at the end, except staged content in a file of its own, which a later try can use.
 
         `stands`: what it is to replace, which lends it its mode where the version knows none.
         """
@@ -65,8 +64,7 @@ class Contents:
             if place.lstat() is None:
                 raise Refused(Trouble.SOURCE_LOST, "the content that was staged went away")
             self._finish(place, order.version, stands)
-            yield place, _stat(place)
-            return
+            return Prepared(self, order.number, place, _stat(place), ours=False)
         place = Place(tmp, self.replica.scratch(), order.path)
         try:
             if order.version.kind is Kind.LINK:
@@ -75,17 +73,20 @@ class Contents:
                 mine = _stat(place)
             else:
                 mine = self._written(place, self._bytes(order, staged), order.version, stands)
-            yield place, mine
-        finally:
-            if self._taken != order.number:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(place.name, dir_fd=tmp)
+        except BaseException:
+            place.unlink()
+            raise
+        return Prepared(self, order.number, place, mine, ours=True)
 
     def taken(self, order: Order) -> None:
         """The content stands at its path."""
         self._taken = order.number
         if (staged := self.staged.get(order.number)) is not None:
             staged.used = True
+
+    def is_taken(self, number: int) -> bool:
+        """Whether the content of the order with this number stands at its path."""
+        return self._taken == number
 
     def _finish(self, place: Place, version: Version, stands: os.stat_result | None) -> None:
         give_meta(place, replace(version, mode=self._mode(version, stands)))
@@ -135,10 +136,32 @@ class Contents:
         near = self._roots.get(root)
         if near is None:
             near = self._roots[root] = Tree.open(root).near()
-        data = reading.read_range(near, path, token, 0, version.size + 1)
+        if BLAKE3 in version.digests:
+            data = reading.read_start(near, path, version.size + 1)  # its digest tells whether it is what was meant
+        else:
+            data = reading.read_range(near, path, token, 0, version.size + 1)
         if len(data) != version.size or not right(version, blake3(data).digest(), lambda: [data]):
             raise reading.changed(path)
         return data
+
+
+class Prepared(msgspec.Struct, frozen=True, gc=False):
+    """See `Contents.prepared`. (No generator: there is one for each file that is written.)"""
+
+    contents: Contents
+    number: int
+    place: Place
+    stat: os.stat_result
+    ours: bool
+
+    def __enter__(self) -> tuple[Place, os.stat_result]:
+        return self.place, self.stat
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.ours and not self.contents.is_taken(self.number):
+            self.place.unlink()
 
 
 def _stat(place: Place) -> os.stat_result:

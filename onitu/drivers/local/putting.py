@@ -155,7 +155,7 @@ class Putting(Looking):
             syscalls.exchange(slot.fd, slot.name, place.fd, place.name)
             return
         # No such call here: the old thing steps aside first, so that at least nothing can be lost.
-        aside = attrs.evolve(slot, name=slot.name + b".old")
+        aside = Place(slot.fd, slot.name + b".old", slot.path)
         os.rename(place.name, aside.name, src_dir_fd=place.fd, dst_dir_fd=aside.fd)
         try:
             self.limbo.rename_new(slot, place)
@@ -223,7 +223,7 @@ class Putting(Looking):
         if tokens.kind_of(mine) is Kind.DIRECTORY:
             return tokens.DIRECTORY
         st = place.lstat()
-        if st is None or tokens.Identity.of(st) != tokens.Identity.of(mine):
+        if st is None or not tokens.same_thing(st, mine):
             return tokens.dirty_token_of(mine)
         if not self.replica.abilities.fine and abs(time.time_ns() - st.st_mtime_ns) < tokens.TICK:
             return tokens.dirty_token_of(st)

@@ -70,8 +70,11 @@ def take_all(
         behind.wait()
 
 
-def read_settled(place: Place, check: Check = never, fine: bool = False) -> tuple[os.stat_result, bytes, bytes] | None:
-    """The file that stands at a place now: its stat, BLAKE3 and token; None where it changed while it was read.
+def read_settled(
+    place: Place, check: Check = never, fine: bool = False, expected: bytes = b""
+) -> tuple[os.stat_result, bytes, bytes] | None:
+    """The file that stands at a place now: its stat, BLAKE3 and token; None where it changed while it was read, and
+    where it is not what the token `expected` names, if there is one.
 
     `fine`: this file system gives every change a stamp of its own (see `private.fine_stamps`); else the token of a
     file that was changed just now comes out dirty. Whatever the file system, so does that of a file that somebody has
@@ -83,6 +86,8 @@ def read_settled(place: Place, check: Check = never, fine: bool = False) -> tupl
         before = os.fstat(fd)
         if tokens.kind_of(before) is not Kind.FILE:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if expected and not tokens.matches(expected, before):
+            return None
         written = syscalls.open_for_writing(fd) is True
         # From here on a change shows in the stamps, unless it comes so soon that it gets the same ones, or was begun.
         now = time.time_ns()
@@ -103,12 +108,14 @@ def fingerprint(tree: Tree | Near, entry: Entry, check: Check, fine: bool) -> En
         return entry
     try:
         with tree.place(entry.path) as place:
-            st = place.lstat()
-            if st is None or not tokens.matches(entry.token, st):
-                return None
             if entry.kind is not Kind.FILE:
-                return entry
-            read = read_settled(place, check, fine)
+                return entry if _stands(place, entry.token) else None
+            try:
+                read = read_settled(place, check, fine, entry.token)
+            except OSError:
+                if not _stands(place, entry.token):
+                    return None
+                raise
     except OSError as error:
         if error.errno in ABSENT:
             return None
@@ -117,6 +124,11 @@ def fingerprint(tree: Tree | Near, entry: Entry, check: Check, fine: bool) -> En
         return None
     st, value, token = read
     return Entry(entry.path, tokens.version_of(st, blake3=value), token)
+
+
+def _stands(place: Place, token: bytes) -> bool:
+    st = place.lstat()
+    return st is not None and tokens.matches(token, st)
 
 
 def open_source(tree: Tree | Near, path: bytes, token: bytes) -> int:
@@ -143,6 +155,21 @@ def still(fd: int, path: bytes, token: bytes) -> None:
 
 def changed(path: bytes) -> Refused:
     return Refused(Trouble.SOURCE_LOST, sentence("read", path, OSError(0, "it changed since it was last seen")))
+
+
+def read_start(tree: Tree | Near, path: bytes, length: int) -> bytes:
+    """The first bytes of whatever file stands at `path`, for who knows their digest. Raises `Refused`."""
+    try:
+        with tree.place(path) as place:
+            fd = place.open()
+        try:
+            return os.pread(fd, length, 0)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in ABSENT or error.errno in (errno.EISDIR, errno.ESPIPE):
+            raise Refused(Trouble.SOURCE_LOST, sentence("read", path, error)) from None
+        raise refused("read", path, error) from None
 
 
 def read_range(tree: Tree | Near, path: bytes, token: bytes, offset: int, length: int) -> bytes:

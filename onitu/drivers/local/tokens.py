@@ -49,6 +49,11 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
         return cls(inode, size, mtime)
 
 
+def same_thing(a: os.stat_result, b: os.stat_result) -> bool:
+    """Whether two looks saw one file with one content, as far as stamps tell that survive a rename."""
+    return (a.st_ino, a.st_size, a.st_mtime_ns) == (b.st_ino, b.st_size, b.st_mtime_ns)
+
+
 def renamed(token: bytes) -> bytes | None:
     """What of a file's token stays the same when it is renamed (the ctime does not); None for a directory's."""
     return token[: _TOKEN.size - 8] if len(token) == _TOKEN.size else None

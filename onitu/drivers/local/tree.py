@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 import attrs
+import msgspec
 
 from onitu.model import paths
 from onitu.model.errors import Unavailable
@@ -33,8 +34,7 @@ _PARENT = syscalls.O_PATH | os.O_DIRECTORY
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EIO})
 
 
-@attrs.frozen
-class Place:
+class Place(msgspec.Struct, frozen=True, gc=False):
     """A name in an open directory: where one thing stands, or could."""
 
     fd: int
@@ -52,12 +52,16 @@ class Place:
         """Open it for reading, without following a link and without waiting (for a FIFO's other end, say)."""
         return os.open(self.name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
 
+    def unlink(self) -> None:
+        """Take the file or link away, if one stands there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.name, dir_fd=self.fd)
+
     def readlink(self) -> bytes:
         return os.readlink(self.name, dir_fd=self.fd)
 
 
-@attrs.frozen
-class OpenPlace(Place):
+class OpenPlace(Place, frozen=True, gc=False):
     """A place whose directory is closed at the end of the `with` statement that this is given to, where it is `ours`.
     (No generator: a place is opened for each file that is read or written.)"""
 
