@@ -15,6 +15,7 @@ flipped bit would delete (S1). Whatever cannot be read is a `Unreadable` that na
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -88,7 +89,13 @@ _gaps = msgspec.msgpack.Decoder(tuple[tuple[int, int], ...])
 def encode(node: Node) -> bytes:
     """The node as bytes; its path is only in the checksum."""
     head = node.head
-    body: list[Any] = [_pack(head), {s: _pack_holding(h, head) for s, h in node.held.items()}]
+    held: dict[str, bytes | list[Any]] = {}
+    for service, holding in node.held.items():
+        if holding.version is head and not (holding.name or holding.hidden or holding.gone or holding.unread):
+            held[service] = holding.token  # nearly always
+        else:
+            held[service] = _pack_holding(holding, head)
+    body: list[Any] = [_pack(head), held]
     if node.origin or node.heirs or node.since:
         body += [node.origin, node.heirs]
     if node.since:
@@ -203,7 +210,10 @@ def _damaged(folder: str, path: bytes, why: str) -> Unreadable:
     return Unreadable(f"what is stored of {show(path)!r} in folder {folder!r} is damaged: {why}{REMEDY}")
 
 
-def _pack(version: Version) -> list[Any]:
+def _pack(version: Version) -> Sequence[Any]:
+    digest = version.digests.get(BLAKE3)
+    if digest and len(version.digests) == 1 and version.seq and not version.link and 0 <= version.mtime < 2**64:
+        return version.size, version.mtime, version.mode, digest, version.service, version.seq  # nearly always
     digests: bytes | dict[str, bytes] = version.digests or b""
     if len(version.digests) == 1:
         # An empty digest stays a dict: as bytes it would mean "none".
@@ -223,8 +233,6 @@ def _version(kind: Kind, found: _Version) -> Version:
 
 
 def _pack_holding(holding: Holding, head: Version) -> bytes | list[Any]:
-    if holding.version is head and not (holding.name or holding.hidden or holding.gone or holding.unread):
-        return holding.token  # nearly always
     flags = _HIDDEN * holding.hidden | _GONE * holding.gone | _UNREAD * holding.unread
     if holding.version is head or holding.version == head:
         if not flags and not holding.name:
