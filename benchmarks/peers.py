@@ -223,6 +223,23 @@ def _same_bytes(a: Path, b: Path) -> bool:
                 return True
 
 
+def changed(root: Path) -> float:
+    """When something in a tree was changed last, seconds since 1970."""
+    found, waiting = 0.0, [str(root)]
+    while waiting:
+        directory = waiting.pop()
+        found = max(found, os.stat(directory).st_ctime)
+        with os.scandir(directory) as listing:
+            for item in listing:
+                if item.name in (".onitu", ".stfolder"):
+                    continue
+                if item.is_dir(follow_symlinks=False):
+                    waiting.append(item.path)
+                else:
+                    found = max(found, item.stat(follow_symlinks=False).st_ctime)
+    return found
+
+
 def sizes(root: Path) -> dict[str, int]:
     """All that stands in a tree by its path: the size of a file, -1 for a directory."""
     found: dict[str, int] = {}
