@@ -154,8 +154,8 @@ class Live:
             self.results.add("idle", self.name, figure)
 
     def _until_same(self, row: str, a: Path, b: Path, work: Callable[[], None]) -> Figure:
-        """From the beginning of the work until the last change of trees that have the same names with the same sizes then:
-        when that was they tell themselves, more exactly than looks could that do not disturb."""
+        """From the beginning of the work until the last change of trees that have the same names with the same sizes.
+        When that was they tell themselves, more exactly than looks could that do not disturb."""
         began = time.time()
         with measuring() as figure:
             work()
