@@ -1,8 +1,9 @@
 """Glances before a run: whether all is as the seal of the state says, and so nothing to do.
 
-For each service a process is forked as soon as it can look, and long before a driver could be: it has eyes, as a
-driver has, and no socket. Meanwhile this process goes on loading what a run needs. If all of them find everything as it
-was, the run is over before it began; else they have told all that they have to.
+For each directory of this host a process is forked as soon as it can look, and long before a driver could be: it has
+a driver's eyes, and no socket. A service in the network its driver looks at, which has nothing else to do until the
+store and the Referee are there. Meanwhile this process goes on loading what a run needs. If all of them find
+everything as it was, the run is over before it began; else they have told all that they have to.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from onitu.model.settings import Settings
@@ -31,19 +31,21 @@ _UNCHANGED, _CHANGED = b"=", b"!"
 
 
 class Glances:
-    """What comes of the glances of these processes, one for each service."""
+    """What comes of the glances at so many services."""
 
-    def __init__(self, looking: Iterable[Fork], seal: Seal) -> None:
+    def __init__(self, seal: Seal, services: int) -> None:
         files = sum(int(folder.get("files", 0)) for folder in seal.status.get("folders", {}).values())
         self._deadline = time.monotonic() + PATIENCE + EACH * files
-        self._left = {fork.stdout for fork in looking}
+        self._left = services
         self._poll = select.poll()
-        for stdout in self._left:
-            self._poll.register(stdout, select.POLLIN)
+
+    def watch(self, looking: Fork) -> None:
+        """Hear what comes of the glance of this process."""
+        self._poll.register(looking.stdout, select.POLLIN)
 
     def unchanged(self, wait: bool) -> bool | None:
-        """Whether all of them find their services as they were when the state was sealed; None: not all of them have
-        told. `wait`: until they have, for `PATIENCE` at most and what the files take."""
+        """Whether all services are found as they were when the state was sealed; None: not of all of them it is told.
+        `wait`: until it is, for `PATIENCE` at most and what the files take."""
         while self._left:
             found = self._poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000 if wait else 0)
             if not found:
@@ -52,20 +54,20 @@ class Glances:
                 if os.read(stdout, 1) != _UNCHANGED:
                     return False
                 self._poll.unregister(stdout)
-                self._left.discard(stdout)
+                self._left -= 1
         return True
 
 
 def look(settings: Settings, service: str, seal: Seal) -> None:
     """The glance at one service, in a process of its own: what comes of it is a byte on standard output. It ends early
-    at the end of standard input."""
+    when something comes in on standard input: a driver's charter, or its end."""
     import trio
 
     from onitu.plug.glance import unchanged
 
     async def glance() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_until_nobody_waits, nursery.cancel_scope)
+            nursery.start_soon(_until_told, nursery.cancel_scope)
             found = await unchanged(settings, service, seal.replicas[service])
             os.write(1, _UNCHANGED if found else _CHANGED)
             nursery.cancel_scope.cancel()
@@ -73,7 +75,7 @@ def look(settings: Settings, service: str, seal: Seal) -> None:
     trio.run(glance)
 
 
-async def _until_nobody_waits(scope: trio.CancelScope) -> None:
+async def _until_told(scope: trio.CancelScope) -> None:
     import trio
 
     await trio.lowlevel.wait_readable(0)

@@ -20,6 +20,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -30,6 +31,9 @@ from onitu.wire.charter import Endpoints
 from . import forks, lifeguard, runtime, seal, statelock
 from .forks import Fork
 from .seal import Seal
+
+if TYPE_CHECKING:
+    from .glances import Glances
 
 LOCK = "lock"
 """The file in the store's directory that a server and all that it forked hold."""
@@ -110,10 +114,9 @@ def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Se
     is loaded. Where the state is sealed the services are looked at meanwhile, and the store waits for what that comes
     to: if everything is as it was none of them is needed, and the seal is returned."""
 
-    def begin(name: str, called: str, main: Callable[[], object]) -> Fork:
+    def begin(name: str, called: str, main: Callable[[], object]) -> None:
         gc.freeze()  # what is there is not looked at again, nor written to and so copied, in each of them
         head_start.forks[name] = forks.fork(called, main, (head_start.lock,))
-        return head_start.forks[name]
 
     def begin_store() -> None:
         if head_start.server is not None:
@@ -126,7 +129,10 @@ def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Se
 
     def begin_drivers() -> None:
         for name in settings.services:
-            begin(f"driver {name}", "onitu-driver", _be_driver)
+            looks = sealed if glances is not None and name not in near else None
+            begin(f"driver {name}", "onitu-driver", functools.partial(_be_driver, settings, name, looks))
+            if glances is not None and looks is not None:
+                glances.watch(head_start.forks[f"driver {name}"])
 
     steps: deque[Callable[[], None]] = deque(
         (
@@ -137,25 +143,28 @@ def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Se
             functools.partial(_load, _FOR_THE_RUN),
         )
     )
+    glances: Glances | None = None
+    near: list[str] = []
     if sealed is not None:
+        from onitu.plug.catalogue import LOCAL
+
         from .glances import Glances, look
 
         _load(_FOR_A_GLANCE)
-        names = {name: f"glance {name}" for name in settings.services}
-        glances = Glances(
-            [
-                begin(called, "onitu-glance", functools.partial(look, settings, name, sealed))
-                for name, called in names.items()
-            ],
-            sealed,
-        )
+        glances = Glances(sealed, len(settings.services))
+        # A driver of a service in the network loads a library, and that once: it looks itself, once it is there.
+        near += [name for name, service in settings.services.items() if service.driver in LOCAL]
+        for name in near:
+            begin(f"glance {name}", "onitu-glance", functools.partial(look, settings, name, sealed))
+            glances.watch(head_start.forks[f"glance {name}"])
         while (unchanged := glances.unchanged(wait=not steps)) is None:
             steps.popleft()()
         if unchanged:
             head_start.discard()
             return sealed
-        for called in names.values():
-            head_start.forks.pop(called).discard()
+        glances = None  # no other need look any more
+        for name in near:
+            head_start.forks.pop(f"glance {name}").discard()
     begin_store()
     for step in steps:
         step()
@@ -176,8 +185,12 @@ def _be_referee() -> None:
     leave(run_child(main))
 
 
-def _be_driver() -> None:
+def _be_driver(settings: Settings, service: str, sealed: Seal | None) -> None:
     from onitu.plug.run import main
     from onitu.wire.lifeline import leave, run_child
 
+    if sealed is not None:
+        from .glances import look
+
+        look(settings, service, sealed)
     leave(run_child(main))

@@ -34,6 +34,13 @@ def looking(*says: bytes | None) -> Iterator[list[Fork]]:
         yield found
 
 
+def glances_of(forks: list[Fork], seal: Seal) -> Glances:
+    found = Glances(seal, len(forks))
+    for fork in forks:
+        found.watch(fork)
+    return found
+
+
 @pytest.mark.parametrize(
     ("says", "unchanged"),
     [
@@ -47,25 +54,23 @@ def looking(*says: bytes | None) -> Iterator[list[Fork]]:
 )
 def test_nothing_has_changed_where_all_say_so(says: list[bytes | None], unchanged: bool) -> None:
     with looking(*says) as forks:
-        assert Glances(forks, SEAL).unchanged(wait=True) is unchanged
+        assert glances_of(forks, SEAL).unchanged(wait=True) is unchanged
 
 
 def test_who_goes_on_meanwhile_hears_of_it_as_soon_as_all_have_told() -> None:
-    with looking(b"=", b"") as forks:
-        found = Glances(forks, SEAL)
+    with looking(b"=", b"=") as (one, other):
+        found = Glances(SEAL, 2)
+        found.watch(one)
         assert found.unchanged(wait=False) is None
-        later, theirs = os.pipe()
-        os.dup2(later, forks[1].stdout)
-        os.write(theirs, b"=")
+        assert found.unchanged(wait=False) is None
+        found.watch(other)
         assert found.unchanged(wait=False) is True
-        os.close(later)
-        os.close(theirs)
 
 
 def test_a_glance_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glances, "PATIENCE", 0.01)
     with looking(b"=", b"") as forks:
-        assert not Glances(forks, SEAL).unchanged(wait=True)
+        assert not glances_of(forks, SEAL).unchanged(wait=True)
 
 
 def test_many_files_are_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,5 +85,5 @@ def test_many_files_are_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(glances.select, "poll", Poll)
     with looking(b"") as forks:
-        Glances(forks, Seal("1", "", (), {}, {"folders": {"docs": {"files": 1_000_000}}})).unchanged(wait=True)
+        glances_of(forks, Seal("1", "", (), {}, {"folders": {"docs": {"files": 1_000_000}}})).unchanged(wait=True)
     assert waited[0] == pytest.approx(glances.PATIENCE + 1_000_000 * glances.EACH, abs=1)
