@@ -74,7 +74,8 @@ class Round:
     def plain(self, link: Link, events: Sequence[Event], start: int) -> int:
         """Decide the events from a place on as long as they are plain; the place of the first that is not.
 
-        What comes of them is what comes of them in `event`, in a tenth of the steps.
+        What comes of them is what comes of them in `event`, in fewer steps: `tests/unit/referee/test_round.py` does
+        both.
         """
         referee, service, rules, change = self.referee, link.service, self.referee.rules, self.change
         nodes, put = referee.view.nodes, referee.view.put
