@@ -17,7 +17,7 @@ from .rules import Rules
 
 _STANDS, _DONE = Seen.STANDS, Seen.DONE
 _FILE, _LINK, _DIRECTORY = Kind.FILE, Kind.LINK, Kind.DIRECTORY
-_ABOVE_ALL = Node(b"")
+_UNKNOWN = Node(b"")
 
 
 def created(
@@ -37,7 +37,7 @@ def created(
     if node.origin or node.heirs or not _is_known(version):
         return None
     above = path.rpartition(b"/")[0]
-    if above and nodes.get(above, _ABOVE_ALL).head.kind is not _DIRECTORY:
+    if above and nodes.get(above, _UNKNOWN).head.kind is not _DIRECTORY:
         return None  # what lives needs its directory
     if rules.hides(service, path, version) is not None or not rules.readable(service):
         return None

@@ -1,4 +1,4 @@
-"""How commands are written for the server: a commit has thousands of words, of which each costs redis-py 2 µs."""
+"""How commands are written for the server: a commit has thousands of words, and redis-py takes its time for each."""
 
 from __future__ import annotations
 
