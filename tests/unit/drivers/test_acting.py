@@ -14,7 +14,7 @@ from onitu.drivers.local import tokens
 from onitu.drivers.local.limbo import AGE, Limbo
 from onitu.drivers.local.tree import Place
 from onitu.model.events import Event, Seen, Trouble
-from onitu.model.orders import Do
+from onitu.model.orders import Do, Order
 from onitu.model.versions import Kind
 
 from .conftest import MTIME, NS, Local, directory_version, file_version, link_version
@@ -239,6 +239,23 @@ async def test_a_file_where_a_directory_is_needed_is_told(local: Local) -> None:
     told, failed = await local.put(b"a/b/c", b"new")
     assert (told.seen, told.path, told.version.digests) == (Seen.STANDS, b"a", file_version(b"user").digests)
     assert (failed.seen, failed.trouble) == (Seen.FAILED, Trouble.NAME_CLASH)
+
+
+@pytest.mark.parametrize("becomes", ["nothing", "a directory", "a FIFO", "a link"])
+async def test_a_source_that_is_no_file_any_more_is_lost(local: Local, becomes: str) -> None:
+    source = local.source / "s"
+    source.parent.mkdir(exist_ok=True)
+    (local.source / "elsewhere").write_bytes(b"12345")
+    match becomes:
+        case "a directory":
+            source.mkdir()
+        case "a FIFO":
+            os.mkfifo(source)
+        case "a link":
+            source.symlink_to("elsewhere")
+    order = Order(1, Do.PUT, b"f", file_version(b"12345"))
+    ((event,),) = await local.driver.perform("f", [order], {}, {1: [(str(local.source), b"s", b"token")]})
+    assert (event.seen, event.trouble, local.names(), local.staged()) == (Seen.FAILED, Trouble.SOURCE_LOST, [], [])
 
 
 async def test_a_source_that_changed_or_went_is_answered_as_lost(local: Local) -> None:
