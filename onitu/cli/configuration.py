@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
+import msgspec
 
 from onitu.model.errors import ConfigurationError
 from onitu.model.settings import Folder, Rule, Service, Settings
@@ -30,8 +31,7 @@ FIRST_ONITU = {
 )
 
 
-@attrs.frozen
-class Configuration:
+class Configuration(msgspec.Struct, frozen=True):
     """What a file says, checked.
 
     Attributes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import attrs
+import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -28,13 +29,12 @@ _CORE = {"str", "int", "float", "bool", "null", "map", "seq", "timestamp"}
 _VARIABLE = re.compile(r"\$(\$?)\{([^}]*)\}")
 
 
-@attrs.define
-class Problems:
+class Problems(msgspec.Struct):
     """What was found to be wrong, and what a person should know without its being wrong."""
 
     file: str
-    found: list[tuple[int, str]] = attrs.field(factory=list)
-    notes: list[str] = attrs.field(factory=list)
+    found: list[tuple[int, str]] = msgspec.field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
     def add(self, line: int, keys: str, sentence: str) -> None:
         where = f"{self.file}:{line}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import attrs
+import msgspec
 
 Ask = Callable[[int], Awaitable[list[dict[str, Any]]]]
 """Gives the newest entries, newest first; at most as many as it is told."""
@@ -18,8 +18,7 @@ FEW, MANY = 100, 100_000
 _BEFORE_ALL = (-1, 0)
 
 
-@attrs.define
-class Follower:
+class Follower(msgspec.Struct):
     """What was seen of a journal so far.
 
     Attributes:
@@ -29,7 +28,7 @@ class Follower:
 
     ask: Ask
     since: float = 0.0
-    _last: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+    _last: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """By folder, the number of the newest entry that was given. The store numbers them by its clock, ever higher."""
 
     async def new(self) -> list[dict[str, Any]]:

@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
+import msgspec
 
 from onitu.model.sizes import show_size
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 Data = Mapping[str, Any]
 
 
-@attrs.frozen
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """Where a command's words go.
 
     Attributes:

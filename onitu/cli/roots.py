@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
+import msgspec
 
 from onitu.model import filters
 from onitu.model.paths import PRIVATE
@@ -19,8 +19,7 @@ from onitu.model.settings import Filter
 from onitu.model.versions import Kind
 
 
-@attrs.frozen
-class Root:
+class Root(msgspec.Struct, frozen=True):
     """A directory of this host that belongs to a replica, or to the state (then `folder` is empty)."""
 
     label: str
@@ -36,8 +35,7 @@ class Root:
         return any(filters.hides_path(filter, path, Kind.DIRECTORY) for filter in self.hidden)
 
 
-@attrs.frozen
-class Overlap:
+class Overlap(msgspec.Struct, frozen=True):
     """`inner` lies at `path` (relative) in `outer`; they are one directory where that is `.`."""
 
     inner: Root

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
+import msgspec
 
 from . import options, output
 from .failing import IN_SYNC, INTERRUPTED, NOT_IN_SYNC
@@ -88,8 +88,7 @@ def _asker() -> Callable[[str], str] | None:
     return lambda question: str(click.prompt(question, hide_input=True, err=True))
 
 
-@attrs.define
-class _Run:
+class _Run(msgspec.Struct):
     """One `sync`.
 
     Attributes:
@@ -107,7 +106,7 @@ class _Run:
     out: Output
     approve: bool = False
     chatty: bool = False
-    began: float = attrs.field(factory=time.monotonic)
+    began: float = msgspec.field(default_factory=time.monotonic)
     status: dict[str, Any] | None = None
     journal: Follower | None = None
     decided: trio.Event | None = None

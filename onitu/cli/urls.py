@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import attrs
+import msgspec
 
 from onitu.model.errors import ConfigurationError
 from onitu.model.settings import Folder, Replica, Service, Settings
@@ -25,8 +25,7 @@ FOLDER = "sync"
 _LONGEST = 40
 
 
-@attrs.frozen
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What a `sync` is going to do.
 
     Attributes:

@@ -11,11 +11,10 @@ import secrets
 import time
 from collections.abc import Callable
 
-import attrs
+import msgspec
 
 
-@attrs.frozen
-class Outside:
+class Outside(msgspec.Struct, frozen=True):
     """See the module.
 
     Attributes:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 import attrs
+import msgspec
 
 from .nodes import Holding
 from .versions import Kind
@@ -108,8 +109,7 @@ def _number(data: bytes) -> int:
     return int.from_bytes(blake2b(data, digest_size=SIZE).digest(), "big")
 
 
-@attrs.frozen
-class Sealed:
+class Sealed(msgspec.Struct, frozen=True):
     """What a run that ended with everything in sync knew of one replica.
 
     Attributes:

@@ -9,7 +9,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 from blake3 import blake3
 
 from onitu.model.errors import OnituError
@@ -23,8 +23,7 @@ GROUP = "onitu.drivers"
 """The entry point group in which drivers of other packages are found."""
 
 
-@attrs.frozen
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """One driver of ours.
 
     Attributes:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 
-import attrs
+import msgspec
 
 from .driver import Hint, HintKind
 
@@ -42,8 +42,7 @@ FRESH = 1.0
 _RESTLESS = 10_000
 
 
-@attrs.define
-class Dirty:
+class Dirty(msgspec.Struct):
     """What is known of one path that is to be looked at.
 
     Attributes:
@@ -65,8 +64,7 @@ class Dirty:
     latest: float = float("inf")
 
 
-@attrs.frozen
-class _Look:
+class _Look(msgspec.Struct, frozen=True):
     """Since when a name stands, as far as looks tell, when it was looked at last, how many quick looks it had left
     then, how long it has to be quiet while it is held open, and when it was renamed away."""
 
@@ -169,7 +167,7 @@ class DirtyPaths:
         look = self._looks.get(source)
         if look is None:
             return False
-        self._looks[source] = attrs.evolve(look, left=now)
+        self._looks[source] = msgspec.structs.replace(look, left=now)
         return now - look.first < FRESH
 
     def next_due(self) -> float:
@@ -198,7 +196,7 @@ class DirtyPaths:
         """A look at the path means to read so many bytes: it counts for more than one."""
         look = self._looks.get(path)
         if look is not None and size >= HEAVY:
-            self._looks[path] = attrs.evolve(look, credit=look.credit + 1 - min(QUICK, size / HEAVY))
+            self._looks[path] = msgspec.structs.replace(look, credit=look.credit + 1 - min(QUICK, size / HEAVY))
 
     def _looked(self, path: bytes, dirty: Dirty, now: float) -> None:
         before = self._looks.pop(path, None)
@@ -209,6 +207,6 @@ class DirtyPaths:
             look = _Look(first, now, before.credit_at(now), before.pause)
         restless = dirty.writing and before is not None and now - before.time < SOON + before.pause * PATIENCE
         pause = min(2 * look.pause, LONGEST_PAUSE) if restless else FIRST_PAUSE
-        self._looks[path] = attrs.evolve(look, credit=look.credit - 1, pause=pause)
+        self._looks[path] = msgspec.structs.replace(look, credit=look.credit - 1, pause=pause)
         if len(self._looks) > _RESTLESS:
             self._looks.popitem(last=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-import attrs
+import msgspec
 import trio
 from msgspec.structs import replace
 
@@ -36,8 +36,7 @@ PATHS = 1024
 _NO_FILTER = Filter()
 
 
-@attrs.frozen
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """A thing that was renamed: the row of its old path, what stands at the new one, and the token by which that is to
     be known from now on."""
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import attrs
 import logbook
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -35,15 +35,14 @@ CREDIT = 512
 log = logbook.Logger("plug")
 
 
-@attrs.define(eq=False)
-class _Moving:
+class _Moving(msgspec.Struct, eq=False):
     """An order whose content is being brought, or is there and not yet performed."""
 
     order: Order
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
     staged: Staged | None = None
     performing: bool = False
-    used: trio.Event = attrs.field(factory=trio.Event)
+    used: trio.Event = msgspec.field(default_factory=trio.Event)
 
 
 class Inbox:

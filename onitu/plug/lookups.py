@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import attrs
 import msgspec
 import trio
 
@@ -12,14 +11,13 @@ from onitu.model.errors import ProtocolError
 from onitu.wire.messages import Index, Known, Lookup
 
 
-@attrs.define
-class _Open:
+class _Open(msgspec.Struct):
     """A question without an answer yet. `rows`: what came of it so far, by directory."""
 
     message: Lookup
     sent: bool = False
-    done: trio.Event = attrs.field(factory=trio.Event)
-    rows: list[list[Known]] = attrs.field(factory=list)
+    done: trio.Event = msgspec.field(default_factory=trio.Event)
+    rows: list[list[Known]] = msgspec.field(default_factory=list)
 
 
 class Lookups:

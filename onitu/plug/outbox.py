@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import attrs
 import msgspec
 import trio
 from msgspec.structs import replace
@@ -34,16 +33,14 @@ _EVENT_BYTES = 160
 """About what an event takes beside its path, source, token and link target."""
 
 
-@attrs.define
-class _Sent:
+class _Sent(msgspec.Struct):
     """A batch without acknowledgement, and the position of its last event."""
 
     batch: Batch
     position: int
 
 
-@attrs.frozen
-class _Mark:
+class _Mark(msgspec.Struct, frozen=True):
     """Between events: the end of a full scan, or (not 0) the generation that the marker is about to have."""
 
     generation: int = 0

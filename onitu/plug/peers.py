@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-import attrs
 import logbook
+import msgspec
 import trio
 
 from onitu.wire.channel import Channel
@@ -15,20 +15,18 @@ from onitu.wire.messages import Chunk, Fetch
 log = logbook.Logger("plug")
 
 
-@attrs.define
-class _Asked:
+class _Asked(msgspec.Struct):
     """A chunk that was asked for."""
 
-    came: trio.Event = attrs.field(factory=trio.Event)
+    came: trio.Event = msgspec.field(default_factory=trio.Event)
     chunk: Chunk | None = None
 
 
-@attrs.define
-class _Peer:
+class _Peer(msgspec.Struct):
     """A connection, and what was asked there."""
 
     socket: Channel
-    asked: dict[int, _Asked] = attrs.field(factory=dict)
+    asked: dict[int, _Asked] = msgspec.field(default_factory=dict)
 
 
 class Peers:

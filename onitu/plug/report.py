@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-import attrs
+import msgspec
 import trio
 
 from onitu.model.events import Event, Seen, Trouble
@@ -32,8 +32,7 @@ COARSE = 2_000_000_000
 """Nanoseconds of the coarsest clock that a file system has (FAT's)."""
 
 
-@attrs.define
-class Findings:
+class Findings(msgspec.Struct):
     """What a look brought that is to be told.
 
     Attributes:
@@ -47,12 +46,12 @@ class Findings:
     """
 
     since: int = 0
-    stands: list[Entry] = attrs.field(factory=list)
-    replacing: list[Entry] = attrs.field(factory=list)
-    missing: dict[bytes, Known | None] = attrs.field(factory=dict)
-    hidden: list[Event] = attrs.field(factory=list)
+    stands: list[Entry] = msgspec.field(default_factory=list)
+    replacing: list[Entry] = msgspec.field(default_factory=list)
+    missing: dict[bytes, Known | None] = msgspec.field(default_factory=dict)
+    hidden: list[Event] = msgspec.field(default_factory=list)
     vanished: Sequence[Known] = ()
-    known: dict[bytes, Version] = attrs.field(factory=dict)
+    known: dict[bytes, Version] = msgspec.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.stands) + len(self.replacing) + len(self.missing) + len(self.hidden)
@@ -142,7 +141,7 @@ class Reporter:
                 elif same_content(seen.version, move.row.version) is Same.NO:
                     edited.append(entry)
                 else:
-                    proven.append(attrs.evolve(move, token=seen.token))
+                    proven.append(msgspec.structs.replace(move, token=seen.token))
         return proven, edited
 
     async def _stand(self, entries: Sequence[Entry], findings: Findings) -> None:

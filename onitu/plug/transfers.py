@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 import trio
 from blake3 import blake3
 
@@ -49,13 +49,12 @@ class SourceFailed(Exception):
         self.reason = reason
 
 
-@attrs.define
-class _Slot:
+class _Slot(msgspec.Struct):
     """A chunk on its way."""
 
     offset: int
     length: int
-    done: trio.Event = attrs.field(factory=trio.Event)
+    done: trio.Event = msgspec.field(default_factory=trio.Event)
     data: bytes = b""
     failure: SourceFailed | None = None
 

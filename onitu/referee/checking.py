@@ -11,7 +11,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -40,8 +40,7 @@ Sentence = Callable[[FolderReferee, str, bytes], Awaitable[str]]
 """What a service holds at a path and what comes next there, in words (`onitu explain`)."""
 
 
-@attrs.define(eq=False)
-class AuditRun:
+class AuditRun(msgspec.Struct, eq=False):
     """The audit of one replica, as far as its driver has told.
 
     Attributes:
@@ -59,11 +58,11 @@ class AuditRun:
     service: str
     checked: int = 0
     read: int = 0
-    found: list[tuple[bytes, str]] = attrs.field(factory=list)
+    found: list[tuple[bytes, str]] = msgspec.field(default_factory=list)
     more: int = 0
     trouble: str = ""
-    done: trio.Event = attrs.field(factory=trio.Event)
-    deadline: float = attrs.field(factory=lambda: trio.current_time() + PATIENCE)
+    done: trio.Event = msgspec.field(default_factory=trio.Event)
+    deadline: float = msgspec.field(default_factory=lambda: trio.current_time() + PATIENCE)
 
     def hear(self, report: Audited) -> None:
         """The driver's next word."""

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import attrs
 import logbook
+import msgspec
 import trio
 from msgspec.structs import replace
 
@@ -320,7 +320,7 @@ class FolderReferee:
                 if not link.scanned:
                     seen.append(link)
                 link.scanned = True
-            self.records[service] = attrs.evolve(
+            self.records[service] = msgspec.structs.replace(
                 self.record(service),
                 number=batch.number,
                 generation=max(record.generation, batch.generation),
@@ -364,7 +364,7 @@ class FolderReferee:
         await work.settle()
         work.change.seq = self.seq
         for service in work.tallied:
-            self.records[service] = attrs.evolve(self.record(service), tally=bytes(self.tallies[service]))
+            self.records[service] = msgspec.structs.replace(self.record(service), tally=bytes(self.tallies[service]))
             work.change.services[service] = self.records[service]
         if anew or work.change != Change(todo=work.change.todo, seq=self.seq) or any(work.change.todo.values()):
             await self.store.commit(work.change)
@@ -511,7 +511,7 @@ class FolderReferee:
         there no more, nobody would ever tell, and all would wait for it for ever (S2).
         """
         self.view.forget()
-        self.doubts = attrs.evolve(self.doubts, forgotten=self.seq)
+        self.doubts = msgspec.structs.replace(self.doubts, forgotten=self.seq)
         await self.store.commit(Change(forgotten=self.seq))
         async for page in self.store.walk():
             work = Round(self)
@@ -525,7 +525,7 @@ class FolderReferee:
             if work.touched:
                 await self.commit(work)
         self.view.forget()
-        self.records[service] = attrs.evolve(self.record(service), known=0, marker="", generation=0)
+        self.records[service] = msgspec.structs.replace(self.record(service), known=0, marker="", generation=0)
 
     async def rescan(self, service: str, directories: tuple[bytes, ...] = ()) -> None:
         """Have a driver look again."""

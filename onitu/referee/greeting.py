@@ -7,8 +7,8 @@ anything is concluded from what is absent (S6).
 
 from __future__ import annotations
 
-import attrs
 import logbook
+import msgspec
 
 from onitu.store.interface import Change
 from onitu.wire.messages import Expected, Hello, ReplicaState
@@ -41,7 +41,7 @@ async def greet(folder: FolderReferee, service: str, hello: Hello, state: Replic
         record = folder.record(service)
     generation = state.pending or max(state.generation, record.generation, 1)
     number = record.number if record.epoch == hello.epoch else 0
-    record = attrs.evolve(
+    record = msgspec.structs.replace(
         record, marker=state.marker or record.marker, generation=generation, epoch=hello.epoch, number=number
     )
     folder.records[service] = record

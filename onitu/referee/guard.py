@@ -10,7 +10,7 @@ Pure: the time is passed in.
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 FREE = 50
 """Deletions of one burst that pass at once at most, and how many a burst must exceed to be held back."""
@@ -19,8 +19,7 @@ QUIET = 1.0
 """Seconds without a deletion after which a burst is over."""
 
 
-@attrs.define
-class Guard:
+class Guard(msgspec.Struct):
     """The deletions of one service in one folder.
 
     Attributes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-import attrs
+import msgspec
 
 from onitu.model import paths
 from onitu.model.orders import Order
@@ -24,8 +24,7 @@ START = (0, b"")
 """Before everything that is left to plan."""
 
 
-@attrs.frozen
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     """A path that failed: when to try again (0: it is being tried), how often it failed, whether that may be over
     in a moment by itself (a source that changes, a directory whose entries are on their way out), and whether it is a
     directory that something is in."""
@@ -36,8 +35,7 @@ class Retry:
     full: bool = False
 
 
-@attrs.define
-class Link:
+class Link(msgspec.Struct):
     """One service.
 
     Attributes:
@@ -73,19 +71,19 @@ class Link:
     looking: int = 0
     note: str = ""
     credit: int = 0
-    in_flight: dict[int, Order] = attrs.field(factory=dict)
-    busy: dict[bytes, int] = attrs.field(factory=dict)
-    ready: deque[bytes] = attrs.field(factory=deque)
-    later: deque[bytes] = attrs.field(factory=deque)
-    waiting: set[bytes] = attrs.field(factory=set)
+    in_flight: dict[int, Order] = msgspec.field(default_factory=dict)
+    busy: dict[bytes, int] = msgspec.field(default_factory=dict)
+    ready: deque[bytes] = msgspec.field(default_factory=deque)
+    later: deque[bytes] = msgspec.field(default_factory=deque)
+    waiting: set[bytes] = msgspec.field(default_factory=set)
     behind: bool = True
     cursor: tuple[int, bytes] = START
     until: int = 0
     newest: int = 0
-    guard: Guard = attrs.field(factory=Guard)
-    retry: dict[bytes, Retry] = attrs.field(factory=dict)
+    guard: Guard = msgspec.field(default_factory=Guard)
+    retry: dict[bytes, Retry] = msgspec.field(default_factory=dict)
     soonest: float = float("inf")
-    counters: dict[str, int] = attrs.field(factory=dict)
+    counters: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
@@ -200,7 +198,7 @@ class Link:
         self.soonest = min((retry.when for retry in self.retry.values() if retry.when > now), default=float("inf"))
         for path, retry in list(self.retry.items()):
             if 0 < retry.when <= now:
-                self.retry[path] = attrs.evolve(retry, when=0.0)
+                self.retry[path] = msgspec.structs.replace(retry, when=0.0)
                 self.add(path)
 
     def rests(self, path: bytes, now: float) -> bool:

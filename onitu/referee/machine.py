@@ -28,7 +28,6 @@ import bisect
 import enum
 from collections.abc import Iterator
 
-import attrs
 import msgspec
 from msgspec.structs import replace
 
@@ -56,8 +55,7 @@ def era(seq: int) -> int:
     return seq >> ERA_BITS
 
 
-@attrs.frozen
-class Doubts:
+class Doubts(msgspec.Struct, frozen=True):
     """By which numbers an order was given from a memory that is not that of this state (S6).
 
     Attributes:

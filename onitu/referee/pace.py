@@ -11,7 +11,7 @@ Pure: the time is passed in.
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 AHEAD = 50_000
 """Paths that are left to be worked off, from which on nobody is to tell of more at full speed."""
@@ -23,8 +23,7 @@ COUNT = 0.25
 """Seconds for which a number of paths that are left is good enough."""
 
 
-@attrs.define
-class Pace:
+class Pace(msgspec.Struct):
     """See the module.
 
     Attributes:
@@ -36,8 +35,8 @@ class Pace:
 
     left: int = 0
     counted: float = float("-inf")
-    answered: dict[str, float] = attrs.field(factory=dict)
-    waiting: dict[str, None] = attrs.field(factory=dict)
+    answered: dict[str, float] = msgspec.field(default_factory=dict)
+    waiting: dict[str, None] = msgspec.field(default_factory=dict)
 
     def is_old(self, now: float, files: int) -> bool:
         """Whether it is time to count anew what is left of a folder of so many files."""

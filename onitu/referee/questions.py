@@ -6,7 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -244,7 +244,7 @@ async def resume(referee: RefereeService, arguments: dict[str, Any]) -> dict[str
 
 async def _set_paused(referee: RefereeService, arguments: dict[str, Any], paused: bool) -> dict[str, Any]:
     async def one(folder: FolderReferee, service: str) -> None:
-        record = attrs.evolve(folder.record(service), paused=paused)
+        record = msgspec.structs.replace(folder.record(service), paused=paused)
         folder.records[service] = record
         await folder.store.commit(Change(services={service: record}))
         link = folder.links[service]

@@ -11,8 +11,8 @@ import functools
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-import attrs
 import logbook
+import msgspec
 import trio
 import zmq
 
@@ -86,8 +86,7 @@ class ZmqWire:
         return Socket.bind(self._context, Kind.ROUTER, self._endpoints.referee)
 
 
-@attrs.define
-class Peer:
+class Peer(msgspec.Struct):
     """A driver's process, as far as the sockets go.
 
     Attributes:

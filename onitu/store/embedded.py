@@ -11,7 +11,7 @@ import os
 import sys
 from urllib.parse import quote
 
-import attrs
+import msgspec
 
 from onitu.model.errors import StateError
 
@@ -63,8 +63,7 @@ def _binary_beside() -> str | None:
     return None
 
 
-@attrs.frozen
-class Embedded:
+class Embedded(msgspec.Struct, frozen=True):
     """One embedded server.
 
     Attributes:

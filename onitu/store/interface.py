@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-import attrs
 import msgspec
 
 from onitu.model.nodes import Node
@@ -38,8 +37,7 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-@attrs.frozen
-class ServiceRecord:
+class ServiceRecord(msgspec.Struct, frozen=True):
     """What is remembered of one service of the folder."""
 
     marker: str = ""
@@ -54,8 +52,7 @@ class ServiceRecord:
     """What it holds (`onitu.model.tally`); empty: it was not counted yet."""
 
 
-@attrs.define
-class Change:
+class Change(msgspec.Struct):
     """What one commit writes. Everything or nothing.
 
     Attributes:
@@ -73,22 +70,21 @@ class Change:
         conflicts: by conflict copy's path, the path it is a copy of; None: resolved.
     """
 
-    nodes: dict[bytes, Node] = attrs.field(factory=dict)
-    todo: dict[bytes, int | None] = attrs.field(factory=dict)
-    services: dict[str, ServiceRecord] = attrs.field(factory=dict)
-    journal: list[Entry] = attrs.field(factory=list)
-    problems: dict[tuple[str, bytes], Problem | None] = attrs.field(factory=dict)
-    quarantine: dict[tuple[str, bytes], bool] = attrs.field(factory=dict)
+    nodes: dict[bytes, Node] = msgspec.field(default_factory=dict)
+    todo: dict[bytes, int | None] = msgspec.field(default_factory=dict)
+    services: dict[str, ServiceRecord] = msgspec.field(default_factory=dict)
+    journal: list[Entry] = msgspec.field(default_factory=list)
+    problems: dict[tuple[str, bytes], Problem | None] = msgspec.field(default_factory=dict)
+    quarantine: dict[tuple[str, bytes], bool] = msgspec.field(default_factory=dict)
     seq: int | None = None
     gaps: tuple[tuple[int, int], ...] | None = None
     forgotten: int | None = None
     rules: str | None = None
-    counts: dict[str, int] = attrs.field(factory=dict)
-    conflicts: dict[bytes, bytes | None] = attrs.field(factory=dict)
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
+    conflicts: dict[bytes, bytes | None] = msgspec.field(default_factory=dict)
 
 
-@attrs.frozen
-class Meta:
+class Meta(msgspec.Struct, frozen=True):
     """What is remembered of the folder as a whole.
 
     `fresh`: the store knew nothing of it when it was opened. `rules`: the digest of the rules by which the index of

@@ -13,7 +13,6 @@ import sys
 import uuid
 from typing import Any
 
-import attrs
 import msgspec
 import redis
 
@@ -23,8 +22,7 @@ from . import scripts, urls
 from .keys import Keys
 
 
-@attrs.frozen
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """Who holds a lease.
 
     Attributes:
@@ -58,8 +56,7 @@ class Holder:
         return False
 
 
-@attrs.frozen
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """A lease that was taken. Its methods block."""
 
     keys: Keys

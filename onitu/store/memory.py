@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-import attrs
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -32,8 +32,7 @@ PAGE = 256
 """Nodes in one page of `walk`."""
 
 
-@attrs.frozen
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One call of the store.
 
     Attributes:
@@ -51,23 +50,22 @@ Hook = Callable[[Call], None]
 """What it raises, the caller of the method gets: before the effect, or in the place of its answer."""
 
 
-@attrs.define
-class _State:
+class _State(msgspec.Struct):
     """All that is stored of one folder. `entered` counts journal lines ever."""
 
-    nodes: dict[bytes, dict[bytes, Node]] = attrs.field(factory=dict)
-    todo: dict[bytes, int] = attrs.field(factory=dict)
-    services: dict[str, ServiceRecord] = attrs.field(factory=dict)
-    journal: list[bytes] = attrs.field(factory=list)
+    nodes: dict[bytes, dict[bytes, Node]] = msgspec.field(default_factory=dict)
+    todo: dict[bytes, int] = msgspec.field(default_factory=dict)
+    services: dict[str, ServiceRecord] = msgspec.field(default_factory=dict)
+    journal: list[bytes] = msgspec.field(default_factory=list)
     entered: int = 0
-    problems: dict[tuple[str, bytes], Problem] = attrs.field(factory=dict)
-    quarantine: dict[str, dict[bytes, None]] = attrs.field(factory=dict)
+    problems: dict[tuple[str, bytes], Problem] = msgspec.field(default_factory=dict)
+    quarantine: dict[str, dict[bytes, None]] = msgspec.field(default_factory=dict)
     seq: int = 0
     gaps: tuple[tuple[int, int], ...] = ()
     forgotten: int = 0
     rules: str = ""
-    counts: dict[str, int] = attrs.field(factory=dict)
-    conflicts: dict[bytes, bytes] = attrs.field(factory=dict)
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
+    conflicts: dict[bytes, bytes] = msgspec.field(default_factory=dict)
 
 
 class MemoryStore:

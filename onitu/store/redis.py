@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Self, TypeVar
 
-import attrs
+import msgspec
 import redis
 import trio
 
@@ -35,12 +35,11 @@ WORDS = 200_000
 """Words of commands that are gathered into one script call; a single change may have more."""
 
 
-@attrs.define(eq=False)
-class _Waiting:
+class _Waiting(msgspec.Struct, eq=False):
     """One caller of `commit`, until its change is durable or refused."""
 
     words: list[Command]
-    done: trio.Event = attrs.field(factory=trio.Event)
+    done: trio.Event = msgspec.field(default_factory=trio.Event)
     error: StateError | None = None
 
 

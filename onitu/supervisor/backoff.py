@@ -6,11 +6,10 @@ least `healthy` seconds; after `limit` restarts within `window` seconds there is
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 
-@attrs.frozen
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """The numbers of a back-off, all in seconds but `limit` and `jitter`.
 
     Attributes:
@@ -31,8 +30,7 @@ class Policy:
     window: float = 60.0
 
 
-@attrs.frozen
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True):
     """What is remembered of a child's deaths."""
 
     policy: Policy = Policy()
@@ -55,12 +53,12 @@ class Backoff:
         policy = self.policy
         recent = tuple(moment for moment in self.restarts if now - moment < policy.window)
         if len(recent) >= policy.limit:
-            return attrs.evolve(self, restarts=recent), None
+            return msgspec.structs.replace(self, restarts=recent), None
         streak = 1 if lived >= policy.healthy else self.streak + 1
         # The exponent is bounded: 2.0 ** 2000 is an OverflowError.
         delay = min(policy.longest, policy.first * 2.0 ** min(streak - 1, 60))
         delay *= 1 + policy.jitter * (2 * chance - 1)
-        return attrs.evolve(self, streak=streak, restarts=(*recent, now)), delay
+        return msgspec.structs.replace(self, streak=streak, restarts=(*recent, now)), delay
 
     def forgiven(self) -> Backoff:
         """As if it had never died: for a child that a person starts again."""

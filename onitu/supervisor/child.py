@@ -28,8 +28,8 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable
 
-import attrs
 import logbook
+import msgspec
 import trio
 
 from onitu.supervisor.backoff import Backoff, Policy
@@ -64,8 +64,7 @@ class State(enum.Enum):
     """It died too often; it starts again when a person asks for it."""
 
 
-@attrs.frozen
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """What a child runs, and what is expected of it.
 
     Attributes:
@@ -86,7 +85,7 @@ class Job:
     patience: float = 6.0
     silence: float = 10.0
     startup: float = 30.0
-    policy: Policy = attrs.field(factory=Policy)
+    policy: Policy = msgspec.field(default_factory=Policy)
 
 
 class Child:

@@ -22,13 +22,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-import attrs
+import msgspec
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-@attrs.define
-class Fork:
+class Fork(msgspec.Struct):
     """A process that was forked, and our ends of its standard streams.
 
     Attributes:

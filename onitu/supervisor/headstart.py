@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 
 from onitu.model.settings import Settings
 from onitu.store.embedded import Embedded
@@ -47,8 +47,7 @@ _FOR_THE_RUN = ("onitu.supervisor.run",)
 """Modules that are loaded before the forks, which then share them."""
 
 
-@attrs.define
-class HeadStart:
+class HeadStart(msgspec.Struct):
     """What was begun.
 
     Attributes:
@@ -62,7 +61,7 @@ class HeadStart:
     lock: int
     endpoints: Endpoints
     server: Embedded | None
-    forks: dict[str, Fork] = attrs.field(factory=dict)
+    forks: dict[str, Fork] = msgspec.field(default_factory=dict)
     seal: Seal | None = None
 
     def discard(self) -> None:

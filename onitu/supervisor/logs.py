@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Annotated, Any, Self
 
-import attrs
 import logbook
 import logbook.compat
 import msgspec
@@ -34,8 +33,7 @@ _REMEMBERED = 4096
 _log = logbook.Logger("onitu.supervisor")
 
 
-@attrs.frozen
-class Places:
+class Places(msgspec.Struct, frozen=True):
     """Where records go.
 
     Attributes:

@@ -22,8 +22,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import attrs
 import logbook
+import msgspec
 import trio
 import zmq
 
@@ -47,8 +47,7 @@ BEAT = 2.5
 log = logbook.Logger("supervisor")
 
 
-@attrs.frozen
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What the children are and what is expected of them; the defaults are what everybody uses.
 
     Attributes:
@@ -70,7 +69,7 @@ class Plan:
     driver_patience: float = 6.0
     referee_patience: float = 4.0
     store_patience: float = 4.0
-    policy: Policy = attrs.field(factory=Policy)
+    policy: Policy = msgspec.field(default_factory=Policy)
 
 
 class Supervisor:

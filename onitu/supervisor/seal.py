@@ -13,7 +13,6 @@ import os
 import time
 from typing import Any
 
-import attrs
 import msgspec
 
 import onitu
@@ -29,8 +28,7 @@ _SUM = 16
 """Bytes of its checksum, with which it begins."""
 
 
-@attrs.frozen
-class Stamp:
+class Stamp(msgspec.Struct, frozen=True):
     """A file of the store: every commit changes its size and time."""
 
     name: str
@@ -39,8 +37,7 @@ class Stamp:
     inode: int
 
 
-@attrs.frozen
-class Seal:
+class Seal(msgspec.Struct, frozen=True):
     """See the module.
 
     Attributes:

@@ -7,7 +7,7 @@ in the environment of a child. The functions that write, read and hold it are in
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 from onitu.model.settings import Settings
 
@@ -15,8 +15,7 @@ SPILL_SUFFIX = ".spill"
 """What the name of a file in the runtime directory ends with that holds log records which could not be sent."""
 
 
-@attrs.frozen
-class Endpoints:
+class Endpoints(msgspec.Struct, frozen=True):
     """ZeroMQ endpoints (`ipc://…`, or `tcp://…` with CURVE keys)."""
 
     events: str
@@ -33,8 +32,7 @@ class Endpoints:
     """The 0700 directory where a driver puts its own sockets."""
 
 
-@attrs.frozen
-class Charter:
+class Charter(msgspec.Struct, frozen=True):
     """What a child is told.
 
     Attributes:

@@ -24,7 +24,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
 import logbook
 import logbook.compat
 import msgspec
@@ -46,8 +45,7 @@ LONGEST = 64 * 1024
 """Characters of one string in a record."""
 
 
-@attrs.frozen
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True):
     """A record in the queue, as its bytes."""
 
     number: int

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-import attrs
+import msgspec
 import trio
 
 from onitu.model.errors import PeerGone
@@ -32,14 +32,13 @@ def at_once(name: str) -> float:
     return 0.0
 
 
-@attrs.define(eq=False)
-class _Connection:
+class _Connection(msgspec.Struct, eq=False):
     """A DEALER and the ROUTER that it is connected to. `ready`: by receiver, when its last message arrives."""
 
     router: MemorySocket
     dealer: MemorySocket
     open: bool = True
-    ready: dict[int, float] = attrs.field(factory=dict)
+    ready: dict[int, float] = msgspec.field(default_factory=dict)
 
 
 class Network:

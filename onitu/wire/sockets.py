@@ -31,8 +31,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import attrs
 import logbook
+import msgspec
 import trio
 import zmq
 from anyio import wait_readable
@@ -78,8 +78,7 @@ class Security(Protocol):
         """Set the keys on a socket that is neither bound nor connected yet."""
 
 
-@attrs.frozen
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How a socket is set up.
 
     Attributes:

@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 
-import attrs
+import msgspec
 
 from onitu.model import paths
 from onitu.model.events import BESIDE, Event, Seen, Trouble
@@ -44,7 +44,6 @@ class Stopped(Exception):
     """Raised by a `check`: the rest of the batch is not begun."""
 
 
-@attrs.define
 class Performer(Putting):
     """Carries out one batch of orders on one replica, in one worker thread."""
 
@@ -140,7 +139,7 @@ class Performer(Putting):
                 return [done(order, b""), *self.bring_back(order, record, out)]
             self.limbo.later(record, out if still.still else None)
             return [done(order, b"")]
-        extra = self.bring_back(order, attrs.evolve(record, keep=b""), out)
+        extra = self.bring_back(order, msgspec.structs.replace(record, keep=b""), out)
         return [*[event for event in extra if event.path != order.path], self.found(order, place)]
 
     # MOVE

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 
-import attrs
+import msgspec
 
 from onitu.model import paths
 from onitu.model.events import Event, Seen, Trouble
@@ -44,8 +44,7 @@ def failed(order: Order, trouble: Trouble, reason: str) -> Event:
     return Event(Seen.FAILED, order.path, trouble=trouble, reason=reason, order=order.number)
 
 
-@attrs.define
-class Looking:
+class Looking(msgspec.Struct):
     """Looks before an order acts, and tells what it found where it must not."""
 
     replica: Replica

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-import attrs
 import msgspec
 from blake3 import blake3
 from msgspec.structs import replace
@@ -28,14 +27,13 @@ from .tree import Near, Place, Tree
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@attrs.define
-class Contents:
+class Contents(msgspec.Struct):
     """Where the content of a batch's PUTs comes from. The roots of other replicas are opened once a batch."""
 
     replica: Replica
     staged: Mapping[int, StagedFile]
     local: Mapping[int, Sequence[tuple[str, bytes, bytes]]]
-    _roots: dict[str, Near] = attrs.field(factory=dict)
+    _roots: dict[str, Near] = msgspec.field(default_factory=dict)
     _taken: int = -1
 
     def __enter__(self) -> Contents:

@@ -16,14 +16,13 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-import attrs
+import msgspec
 
 from . import syscalls, tokens
 from .tree import Place
 
 
-@attrs.define
-class Held:
+class Held(msgspec.Struct):
     """A file that was looked at, and is perhaps held still.
 
     Attributes:
@@ -61,7 +60,7 @@ def held(place: Place, token: bytes, leases: bool) -> Iterator[Held]:
         return
     kept = syscalls.hold_writers(fd)
     try:
-        yield Held(opened=True, fd=fd, sure=kept and tokens.matches(token, os.fstat(fd)))
+        yield Held(opened=True, _fd=fd, _sure=kept and tokens.matches(token, os.fstat(fd)))
     finally:
         if kept:
             syscalls.release(fd)

@@ -16,8 +16,8 @@ import stat
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-import attrs
 import inotify_simple
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -48,14 +48,13 @@ _PROOF = 10.0  # a root that was unmounted or removed while it is held open send
 _BUFFER = 64 * 1024
 
 
-@attrs.define(eq=False)
-class Node:
+class Node(msgspec.Struct, eq=False):
     """A watched directory."""
 
     wd: int
     name: bytes
     parent: Node | None
-    children: dict[bytes, Node] = attrs.field(factory=dict)
+    children: dict[bytes, Node] = msgspec.field(default_factory=dict)
 
     @property
     def path(self) -> bytes:

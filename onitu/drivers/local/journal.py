@@ -13,7 +13,6 @@ import os
 import threading
 import time
 
-import attrs
 import msgspec
 
 from onitu.model.versions import NOTHING, Version
@@ -25,8 +24,7 @@ _ALLOCATED = 64 * 1024
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@attrs.frozen
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """What has to be known of a slot.
 
     Attributes:
@@ -50,16 +48,15 @@ class Record:
     mode: int = -1
 
 
-@attrs.define
-class Journal:
+class Journal(msgspec.Struct):
     """The open journal of one replica; may be used from several threads."""
 
     directory: int
     fd: int
     open: dict[str, Record]
     _end: int = 0
-    _lock: threading.Lock = attrs.field(factory=threading.Lock)
-    _numbers: itertools.count[int] = attrs.field(factory=itertools.count)
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
+    _numbers: itertools.count[int] = msgspec.field(default_factory=itertools.count)
 
     @classmethod
     def load(cls, directory: int) -> Journal:
@@ -84,7 +81,7 @@ class Journal:
     def begin(self, record: Record) -> Record:
         """Write a record down, with a new name for its slot; only then may the thing be displaced into it."""
         with self._lock:
-            record = attrs.evolve(record, slot=f"{time.time_ns():x}-{next(self._numbers)}")
+            record = msgspec.structs.replace(record, slot=f"{time.time_ns():x}-{next(self._numbers)}")
             line = msgspec.json.encode(record) + b"\n\0"
             if os.pwrite(self.fd, line, self._end) != len(line):
                 os.pwrite(self.fd, b"\0", self._end)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import attrs
+import msgspec
 
 from onitu.model import paths
 from onitu.model.conflicts import conflict_name
@@ -43,16 +44,14 @@ _POLL_FIRST, _POLL_LAST = 0.05, 1.0
 T = TypeVar("T")
 
 
-@attrs.define
-class _Waiting:
+class _Waiting(msgspec.Struct):
     record: Record
     due: float
     token: bytes = b""  # of what is in the slot, as it was when it was held still, and what was expected
     delay: float = _POLL_FIRST
 
 
-@attrs.frozen
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """What stands at a path, with its digest."""
 
     path: bytes
@@ -90,7 +89,7 @@ class Limbo:
             record = left.get(slot.removesuffix(".old")) or Record(slot, b"recovered")
             if slot.endswith(".old") and self._put_back(slot, record):
                 continue
-            self._settle(_Waiting(attrs.evolve(record, slot=slot, dirty=True), time.monotonic()))
+            self._settle(_Waiting(msgspec.structs.replace(record, slot=slot, dirty=True), time.monotonic()))
         for record in left.values():
             if record.slot not in self._waiting:
                 self.journal.end(record)
@@ -99,7 +98,7 @@ class Limbo:
         """Where there is no exchange, the old thing steps aside first: if nothing took its place, it goes back."""
         try:
             with self.tree.place(record.path) as place:
-                self.rename_new(self.slot(attrs.evolve(record, slot=slot)), place)
+                self.rename_new(self.slot(msgspec.structs.replace(record, slot=slot)), place)
         except OSError:
             return False
         return True

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 
-import attrs
+import msgspec
 
 from onitu.model.errors import Unavailable
 from onitu.model.paths import PRIVATE
@@ -34,8 +34,7 @@ _KEEP_PARTS = 7 * 24 * 3600.0
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@attrs.define
-class Private:
+class Private(msgspec.Struct):
     """The open `.onitu` of one replica. Whoever has it has the replica's lock."""
 
     tree: Tree
@@ -45,8 +44,8 @@ class Private:
     lock: int
     seen: tuple[int, int] | None = None
     """Inode and mtime of the marker, as last read or written; None: there was none."""
-    identity: Identity = attrs.field(factory=Identity)
-    _marking: threading.Lock = attrs.field(factory=threading.Lock)
+    identity: Identity = msgspec.field(default_factory=Identity)
+    _marking: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
     @classmethod
     def open(cls, tree: Tree) -> Private:
@@ -212,8 +211,7 @@ def _locked(private: int, root: str, look_only: bool = False) -> int:
     return fd
 
 
-@attrs.frozen
-class Abilities:
+class Abilities(msgspec.Struct, frozen=True):
     """What the file system of a replica can do.
 
     Attributes:

@@ -7,7 +7,7 @@ import os
 import time
 from contextlib import AbstractContextManager
 
-import attrs
+import msgspec
 
 from onitu.model.events import Event, Seen, Trouble
 from onitu.model.orders import Order
@@ -23,12 +23,11 @@ from .meta import give_meta
 from .tree import OpenPlace, Place
 
 
-@attrs.define
 class Putting(Looking):
     """Carries out PUTs. `contents`: where the batch's content comes from."""
 
     contents: Contents
-    made: list[bytes] = attrs.field(factory=list)
+    made: list[bytes] = msgspec.field(default_factory=list)
     """Directories that the order under way needed above its paths."""
 
     def put(self, order: Order) -> list[Event]:
@@ -163,7 +162,7 @@ class Putting(Looking):
             try:
                 self.limbo.rename_new(aside, place)
             except OSError:
-                self.limbo.later(attrs.evolve(record, slot=record.slot + ".old"))
+                self.limbo.later(msgspec.structs.replace(record, slot=record.slot + ".old"))
             raise
         os.rename(aside.name, slot.name, src_dir_fd=aside.fd, dst_dir_fd=slot.fd)
 
@@ -201,7 +200,7 @@ class Putting(Looking):
         if still.still:
             return record, True
         if still.is_doubtful:
-            record = attrs.evolve(record, dirty=True)
+            record = msgspec.structs.replace(record, dirty=True)
         return record, self.limbo.expected(record, out)
 
     def bring_back(self, order: Order, record: Record, out: os.stat_result) -> list[Event]:

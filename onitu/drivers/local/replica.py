@@ -8,7 +8,7 @@ import os
 import re
 import threading
 
-import attrs
+import msgspec
 
 from onitu.model.errors import Unavailable
 
@@ -17,8 +17,7 @@ from .private import USUAL, Abilities, Private, probe
 from .tree import Tree
 
 
-@attrs.define
-class Replica:
+class Replica(msgspec.Struct):
     """What `identify` opens and the driver's end closes."""
 
     tree: Tree
@@ -26,9 +25,9 @@ class Replica:
     abilities: Abilities
     limbo: Limbo
     umask: int
-    _parts: set[str] = attrs.field(factory=set)
-    _lock: threading.Lock = attrs.field(factory=threading.Lock)
-    _numbers: itertools.count[int] = attrs.field(factory=itertools.count)
+    _parts: set[str] = msgspec.field(default_factory=set)
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
+    _numbers: itertools.count[int] = msgspec.field(default_factory=itertools.count)
 
     @classmethod
     def meet(cls, root: str, service: str, small: int, create: bool = False) -> Replica:

@@ -12,7 +12,6 @@ import stat as modes
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
-import attrs
 import msgspec
 
 from onitu.model import paths
@@ -77,8 +76,7 @@ class OpenPlace(Place, frozen=True, gc=False):
             os.close(self.fd)
 
 
-@attrs.define
-class Tree:
+class Tree(msgspec.Struct):
     """A root directory, held open. `case_sensitive` is found out by whoever probes it."""
 
     root: str
@@ -192,8 +190,7 @@ class Tree:
         return Listing(path, tuple(entries))
 
 
-@attrs.define
-class Near:
+class Near(msgspec.Struct):
     """Places of a tree, one after the other: neighbours share one opening of their directory, as it was at the first.
     For who reads what a token names, wherever its directory is by now; not for who writes."""
 

@@ -209,7 +209,7 @@ class RcloneRemote(Remote):
         if thing is None:
             raise Busy("what was written does not stand there yet")
         if not content.version.mtime and not self.info.proving:
-            return attrs.evolve(thing, mtime=await self._clock(thing.mtime))
+            return msgspec.structs.replace(thing, mtime=await self._clock(thing.mtime))
         return thing
 
     async def _lend(self, content: Content) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 
-import attrs
+import msgspec
 import trio
 
 from onitu.model.events import Trouble
@@ -23,13 +23,12 @@ PLACEHOLDER = ".onitu-directory"
 """The name of an object that marks a directory where the service takes no keys that end in `/`."""
 
 
-@attrs.define(eq=False)
-class Bucket:
+class Bucket(msgspec.Struct, eq=False):
     """See the module. `prefix`: empty, or ends in `/`. `able`: what the server can, once that is known."""
 
     client: Client
     prefix: str
-    able: Able = attrs.field(factory=Able)
+    able: Able = msgspec.field(default_factory=Able)
 
     # --- requests -----------------------------------------------------------------------------------------------
 
@@ -52,7 +51,7 @@ class Bucket:
                 raise Changed from error
             raise
         if answer.body[:512].find(b"<Error>") >= 0:  # the line was kept open with a 200 before it failed
-            raise Failed(attrs.evolve(answer, status=500))
+            raise Failed(msgspec.structs.replace(answer, status=500))
         return answer
 
     def only_where(self, expect: bytes | None) -> dict[str, str]:

@@ -26,6 +26,7 @@ from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
 import attrs
+import msgspec
 import trio
 
 from onitu.model.errors import Unavailable
@@ -55,8 +56,7 @@ class Keys:
     token: str = attrs.field(default="", repr=False)
 
 
-@attrs.frozen
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What the server said. Header names are in lower case."""
 
     status: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 
 from onitu.model.errors import Unavailable
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 _FILES = (("AWS_CONFIG_FILE", "~/.aws/config"), ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
 
 
-@attrs.frozen
-class Configured:
+class Configured(msgspec.Struct, frozen=True):
     """What is configured outside of Onitu; empty: nothing. `ca`: a file with certificates that are trusted."""
 
     endpoint: str = ""
@@ -30,8 +29,7 @@ class Configured:
     ca: str = ""
 
 
-@attrs.define
-class Credentials:
+class Credentials(msgspec.Struct):
     """Those of one service. `profile`, `given`: from its options; empty: none."""
 
     service: str

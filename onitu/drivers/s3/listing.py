@@ -16,7 +16,7 @@ import hashlib
 import stat
 from urllib.parse import unquote_plus
 
-import attrs
+import msgspec
 
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.remote import Thing
@@ -31,8 +31,7 @@ ENCRYPTED = ("x-amz-server-side-encryption-customer-algorithm", "x-amz-server-si
 """Headers of objects whose ETag is no MD5."""
 
 
-@attrs.frozen
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """One page of a listing: objects (key, ETag, size, last modified in nanoseconds), the prefixes that stand for what
     is below them, and what the next page is asked for with (empty: this was the last)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 
-import attrs
+import msgspec
 
 from .client import Answer, Client, Failed
 from .listing import page
@@ -20,8 +20,7 @@ UNMET = (404, 409, 412)
 """What says that a condition was not met; any other refusal says that it is not understood."""
 
 
-@attrs.frozen
-class Able:
+class Able(msgspec.Struct, frozen=True):
     """Attributes:
     swaps: `If-Match` of a replacement is obeyed.
     creates: `If-None-Match: *` is obeyed.

@@ -14,7 +14,6 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import quote
 
-import attrs
 import logbook
 import msgspec
 import trio
@@ -329,7 +328,7 @@ class S3Remote(Remote):
         headers = {**kept, **headers_of(own, value), **self._from(path, before.etag)}
         headers["x-amz-metadata-directive"] = "REPLACE"
         answer = await self._bucket.changing("PUT", path, headers)
-        return await self._copied(attrs.evolve(thing, mtime=own.mtime, mode=own.mode), answer, path)
+        return await self._copied(msgspec.structs.replace(thing, mtime=own.mtime, mode=own.mode), answer, path)
 
     def _from(self, path: bytes, etag: bytes) -> dict[str, str]:
         source = f"/{self.client.bucket}/{quote(self._bucket.key(path), safe='-_.~/')}"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-import attrs
+import msgspec
 import trio
 from blake3 import blake3
 
@@ -35,8 +35,7 @@ KEEP = 7 * 24 * 3600.0
 """Seconds after which an upload that nobody went on with is given up."""
 
 
-@attrs.frozen
-class Upload:
+class Upload(msgspec.Struct, frozen=True):
     """One whose parts are all there: what is left is to complete it."""
 
     key: str
@@ -52,8 +51,7 @@ class Upload:
         return b""
 
 
-@attrs.frozen
-class _Note:
+class _Note(msgspec.Struct, frozen=True):
     key: str
     number: str
     part: int
@@ -119,7 +117,7 @@ class Uploads:
         when = conditions([("if-none-match", b"*" if expect == b"" else None), ("if-match", expect or None)])
         answer = await self._client.ask("POST", upload.key, query, when, body)
         if answer.xml().tag == "Error":  # the line was kept open with a 200 before it failed
-            raise Failed(attrs.evolve(answer, status=500))
+            raise Failed(msgspec.structs.replace(answer, status=500))
 
     async def forget(self, key: str) -> None:
         """It became an object, or is not there any more."""
@@ -189,7 +187,7 @@ class Uploads:
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         path = self._path(note.key)
         with open(f"{path}.new", "w") as file:
-            json.dump(attrs.asdict(note), file)
+            json.dump(msgspec.structs.asdict(note), file)
         os.replace(f"{path}.new", path)
 
     def _read(self, path: str) -> _Note | None:

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import stat
 
-import attrs
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -18,8 +18,7 @@ _LEAVING = 10.0
 """Seconds that it may take to clear up."""
 
 
-@attrs.frozen
-class Able:
+class Able(msgspec.Struct, frozen=True):
     """Attributes:
     modes: permission bits are kept.
     links: there are symbolic links.

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 import attrs
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -125,7 +126,7 @@ class SftpRemote(Remote):
 
     def _thing(self, told: wire.Stat, link: bytes = b"") -> Thing:
         thing = thing_of(told, link)
-        return thing if self._able.modes else attrs.evolve(thing, mode=0)
+        return thing if self._able.modes else msgspec.structs.replace(thing, mode=0)
 
     def translate(self, error: Exception) -> Exception:
         if isinstance(error, wire.Cut):

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import attrs
 import logbook
+import msgspec
 import trio
 
 from onitu.model.errors import Unavailable
@@ -346,12 +347,11 @@ class Pool:
                     await _end(process)
 
 
-@attrs.define(eq=False)
-class _Opened:
+class _Opened(msgspec.Struct, eq=False):
     """A connection that is being made. `ready`: it is there, or never will be: then `error` says why."""
 
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    ready: trio.Event = attrs.field(factory=trio.Event)
+    scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
+    ready: trio.Event = msgspec.field(default_factory=trio.Event)
     session: wire.Session | None = None
     error: Exception | None = None
 

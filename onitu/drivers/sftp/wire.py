@@ -12,7 +12,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
-import attrs
+import msgspec
 import trio
 
 INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
@@ -68,8 +68,7 @@ class Garbled(Cut):
     """The server sent what is not SFTP."""
 
 
-@attrs.frozen
-class Stat:
+class Stat(msgspec.Struct, frozen=True):
     """What the server tells of a file. `mode` has the type's bits; None of it is known where it is -1."""
 
     size: int = -1

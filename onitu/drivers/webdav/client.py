@@ -17,6 +17,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Protocol
 
 import attrs
+import msgspec
 import trio
 
 from onitu.model.errors import Unavailable
@@ -46,8 +47,7 @@ class Body(Protocol):
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
-@attrs.frozen
-class Bytes:
+class Bytes(msgspec.Struct, frozen=True):
     """A body of a few bytes."""
 
     data: bytes
@@ -60,8 +60,7 @@ class Bytes:
         yield self.data
 
 
-@attrs.frozen
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An answer whose body was read, as far as it is told to people."""
 
     status: int

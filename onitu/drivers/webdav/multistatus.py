@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import unquote_to_bytes
 from xml.parsers import expat
 
-import attrs
+import msgspec
 
 from onitu.plug.remote import Busy
 
@@ -37,16 +37,15 @@ class NotXml(Busy):
     """The answer is none that can be understood; cut off, most likely."""
 
 
-@attrs.define
-class Member:
+class Member(msgspec.Struct):
     """One resource that an answer tells of. `names`: of its path, decoded, as the server spells it; `status`: why
     nothing else is told (0: something is). What a server does not tell is empty."""
 
-    names: list[bytes] = attrs.field(factory=list)
+    names: list[bytes] = msgspec.field(default_factory=list)
     status: int = 0
     known: bool = False
     collection: bool = False
-    values: dict[str, str] = attrs.field(factory=dict)
+    values: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def tag(self) -> bytes:

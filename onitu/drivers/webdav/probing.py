@@ -10,7 +10,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator
 
-import attrs
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -32,8 +32,7 @@ _CUT = 1 << 18
 """Bytes of an upload that is cut off in its middle."""
 
 
-@attrs.frozen
-class Able:
+class Able(msgspec.Struct, frozen=True):
     """What was found out.
 
     Attributes:
@@ -109,7 +108,7 @@ async def ascertain(root: Collection, able: Able) -> Able:
         async with _place(root) as box:
             return await _Trial(root, box).what_holds(able)
     except (Refused, Missing, Changed):
-        return attrs.evolve(able, swaps=False, tagged=False, unsure=False)
+        return msgspec.structs.replace(able, swaps=False, tagged=False, unsure=False)
 
 
 @contextlib.asynccontextmanager
@@ -175,14 +174,14 @@ class _Trial:
         await self._cut(self._d)
         able = await self._conditions(able)
         able = await self._moves(able)
-        able = attrs.evolve(able, spoils=await self._spoils())
+        able = msgspec.structs.replace(able, spoils=await self._spoils())
         kept = await root.look(self._c)
         whole = kept is not None and kept.size == len(_WAS) and await root.look(self._d) is None
-        able = attrs.evolve(able, whole=whole)
+        able = msgspec.structs.replace(able, whole=whole)
         if times and root.cloud:
             await root.set_time(self._a, (_OLD + 1000) * SECOND, {})
             after = await root.look(self._a)
-            able = attrs.evolve(able, settable=after is not None and after.mtime == (_OLD + 1000) * SECOND)
+            able = msgspec.structs.replace(able, settable=after is not None and after.mtime == (_OLD + 1000) * SECOND)
         return able
 
     async def _write(self, path: bytes) -> None:
@@ -241,15 +240,15 @@ class _Trial:
         swaps = all(answer.status == 412 for answer in refused)
         if not swaps:
             await self._write(a)
-            return attrs.evolve(able, swaps=False)
+            return msgspec.structs.replace(able, swaps=False)
         moved = await root.move(a, a + b"2", {"If-Match": _WRONG})
         if moved.status // 100 == 2:
             await self._write(a)
         if moved.status != 412:
-            return attrs.evolve(able, swaps=False)
+            return msgspec.structs.replace(able, swaps=False)
         if (await self._look(a)).weak:
-            return attrs.evolve(able, swaps=True, unsure=True)
-        return attrs.evolve(able, swaps=await self._holds())
+            return msgspec.structs.replace(able, swaps=True, unsure=True)
+        return msgspec.structs.replace(able, swaps=await self._holds())
 
     async def what_holds(self, able: Able) -> Able:
         """Whether conditions that hold let requests through, once the server stands by its entity tags."""
@@ -258,7 +257,7 @@ class _Trial:
         await self._write(self._a)
         swaps = await self._holds()
         tagged = able.tagged and await self._replaces()
-        return attrs.evolve(able, swaps=able.swaps and swaps, tagged=tagged, unsure=False)
+        return msgspec.structs.replace(able, swaps=able.swaps and swaps, tagged=tagged, unsure=False)
 
     async def _holds(self) -> bool:
         tag = await self._strong(self._a)
@@ -297,4 +296,4 @@ class _Trial:
             expected(await root.move(a, b, {}))
         keeps = mine.tag == (await self._look(b)).tag
         await self._write(a)
-        return attrs.evolve(able, creates=creates, keeps=keeps, tagged=tagged and keeps)
+        return msgspec.structs.replace(able, creates=creates, keeps=keeps, tagged=tagged and keeps)

@@ -18,7 +18,6 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Mapping
 
-import attrs
 import msgspec
 import trio
 from blake3 import blake3
@@ -44,8 +43,7 @@ _TMP = paths.PRIVATE + b"/tmp"
 _GONE = _TMP + b"/gone-"
 
 
-@attrs.frozen
-class _Brought:
+class _Brought(msgspec.Struct, frozen=True):
     """A content that lies where nobody looks. `path`: where."""
 
     path: bytes
@@ -89,7 +87,7 @@ class WebdavRemote(Remote):
 
     def memory(self) -> bytes:
         # What is found out at the first change that needs it is found out anew in each life.
-        return msgspec.json.encode(attrs.evolve(self._able, unsure=False))
+        return msgspec.json.encode(msgspec.structs.replace(self._able, unsure=False))
 
     def recall(self, memory: bytes) -> bool:
         with contextlib.suppress(msgspec.MsgspecError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import attrs
+import msgspec
 import trio
 
 from onitu.plug.driver import Refused
@@ -22,23 +22,21 @@ WHOLE = 6 * 3600.0
 elsewhere may change without them."""
 
 
-@attrs.frozen
-class _Folder:
+class _Folder(msgspec.Struct, frozen=True):
     """A directory as it was listed. `tag`: its entity tag, as its parent's listing told it before."""
 
     tag: bytes
     members: dict[bytes, Member]
 
 
-@attrs.define(eq=False)
-class Tree:
+class Tree(msgspec.Struct, eq=False):
     """What was listed of a root last. `deep`: one request lists all; `folders`: a collection's entity tag changes with
     everything below it, so that what has the same one need not be listed again."""
 
     root: Collection
     deep: bool = False
     folders: bool = False
-    _known: dict[bytes, _Folder] = attrs.field(factory=dict)
+    _known: dict[bytes, _Folder] = msgspec.field(default_factory=dict)
     _whole: float = float("-inf")
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 
-import attrs
+import msgspec
 from blake3 import blake3
 
 from onitu.model.versions import BLAKE3
@@ -28,8 +28,7 @@ LEAST = 5 << 20
 _FILES = re.compile(rb"^(.*)/remote\.php/dav/files/([^/]+)/")
 
 
-@attrs.frozen
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A file whose parts are all there. `where`: their directory."""
 
     where: httpx.URL

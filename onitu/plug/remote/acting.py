@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-import attrs
+import msgspec
 import trio
 from msgspec.structs import replace
 
@@ -51,8 +51,7 @@ class _InTheWay(Exception):
         self.entry = entry
 
 
-@attrs.define
-class Acting:
+class Acting(msgspec.Struct):
     """Carries out one order. `content`: of a PUT of a file; `prepared`: what the service has of it already."""
 
     replica: Replica
@@ -61,13 +60,13 @@ class Acting:
     order: Order
     content: Content | None = None
     prepared: object = None
-    batch: Batch = attrs.field(factory=Batch)
+    batch: Batch = msgspec.field(default_factory=Batch)
     """Has the content of a small PUT without one."""
     used: bool = False
     """Whether what was brought ahead is used up."""
     _own: bytes = b""
-    _made: dict[bytes, Thing] = attrs.field(factory=dict)
-    _back: list[Event] = attrs.field(factory=list)
+    _made: dict[bytes, Thing] = msgspec.field(default_factory=dict)
+    _back: list[Event] = msgspec.field(default_factory=list)
     """What came back from a rename that was not carried out."""
 
     async def carry_out(self) -> list[Event]:

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, TypeVar
 
 import attrs
+import msgspec
 import trio
 from blake3 import blake3
 from msgspec.structs import replace
@@ -54,8 +55,7 @@ class RemoteOptions(Options):
     connections: int = option(0, help="calls to the service at the same time; 0: as many as suit it")
 
 
-@attrs.define(eq=False)
-class _Root:
+class _Root(msgspec.Struct, eq=False):
     """What there is of one folder's root. `tried`: when in this life the service was tried, in seconds since 1970; 0:
     it was not, what an earlier one found out is believed."""
 
@@ -63,7 +63,7 @@ class _Root:
     limbo: Limbo
     memory: Memory
     tried: float
-    trying: trio.Lock = attrs.field(factory=trio.Lock)
+    trying: trio.Lock = msgspec.field(default_factory=trio.Lock)
 
 
 class RemoteDriver(Driver):

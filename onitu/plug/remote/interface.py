@@ -23,7 +23,7 @@ import abc
 from collections.abc import AsyncIterator, Mapping
 from typing import ClassVar
 
-import attrs
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -58,8 +58,7 @@ class Lost(Busy):
     """The service is not reached at all."""
 
 
-@attrs.frozen
-class Thing:
+class Thing(msgspec.Struct, frozen=True):
     """What a service tells of one path, without reading content.
 
     Attributes:
@@ -81,7 +80,7 @@ class Thing:
     mtime: int = 0
     mode: int = 0
     link: bytes = b""
-    digests: dict[str, bytes] = attrs.field(factory=dict)
+    digests: dict[str, bytes] = msgspec.field(default_factory=dict)
     trouble: Trouble = Trouble.NONE
     reason: str = ""
 

@@ -12,8 +12,8 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 
-import attrs
 import logbook
+import msgspec
 import trio
 from blake3 import blake3
 from msgspec.structs import replace
@@ -53,14 +53,13 @@ CHUNK = 4 << 20
 log = logbook.Logger("remote")
 
 
-@attrs.define(eq=False)
-class Replica:
+class Replica(msgspec.Struct, eq=False):
     """See the module. `shown`: its root as a person wrote it."""
 
     calls: Calls
     shown: str
-    capabilities: Capabilities = attrs.field(factory=Capabilities)
-    identity: Identity = attrs.field(factory=Identity)
+    capabilities: Capabilities = msgspec.field(default_factory=Capabilities)
+    identity: Identity = msgspec.field(default_factory=Identity)
     sights: bytes = b""
     """A digest of the last whole listing, which tells whether a poll found anything new."""
     ahead: int | None = None
@@ -69,19 +68,19 @@ class Replica:
     """When something was listed last."""
     took: float = 0.0
     """Seconds that the last scan took, up to the last listing."""
-    scanned: trio.Event = attrs.field(factory=trio.Event)
+    scanned: trio.Event = msgspec.field(default_factory=trio.Event)
     """Set, and replaced, when something was listed."""
     _proven: float = float("-inf")
-    _marking: trio.Lock = attrs.field(factory=trio.Lock)
+    _marking: trio.Lock = msgspec.field(default_factory=trio.Lock)
     """Held while the marker is written or looked at: half of what is written is no other marker."""
     _looks: int = 0
     _sound: int = 0
     """Looks at the marker that began so far, and the last one that found it."""
-    _tree: dict[bytes, dict[bytes, Thing]] = attrs.field(factory=dict)
+    _tree: dict[bytes, dict[bytes, Thing]] = msgspec.field(default_factory=dict)
     _listed: float = float("-inf")
     _began: float = float("-inf")
-    _seeing: Hasher = attrs.field(factory=blake3)
-    _before: dict[str, int] = attrs.field(factory=dict)
+    _seeing: Hasher = msgspec.field(default_factory=blake3)
+    _before: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property
     def remote(self) -> Remote:

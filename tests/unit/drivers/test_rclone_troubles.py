@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import attrs
+import msgspec
 import pytest
 import trio
 
@@ -242,7 +242,7 @@ async def test_a_service_whose_clock_is_an_hour_off_is_known_as_that(
 
     async def ahead(self: remote.RcloneRemote, directory: bytes, recurse: bool = False) -> dict[bytes, object]:
         found = await list_(self, directory, recurse)
-        return {path: attrs.evolve(thing, mtime=thing.mtime + hour) for path, thing in found.items()}
+        return {path: msgspec.structs.replace(thing, mtime=thing.mtime + hour) for path, thing in found.items()}
 
     monkeypatch.setattr(remote.RcloneRemote, "_list", ahead)
     await disk.driver.identify(FOLDER)

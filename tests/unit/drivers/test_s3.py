@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 import trio
 from blake3 import blake3
@@ -303,7 +304,7 @@ async def test_the_server_itself_refuses_what_is_not_expected(place: Place, cond
 async def test_a_deletion_that_the_server_does_not_compare_is_preceded_by_a_look(place: Place) -> None:
     async with place.remote() as remote:
         place.write("a")
-        remote._bucket.able = attrs.evolve(remote.able, deletes=False)
+        remote._bucket.able = msgspec.structs.replace(remote.able, deletes=False)
         with pytest.raises(Changed):
             await remote.delete(b"a", WRONG)
         with pytest.raises(Missing):
@@ -477,7 +478,7 @@ async def test_a_new_time_leaves_the_rest_of_the_metadata(place: Place) -> None:
         with pytest.raises(Changed):
             await remote.set_meta(b"a.html", version, WRONG)
         after = await remote.set_meta(b"a.html", version, before.token)
-        assert after == await remote.stat(b"a.html") == attrs.evolve(before, mtime=LONG_AGO, mode=0o600)
+        assert after == await remote.stat(b"a.html") == msgspec.structs.replace(before, mtime=LONG_AGO, mode=0o600)
     head = place.user.head_object(Bucket="bucket", Key=f"{place.name}/a.html")
     assert head["Metadata"]["author"] == "me"
     assert (head["ContentType"], head["CacheControl"]) == ("text/x-own", "no-cache")

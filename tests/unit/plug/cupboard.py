@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import attrs
+import msgspec
 import trio
 
 from onitu.model import paths
@@ -172,5 +173,7 @@ class CupboardRemote(Remote):
         if thing is None:
             raise Missing
         self.check(thing, expect if thing.kind is Kind.FILE else None)
-        self.cupboard.things[path] = attrs.evolve(thing, token=b"%d" % next(self.cupboard.numbers), mtime=version.mtime)
+        self.cupboard.things[path] = msgspec.structs.replace(
+            thing, token=b"%d" % next(self.cupboard.numbers), mtime=version.mtime
+        )
         return self.cupboard.things[path]

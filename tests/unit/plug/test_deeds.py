@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
+import msgspec
 import pytest
 import trio
 from msgspec.structs import replace
@@ -104,7 +105,7 @@ def test_where_it_cannot_be_written_there_is_none(tmp_path: Path) -> None:
 async def second_life(runtime: str, tmp_path: Path, *left: Deed) -> AsyncIterator[Stage]:
     """A plug whose earlier life left these deeds; its Referee knows an older `f`, and `gone`."""
     async with stage(runtime) as at:
-        at = attrs.evolve(at, charter=attrs.evolve(at.charter, settings=_with_state(at, tmp_path)))
+        at = attrs.evolve(at, charter=msgspec.structs.replace(at.charter, settings=_with_state(at, tmp_path)))
         at.driver.marker = Identity("m", 4, 0)
         at.driver.write(b"f", b"old")
         at.driver.write(b"gone", b"gone")

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 
 import attrs
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -524,7 +525,7 @@ async def test_a_life_that_ended_while_something_was_aside_is_made_good(renaming
     assert renaming.data() == {b"a": OLD}
     long = b"/".join([b"x" * 100] * 5)
     renaming.cupboard.write(long, MINE)
-    expected = attrs.evolve(renaming.cupboard.things[long], token=b"0")
+    expected = msgspec.structs.replace(renaming.cupboard.things[long], token=b"0")
     await limbo.take_aside(long, expected, delete=True, mark=by_token(expected))
     await renaming.driver.identify(FOLDER)
     assert renaming.data() == {b"a": OLD, long: MINE}
@@ -794,7 +795,7 @@ async def weak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         thing = await asked(self, call, path)
         if thing is not None and thing.kind is Kind.FILE:
             token = b"%d %d" % (thing.size, thing.mtime // second)
-            self.cupboard.things[path] = thing = attrs.evolve(thing, token=token, digests={})
+            self.cupboard.things[path] = thing = msgspec.structs.replace(thing, token=token, digests={})
         return thing
 
     async def probe(self: CupboardRemote) -> Capabilities:

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import attrs
 import msgspec
 import pytest
 import redis
@@ -180,7 +179,7 @@ async def test_a_dead_holder_elsewhere_is_waited_for(valkey: str, client: redis.
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process id says nothing about its host's boot")
 async def test_a_holder_that_died_here_is_not_waited_for(valkey: str, client: redis.Redis) -> None:
-    left_by(client, attrs.evolve(Holder.this(), pid=an_ended_process()), 60_000)
+    left_by(client, msgspec.structs.replace(Holder.this(), pid=an_ended_process()), 60_000)
     async with RedisStore(valkey, wait=0).open_folder("home") as folder:
         await folder.commit(Change(seq=1))
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import attrs
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ def delays(policy: Policy, lives: list[float]) -> list[float | None]:
 
 
 def test_the_delay_doubles_up_to_the_longest() -> None:
-    found = delays(attrs.evolve(STEADY, limit=100), [0.0] * 9)
+    found = delays(msgspec.structs.replace(STEADY, limit=100), [0.0] * 9)
     assert found == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
 
 
