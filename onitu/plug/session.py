@@ -14,6 +14,7 @@ import trio
 
 from onitu.wire.channel import Channel
 from onitu.wire.messages import (
+    BEAT,
     DEAD_AFTER,
     Ack,
     Audit,
@@ -33,10 +34,8 @@ from .inbox import CREDIT
 from .lookups import Lookups
 from .replica import Replica
 
-BEAT = 2.5
-"""Seconds between two signs of life."""
 PROGRESS = 1.0
-"""The same while something is counted, of which a sign of life tells how much."""
+"""Seconds between two signs of life while something is counted, of which a sign of life tells how much."""
 PATIENCE = 5.0
 """Seconds after which a `Hello` without answer is said again."""
 

@@ -22,6 +22,7 @@ from onitu.store.interface import Store
 from onitu.wire.channel import Channel
 from onitu.wire.charter import Charter, Endpoints
 from onitu.wire.messages import (
+    BEAT,
     DEAD_AFTER,
     Answer,
     Ask,
@@ -45,9 +46,6 @@ from .greeting import greet
 from .questions import QUESTIONS
 
 log = logbook.Logger("referee")
-
-BEAT = 2.5
-"""Seconds between two signs of life to each driver."""
 
 ASKING = 16
 """Questions that are answered at the same time."""

@@ -80,7 +80,7 @@ class MemoryStore:
         calls: how many calls there were.
     """
 
-    def __init__(self, *, ttl: float = 10.0, wait: float = 15.0) -> None:
+    def __init__(self, *, ttl: float = 15.0, wait: float = 20.0) -> None:
         self.ttl = ttl
         self.wait = wait
         self.hook: Hook | None = None

@@ -174,8 +174,8 @@ class RedisStore:
         self,
         url: str,
         *,
-        ttl: float = 10.0,
-        wait: float = 15.0,
+        ttl: float = 15.0,
+        wait: float = 20.0,
         migrations: Mapping[int, schema.Migration] = schema.MIGRATIONS,
     ) -> None:
         self.url = urls.check_url(url)

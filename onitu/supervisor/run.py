@@ -39,10 +39,8 @@ from onitu.supervisor.logs import LogSink, Places
 from onitu.supervisor.store import EmbeddedStore
 from onitu.wire.charter import Charter, Endpoints
 from onitu.wire.lifeline import frame
+from onitu.wire.messages import BEAT
 from onitu.wire.sockets import Context, Kind, Socket
-
-BEAT = 2.5
-"""Seconds between two signs of life of a child."""
 
 log = logbook.Logger("supervisor")
 
@@ -64,7 +62,7 @@ class Plan(msgspec.Struct, frozen=True):
     # -P: a module in the directory where somebody started us must not take the place of one of ours.
     referee: tuple[str, ...] = (sys.executable, "-P", "-m", "onitu.referee")
     driver: tuple[str, ...] = (sys.executable, "-P", "-m", "onitu.plug")
-    silence: float = 10.0
+    silence: float = 15.0
     startup: float = 30.0
     driver_patience: float = 6.0
     referee_patience: float = 4.0

@@ -96,7 +96,7 @@ class Options(msgspec.Struct, frozen=True):
     topics: tuple[str, ...] = ()
     high_water: int = 10_000
     max_size: int = 64 * 1024 * 1024
-    heartbeat: float = 2.5
+    heartbeat: float = 5.0
     immediate: bool = True
     large: bool = False
 
