@@ -73,6 +73,10 @@ class Tally:
         for path, token, mode in directories:
             self.see(path, Kind.DIRECTORY, token, mode)
 
+    def miss_all(self, things: Iterable[bytes]) -> None:
+        """Count many no more that are no directories, as `thing` writes them."""
+        self.things = (self.things - sum(map(_number, things))) % _MODULUS
+
     def agrees(self, known: Tally, modes: bool) -> bool:
         """Whether what was seen is what is known. `modes`: whether the service keeps permission bits at all; where it
         does not tell those of directories, they are as they are known."""

@@ -72,6 +72,10 @@ class Version(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The same, with these digests."""
         return Version(self.kind, self.size, digests, self.mtime, self.mode, self.link, self.service, self.seq)
 
+    def with_mode(self, mode: int) -> Version:
+        """The same, with these permission bits."""
+        return Version(self.kind, self.size, self.digests, self.mtime, mode, self.link, self.service, self.seq)
+
     def meta_differs(self, other: Version) -> bool:
         """Whether mode or modification time differ, for two versions of one content.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import logbook
+import msgspec
 import trio
 from msgspec.structs import replace
 
@@ -15,13 +16,13 @@ from onitu.model.events import Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
 from onitu.model.orders import Do, Order
 from onitu.model.tally import Tally, thing
-from onitu.model.versions import Kind, Version
+from onitu.model.versions import Kind
 from onitu.store.interface import Change, Entry, Problem
 
 from . import machine
 from .link import GIVE_UP, Link
 from .machine import Case, Decision, observe
-from .plain import created, written
+from .plain import brought, created, decide
 from .planner import left, tidy
 
 if TYPE_CHECKING:
@@ -32,11 +33,28 @@ log = logbook.Logger("referee")
 _TOTALS = {Do.PUT: "puts", Do.DELETE: "deletes", Do.MOVE: "moves", Do.META: "metas"}
 
 _SEEN = ("", *(seen.name.lower() for seen in sorted(Seen)))
-_KINDS = tuple(kind.name.lower() for kind in sorted(Kind))
+_STANDS, _DONE = Seen.STANDS, Seen.DONE
 _CREATED = Case.CREATED.value
+_KINDS = tuple(kind.name.lower() for kind in sorted(Kind))
 
 _PASSING = frozenset({Trouble.SOURCE_LOST, Trouble.NOT_EMPTY, Trouble.STOPPED, Trouble.UNAVAILABLE})
 """What may be over in a moment, by an event or an order that is on its way."""
+
+
+class _Sums(msgspec.Struct):
+    """What many plain events of a service come to.
+
+    Attributes:
+        came: what it holds now and did not before, as it is tallied.
+        went: what it held before and does not now.
+        files: so many are more in the folder.
+        size: so many bytes.
+    """
+
+    came: list[bytes] = msgspec.field(default_factory=list)
+    went: list[bytes] = msgspec.field(default_factory=list)
+    files: int = 0
+    size: int = 0
 
 
 class Round:
@@ -77,50 +95,110 @@ class Round:
         What comes of them is what comes of them in `event`, in fewer steps: `tests/unit/referee/test_round.py` does
         both.
         """
-        referee, service, rules, change = self.referee, link.service, self.referee.rules, self.change
-        nodes, put = referee.view.nodes, referee.view.put
+        referee, service, rules = self.referee, link.service, self.referee.rules
+        nodes, put, sums = referee.view.nodes, referee.view.put, _Sums()
         others = rules.takers and [taker for taker in rules.takers if taker != service]
-        found: list[Version] = []
-        things: list[bytes] = []
         for place in range(start, len(events)):
             event = events[place]
             try:
                 path = paths.key(paths.checked(event.path))
+                if event.source:
+                    paths.checked(event.source)
             except paths.BadPath:
                 break
-            if event.order:
-                order, node = link.in_flight.get(event.order), written(nodes, service, event, path)
-                if node is None or order is None or order.path != event.path or order.target or order.keep:
+            order = link.in_flight.get(event.order) if event.order else None
+            if event.order and (order is None or not _is_just(order, event)):
+                break
+            if order is not None:
+                node = brought(nodes, service, event, path) if event.seen is _DONE else None
+            else:
+                new = event.seen is _STANDS
+                node = created(nodes, rules, service, event, path, event.version, referee.seq + 1) if new else None
+            if node is None:
+                decision = decide(nodes, rules, service, event, path, referee.seq)
+                if decision is None:
                     break
-                link.answered(event.order)
+                self._take_plainly(link, event, order, decision, others, sums)
+                continue
+            # Nearly all events are one of these two, and a dictionary more would be felt.
+            if order is not None:
+                self._ordered(link, event, order)
                 link.retry.pop(path, None)
-                self._total(order)
-                self.touched[path] = others and [taker for taker in others if taker not in node.held]
+                self.touched[path] = None if others is None else _left(node, others)
                 if node.origin:
                     self.touched[node.origin] = None
             else:
-                node = created(nodes, rules, service, event, path, referee.seq + 1)
-                if node is None:
-                    break
                 referee.seq += 1
-                found.append(node.head)
+                sums.files += 1
+                sums.size += node.head.size
                 self._journal(path, service, _CREATED, "", event)
                 self.touched[path] = others
             self._solved(link, path)
             put(node)
-            change.nodes[path] = node
-            things.append(thing(event.path, node.head.kind, event.token))
+            self.change.nodes[path] = node
+            sums.came.append(thing(event.path, node.head.kind, event.token))
         else:
             place = len(events)
-        if len(things) > len(found):
-            referee.pace.answered[service] = trio.current_time()
-        if found:
-            self._found(len(found), sum(version.size for version in found))
-        if things:
-            referee.tallies.setdefault(service, Tally()).see_all(things, ())
+        if sums.files or sums.size:
+            self._found(sums.files, sums.size)
+        if sums.came or sums.went:
+            tally = referee.tallies.setdefault(service, Tally())
+            tally.see_all(sums.came, ())
+            tally.miss_all(sums.went)
             self.tallied[service] = None
-            self.known[service] = self.known.get(service, 0) + len(things)
+            self.known[service] = self.known.get(service, 0) + len(sums.came) - len(sums.went)
         return place
+
+    def _ordered(self, link: Link, event: Event, order: Order) -> None:
+        """An order was carried out."""
+        link.answered(event.order)
+        self.referee.pace.answered[link.service] = trio.current_time()
+        self._total(order)
+
+    def _take_plainly(
+        self,
+        link: Link,
+        event: Event,
+        order: Order | None,
+        decision: Decision,
+        others: Sequence[str] | None,
+        sums: _Sums,
+    ) -> None:
+        """What `take` and `_account` do, where only what this service holds has changed, and that is no directory.
+
+        `others`: who else takes whatever there is; None: a rule or a filter has to be asked.
+        """
+        self.referee.seq = decision.seq
+        if order is not None:
+            self._ordered(link, event, order)
+        else:
+            self._write_down(link, event, decision)
+        service, view = link.service, self.referee.view
+        for path, node in decision.nodes.items():
+            old = view.nodes[path]
+            was, now = old.held.get(service), node.held.get(service)
+            if was is not None:
+                sums.went.append(thing(was.name or path, was.version.kind, was.token))
+            if now is not None:
+                sums.came.append(thing(now.name or path, now.version.kind, now.token))
+            if old.head is not node.head:
+                sums.files += node.head.carries_value - old.head.carries_value
+                sums.size += node.head.size - old.head.size
+                if not node.head.exists:
+                    self.change.conflicts.setdefault(path, None)
+            if order is not None:
+                link.retry.pop(path, None)
+            if order is not None or now is not None:
+                self._solved(link, path)
+            view.put(node)
+            self.change.nodes[path] = node
+            if order is None and node.head.exists:
+                self.touched[path] = others  # it is new to all of them
+            else:
+                self.touched[path] = None if others is None else _left(node, others)
+            for other in (*node.heirs, node.origin):
+                if other and other not in decision.nodes:
+                    self.touched[other] = None
 
     async def event(self, link: Link, event: Event) -> None:
         """Decide one event of a service. One that names a path that no replica may hold is dropped, and told."""
@@ -369,6 +447,27 @@ class Round:
         for changed in decision.nodes.values():
             self.take(changed)
         self._write_down(link, event, decision)
+
+
+def _is_just(order: Order, event: Event) -> bool:
+    """Whether the event tells that just this was done, and nothing beside it."""
+    if not event.source:
+        return order.path == event.path and not (order.target or order.keep)
+    return order.path == event.source and order.target == event.path and not order.keep
+
+
+def _left(node: Node, others: Sequence[str]) -> Sequence[str] | None:
+    """For whom of the others something is left to do at a node that was decided in a few steps; None: that takes more.
+
+    They take whatever there is, and all that anybody holds was decided about (`onitu.referee.plain`).
+    """
+    held, head = node.held, node.head
+    if not head.exists:
+        return [other for other in others if other in held]
+    for there in held.values():
+        if there.version is not head:
+            return None
+    return [other for other in others if other not in held]
 
 
 def _sometimes(times: int) -> bool:

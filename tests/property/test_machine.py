@@ -17,7 +17,7 @@ from onitu.model.events import Event, Seen
 from onitu.model.orders import Do
 from onitu.model.versions import Kind
 from onitu.referee import machine, plain
-from onitu.referee.machine import Case, Decision, Line
+from onitu.referee.machine import Case, Decision
 from onitu.referee.rules import Rules
 from onitu.referee.view import View
 from tests.budget import budgeted
@@ -107,25 +107,29 @@ def test_a_seed_that_failed_once_stays(seed: int, accidents: bool) -> None:
 
 def test_the_shortcuts_lead_where_the_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """`onitu.referee.plain` decides the plainest events by itself; in all of these histories as the machine would."""
-    taken: Counter[Case] = Counter()
+    taken: Counter[tuple[Case, bool]] = Counter()
 
     def both(view: View, rules: Rules, service: str, event: Event, seq: int) -> Decision:
         decision = machine.observe(view, rules, service, event, seq)
         path = paths.key(event.path)
-        nodes = {at: view[at] for at in (path, paths.parent(path))}
-        for case, node, number in (
-            (Case.CREATED, plain.created(nodes, rules, service, event, path, seq + 1), seq + 1),
-            (Case.WRITTEN, plain.written(nodes, service, event, path), seq),
-        ):
-            if node is not None:
-                assert decision == Decision({path: node}, (Line(path, case, "", service),), number)
-                taken.update([case])
+        nodes = {at: view[at] for at in (path, paths.parent(path), paths.key(event.source))}
+        short = plain.decide(nodes, rules, service, event, path, seq)
+        if short is not None:
+            assert short == decision
+            taken.update([(short.case, bool(event.source))])
         return decision
 
     monkeypatch.setattr("tests.world.observe", both)
     for seed in range(SEEDS // 10):
         live_through(seed).check()
-    assert min(taken[case] for case in (Case.CREATED, Case.WRITTEN)) > SEEDS // 10
+    cases = (
+        (Case.CREATED, False),
+        (Case.FAST_FORWARD, False),
+        (Case.MOVED, True),
+        (Case.WRITTEN, False),
+        (Case.WRITTEN, True),
+    )
+    assert min(taken[case] for case in cases) > 0, taken
 
 
 def test_two_full_replicas_meet_without_an_order() -> None:

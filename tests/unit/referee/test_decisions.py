@@ -14,8 +14,8 @@ from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
 from onitu.model.settings import Filter, Folder, Replica
 from onitu.model.versions import NOTHING, Kind, Version
+from onitu.referee import plain
 from onitu.referee.machine import ERA_BITS, NO_DOUBTS, Case, Decision, Doubts, Line, observe
-from onitu.referee.plain import created, written
 from onitu.referee.rules import Rules
 from onitu.referee.view import View
 
@@ -67,11 +67,9 @@ def decide(
 
     decision = observe(All(), rules, service, event, seq, hold_back, doubts)
     path = paths.key(event.path)
-    at_hand = {at: All()[at] for at in (path, paths.parent(path)) if at}
-    if (node := created(at_hand, rules, service, event, path, seq + 1)) is not None:
-        assert decision == Decision({path: node}, (Line(path, Case.CREATED, "", service),), seq + 1)
-    if (node := written(at_hand, service, event, path)) is not None:
-        assert decision == Decision({path: node}, (Line(path, Case.WRITTEN, "", service),), seq)
+    at_hand = {at: All()[at] for at in (path, paths.parent(path), paths.key(event.source)) if at}
+    short = plain.decide(at_hand, rules, service, event, path, seq)
+    assert short is None or short == decision
     assert all(path == n.path for path, n in decision.nodes.items())
     heads = [n.head.seq for n in decision.nodes.values()]
     assert max([seq, *heads]) == decision.seq, "a number is given once, and the highest is told"
