@@ -63,6 +63,16 @@ def _binary_beside() -> str | None:
     return None
 
 
+HZ = 100
+QUIET_HZ = 2
+"""How often a second the server looks at itself in the first seconds of a run, and then. Ten times, as it is usual, was
+a quarter of what an idle run took. That is also how late it sees a SIGTERM, so it has to be less than the lifeguard's
+patience."""
+
+DATA = "appendonlydir"
+"""What the server calls the directory of its files."""
+
+
 class Embedded(msgspec.Struct, frozen=True):
     """One embedded server.
 
@@ -88,6 +98,11 @@ class Embedded(msgspec.Struct, frozen=True):
     def log(self) -> str:
         """Its log file."""
         return os.path.join(self.state, "store.log")
+
+    @property
+    def data(self) -> str:
+        """The directory of its files: a snapshot, and the log of the commands since."""
+        return os.path.join(self.state, DATA)
 
     @property
     def url(self) -> str:
@@ -130,9 +145,9 @@ class Embedded(msgspec.Struct, frozen=True):
             ("unixsocketperm", 700),
             ("daemonize", "no"),
             ("databases", 1),
-            # Looks at itself twice a second, not ten times, which was a quarter of what an idle run took. That is also
-            # how late it sees a SIGTERM, so it has to be less than the lifeguard's patience.
-            ("hz", 2),
+            # How often a second it looks at itself: often while somebody waits for a run, as it sees the end of a
+            # snapshot so; `QUIET_HZ` later.
+            ("hz", HZ),
             ("dir", self.state),
             ("logfile", self.log),
             ("loglevel", "notice"),

@@ -198,18 +198,22 @@ class Supervisor:
         return child
 
     async def _close(self) -> None:
-        for names in (
-            [name for name in self.children if name not in ("referee", "store")],
-            ["referee"],
-            ["store"],
-        ):
-            ending = [self.children[name] for name in names if name in self.children]
-            for child in ending:
-                child.stop()
-            if names == ["store"] and ending and self._store is not None:
-                await self._store.hasten()
-            for child in ending:
-                await child.stopped.wait()
+        async with trio.open_nursery() as nursery:
+            if self._store is not None and self._failure is None and self.interrupted is None:
+                nursery.start_soon(self._store.compact)  # while the others end
+            await self._end([name for name in self.children if name not in ("referee", "store")])
+            await self._end(["referee"])
+        await self._end(["store"])
+
+    async def _end(self, names: Sequence[str]) -> None:
+        """Have these children end, and wait until they did."""
+        ending = [self.children[name] for name in names if name in self.children]
+        for child in ending:
+            child.stop()
+        if "store" in names and ending and self._store is not None:
+            await self._store.hasten()
+        for child in ending:
+            await child.stopped.wait()
 
     def _fail(self, name: str, words: str) -> None:
         if self._failure is None:

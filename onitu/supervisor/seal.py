@@ -19,6 +19,7 @@ import onitu
 from onitu.model.errors import StateError
 from onitu.model.settings import Settings
 from onitu.model.tally import Sealed
+from onitu.store.embedded import DATA
 
 NAME = "seal"
 
@@ -124,7 +125,7 @@ def _digest(settings: Settings) -> str:
 def _stamps(settings: Settings) -> tuple[Stamp, ...]:
     """The files in which the embedded store has its data."""
     stamps = []
-    directory = os.path.join(settings.state, "store", "appendonlydir")
+    directory = os.path.join(settings.state, "store", DATA)
     with contextlib.suppress(OSError), os.scandir(directory) as files:
         for file in files:
             st = file.stat(follow_symlinks=False)

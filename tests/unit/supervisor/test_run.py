@@ -16,7 +16,7 @@ import redis
 import trio
 
 from onitu.model.errors import PeerGone, StateError
-from onitu.supervisor import statelock
+from onitu.supervisor import statelock, store
 from onitu.supervisor.child import State
 from onitu.supervisor.run import Plan, Supervisor, running
 from onitu.supervisor.runtime import control_endpoint, runtime_directory
@@ -193,6 +193,35 @@ async def test_the_referee_waits_for_its_charter_while_the_store_is_down(tmp_pat
         os.kill(server, signal.SIGCONT)
         await referee.becomes(State.RUNNING)
         assert referee.restarts == 1
+
+
+def _files(state: Path) -> dict[str, int]:
+    """The embedded store's files, by name, and their sizes."""
+    return {path.name: path.stat().st_size for path in (state / "store" / "appendonlydir").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("times", "patience", "snapshots"),
+    [(40, 10.0, 1), (4, 10.0, 0), (40, 0.0, 0)],
+    ids=["a log that has grown", "a small one", "no time for it"],
+)
+async def test_at_the_end_a_log_that_has_grown_becomes_a_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, patience: float, snapshots: int
+) -> None:
+    monkeypatch.setattr(store, "COMPACTING", patience)
+    async with run(tmp_path, "a") as supervisor:
+        with redis.Redis.from_url(supervisor.store_url) as client:
+            for number in range(times):
+                client.set("what", b"%d " % number * 50_000)
+    files = _files(tmp_path)
+    last = b"%d " % (times - 1) * 50_000
+    logged = sum(size for name, size in files.items() if name.endswith(".aof"))
+    assert logged < 1000 if snapshots else logged > times * len(last) // 2
+    assert ("appendonly.aof.1.base.rdb" in files) is not bool(snapshots), files
+    async with run(tmp_path, "a") as supervisor:
+        with redis.Redis.from_url(supervisor.store_url) as client:
+            assert client.get("what") == last
+    assert _files(tmp_path) == files
 
 
 async def test_a_store_that_cannot_start_ends_the_run(tmp_path: Path) -> None:
