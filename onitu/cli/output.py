@@ -290,8 +290,11 @@ def entry_line(entry: Data) -> str:
     if isinstance(moment, int | float):
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
     who = f" on {entry['service']}" if entry.get("service") else ""
+    case, detail = entry.get("case", ""), entry.get("detail")
     outcome = f" → {entry['outcome']}" if entry.get("outcome") else ""
-    return f"{moment}  {entry.get('path', '')}{who}: {entry.get('case', '')}{outcome}{_detail(entry.get('detail'))}"
+    if case == "moved" and isinstance(detail, Mapping):
+        detail = {name: value for name, value in detail.items() if name != "source"}  # which is what came of it
+    return f"{moment}  {entry.get('path', '')}{who}: {case}{outcome}{_detail(detail)}"
 
 
 def _detail(detail: object) -> str:

@@ -576,7 +576,9 @@ class Deciding:
         if managed and made_head and not left.head.exists and path in self.changed and not arrived.origin:
             self.put(replace(arrived, origin=came_from))
             self._leave_to(came_from, path)
-            self.lines.insert(0, Line(path, Case.MOVED, f"from {paths.show(came_from)}", self.service))
+            halves = (path, Case.CREATED), (came_from, Case.DELETED)
+            others = [line for line in self.lines if (line.path, line.case) not in halves]
+            self.lines = [Line(path, Case.MOVED, f"from {paths.show(came_from)}", self.service), *others]
 
     def _leave_to(self, source: bytes, heir: bytes) -> None:
         """Make the path an heir of the source, and of where the source itself came from (a chain of moves)."""

@@ -24,13 +24,7 @@ from .rules import Rules
 _STANDS, _MOVED, _DONE = Seen.STANDS, Seen.MOVED, Seen.DONE
 _FILE, _LINK, _DIRECTORY = Kind.FILE, Kind.LINK, Kind.DIRECTORY
 _UNKNOWN = Node(b"")
-_CREATED, _CHANGED, _RENAMED, _DELETED, _WRITTEN = (
-    Case.CREATED,
-    Case.FAST_FORWARD,
-    Case.MOVED,
-    Case.DELETED,
-    Case.WRITTEN,
-)
+_CREATED, _CHANGED, _RENAMED, _WRITTEN = Case.CREATED, Case.FAST_FORWARD, Case.MOVED, Case.WRITTEN
 
 Nodes = Mapping[bytes, Node]
 """Those at hand, by path; empty ones where nothing is known."""
@@ -124,12 +118,8 @@ def _moved(nodes: Nodes, rules: Rules, service: str, event: Event, node: Node, s
     arrived = Node(arrived.path, arrived.head, arrived.held, came_from)
     others = {name: there for name, there in source.held.items() if name != service}
     left = Node(came_from, NOTHING.given(service, seq + 2), others, heirs=(node.path,))
-    lines = (
-        Line(node.path, _RENAMED, f"from {paths.show(came_from)}", service),
-        Line(node.path, _CREATED, "", service),
-        Line(came_from, _DELETED, "", service),
-    )
-    return Decision({node.path: arrived, came_from: left}, lines, seq + 2)
+    line = Line(node.path, _RENAMED, f"from {paths.show(came_from)}", service)
+    return Decision({node.path: arrived, came_from: left}, (line,), seq + 2)
 
 
 def _done(nodes: Nodes, service: str, event: Event, node: Node, seq: int) -> Decision | None:
