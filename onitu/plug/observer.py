@@ -188,12 +188,16 @@ class Observer:
     async def _look_renamed(self, renamed: dict[bytes, Dirty], findings: Findings) -> list[bytes]:
         """Renames: what they moved is missing at the old path and found at the new one; the reporter pairs the two.
         Returns the directories that are to be scanned: what they hold is paired the same way."""
-        sources = [dirty.source for dirty in renamed.values()]
-        old = await self._floor.stat(sources)
+        old = await self._floor.stat([dirty.source for dirty in renamed.values()])
         new = await self._floor.stat(list(renamed))
-        rows = await self._floor.rows_at(list(dict.fromkeys(sources)))
+        news = [
+            (path, dirty, before, entry)
+            for (path, dirty), before, entry in zip(renamed.items(), old, new, strict=True)
+            if before is not None or entry is None or not self._is_told(dirty.source, entry)
+        ]
+        rows = await self._floor.rows_at(list(dict.fromkeys(dirty.source for _, dirty, _, _ in news)))
         deep = []
-        for (path, dirty), before, entry in zip(renamed.items(), old, new, strict=True):
+        for path, dirty, before, entry in news:
             row = rows.get(dirty.source)
             if before is not None or entry is None or entry.trouble or self._floor.hides(path, entry.version):
                 for doubtful in (dirty.source, path):
@@ -208,6 +212,12 @@ class Observer:
             if not self._floor.told.says(entry):
                 findings.stands.append(entry)
         return deep
+
+    def _is_told(self, source: bytes, entry: Entry) -> bool:
+        """Whether it was told that this stands here now and nothing at its old path, as after each rename of our own:
+        the Referee need not be asked what it knows there."""
+        told = self._floor.told
+        return entry.kind is not Kind.DIRECTORY and told.says_gone(source) and told.says(entry)
 
     async def _look_changed(self, changed: dict[bytes, Dirty], findings: Findings) -> list[bytes]:
         """Changes; returns the directories that are to be scanned."""

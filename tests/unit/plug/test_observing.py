@@ -119,6 +119,27 @@ async def test_nobody_asks_for_a_directory_to_tell_the_rename_of_a_file_in_it(ru
         assert [(lookup.directories, lookup.paths) for lookup in asked] == [((), (b"d/7",))]
 
 
+async def test_nobody_asks_about_a_rename_that_was_told_already(runtime: str) -> None:
+    """As of each that an order asked for, of which the watcher tells too."""
+    async with stage(runtime) as at:
+        at.driver.write(b"old", b"1")
+        at.referee.rows = {b"old": at.driver.known(b"old")}
+        await at.started()
+        at.driver.rename(b"old", b"new")
+        rename = Hint(HintKind.MOVED, b"new", b"old")
+        await at.hint(rename)
+        await at.referee.until(lambda: b"new" in at.referee.seen(Seen.MOVED))
+        await at.referee.quiet()
+        before = len(at.referee.lookups)
+        await at.hint(rename)
+        at.driver.write(b"other", b"2")
+        await at.hint(Hint(HintKind.CHANGED, b"other"))
+        await at.referee.until(lambda: b"other" in at.referee.seen(Seen.STANDS))
+        await at.referee.quiet()
+        assert len(at.referee.lookups) == before
+        assert at.referee.seen(Seen.MOVED) == [b"new"]
+
+
 async def test_an_empty_file_is_never_taken_for_a_move(runtime: str) -> None:
     async with stage(runtime) as at:
         at.driver.write(b"a", b"")
