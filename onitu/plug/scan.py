@@ -73,7 +73,7 @@ class Scan:
             below: list[bytes] = []
             listings, rows = await self._look(portion)
             seen = sum(len(listing.entries) for listing in listings) + sum(map(len, rows))
-            directories = max(1, min(2 * directories, DIRECTORIES, len(portion) * AT_ONCE // max(1, seen)))
+            directories = max(1, min(4 * directories, DIRECTORIES, len(portion) * AT_ONCE // max(1, seen)))
             for listing, known in zip(listings, rows, strict=True):
                 below += await self._merge(listing, known)
             del listings, rows  # before the next ones come
