@@ -115,17 +115,18 @@ class EmbeddedStore:
 
     async def watch(self, child: Child) -> None:
         """Kill a server that is silent, until cancelled. The lifeguard's own signs of life say nothing about it."""
-        silent, quiet = 0.0, False
+        silent, quiet = 0.0, None  # the process that was told to look at itself seldom
         pause = min(LOOK, self._silence / 4)
         while True:
             await trio.sleep(pause)
             if child.state is not State.RUNNING:
-                silent, quiet = 0.0, False
+                silent = 0.0
                 continue
             answer = b""
             with trio.move_on_after(1.0):
-                answer = await self._ask(b"PING" if quiet else b"CONFIG SET hz %d" % QUIET_HZ)
-                quiet = quiet or answer == b"+OK"
+                pid = child.pid
+                answer = await self._ask(b"PING" if quiet == pid else b"CONFIG SET hz %d" % QUIET_HZ)
+                quiet = pid if answer == b"+OK" else quiet
             # Only due time counts, as in `Child`: a machine that slept proves nothing.
             silent = 0.0 if answer else silent + pause
             if silent >= self._silence:

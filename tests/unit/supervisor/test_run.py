@@ -224,6 +224,25 @@ async def test_at_the_end_a_log_that_has_grown_becomes_a_snapshot(
     assert _files(tmp_path) == files
 
 
+async def test_a_store_looks_at_itself_seldom_once_nobody_waits_also_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LOOK", 0.2)
+
+    def hertz(client: redis.Redis) -> int:
+        try:
+            return int(client.config_get("hz")["hz"])
+        except redis.ConnectionError:
+            return -1
+
+    async with run(tmp_path, "a") as supervisor:
+        child = supervisor.children["store"]
+        with redis.Redis.from_url(supervisor.store_url) as client:
+            await until(lambda: hertz(client) == 2)
+            os.kill(int(client.info("server")["process_id"]), signal.SIGKILL)
+            await until(lambda: child.restarts == 1 and hertz(client) == 2)
+
+
 async def test_a_store_that_cannot_start_ends_the_run(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir(mode=0o700)
     (tmp_path / "store" / "appendonlydir").touch()  # the server wants a directory of this name
