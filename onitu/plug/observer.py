@@ -217,7 +217,8 @@ class Observer:
         """Whether it was told that this stands here now and nothing at its old path, as after each rename of our own:
         the Referee need not be asked what it knows there."""
         told = self._floor.told
-        return entry.kind is not Kind.DIRECTORY and told.says_gone(source) and told.says(entry)
+        plain = entry.kind is not Kind.DIRECTORY and not entry.trouble
+        return plain and told.says_gone(source) and told.says(entry)
 
     async def _look_changed(self, changed: dict[bytes, Dirty], findings: Findings) -> list[bytes]:
         """Changes; returns the directories that are to be scanned."""

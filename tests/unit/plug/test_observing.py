@@ -140,6 +140,27 @@ async def test_nobody_asks_about_a_rename_that_was_told_already(runtime: str) ->
         assert at.referee.seen(Seen.MOVED) == [b"new"]
 
 
+async def test_what_cannot_be_read_any_more_is_told_though_its_rename_was_told_already(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"old", b"1")
+        at.referee.rows = {b"old": at.driver.known(b"old")}
+        await at.started()
+        at.driver.rename(b"old", b"new")
+        rename = Hint(HintKind.MOVED, b"new", b"old")
+        await at.hint(rename)
+        await at.referee.until(lambda: b"new" in at.referee.seen(Seen.MOVED))
+        await at.referee.quiet()
+        real = at.driver.entry
+
+        def denied(path: bytes):  # type: ignore[no-untyped-def]
+            found = real(path)
+            return found and replace(found, trouble=Trouble.DENIED, reason="permission denied")
+
+        at.driver.entry = denied  # type: ignore[method-assign]
+        await at.hint(rename)
+        await at.referee.until(lambda: b"new" in at.referee.seen(Seen.HIDDEN))
+
+
 async def test_an_empty_file_is_never_taken_for_a_move(runtime: str) -> None:
     async with stage(runtime) as at:
         at.driver.write(b"a", b"")
