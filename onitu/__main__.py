@@ -11,7 +11,7 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line; ends the process with its exit code."""
     _fill_gaps()
-    # What is loaded stays: to look for garbage among it at the usual pace takes a fifth of the start. (The children
+    # What is loaded stays: to look for garbage among it at the usual pace is felt at each start. (The children
     # are forked from this process, and those that are not set it themselves.)
     gc.set_threshold(20_000, 20, 20)
     try:
