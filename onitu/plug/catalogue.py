@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +16,8 @@ from blake3 import blake3
 from onitu.model.errors import OnituError
 
 if TYPE_CHECKING:
-    from onitu.model.settings import Settings
+    from onitu.model.settings import Filter, Settings
+    from onitu.model.tally import Sealed
 
     from .driver import Driver
 
@@ -31,16 +33,23 @@ class Known(msgspec.Struct, frozen=True):
         where: `module:class`.
         extra: what to install it with: `pip install 'onitu[EXTRA]'`; empty: it needs nothing more.
         schemes: of the URLs that `onitu sync` takes for it.
+        glance: `module:function` that glances at one of its replicas without the driver; empty: the driver does.
     """
 
     names: tuple[str, ...]
     where: str
     extra: str = ""
     schemes: tuple[str, ...] = ()
+    glance: str = ""
 
 
 OWN = (
-    Known(("local_storage", "local"), "onitu.drivers.local:LocalDriver", schemes=("file",)),
+    Known(
+        ("local_storage", "local"),
+        "onitu.drivers.local:LocalDriver",
+        schemes=("file",),
+        glance="onitu.drivers.local.glance:unchanged",
+    ),
     Known(("sftp", "ssh"), "onitu.drivers.sftp:SftpDriver", "sftp", ("sftp", "ssh")),
     Known(("s3", "amazon_s3"), "onitu.drivers.s3:S3Driver", "s3", ("s3",)),
     Known(("webdav",), "onitu.drivers.webdav:WebdavDriver", "webdav", ("dav", "davs")),
@@ -83,6 +92,18 @@ def load(name: str) -> type[Driver]:
     if not (isinstance(loaded, type) and issubclass(loaded, Driver)):
         raise OnituError(f"the driver {name!r} is no driver: {where} is not a subclass of onitu.plug.driver.Driver")
     return loaded
+
+
+def glance(name: str) -> Callable[[str, Sequence[Filter], Sealed, Callable[[], None]], bool] | None:
+    """What glances at a replica of a driver, and blocks (`onitu.drivers.local.glance.unchanged`); None: nothing does,
+    and the driver itself is asked (`onitu.plug.glance`)."""
+    known = _BY_NAME.get(name)
+    if known is None or not known.glance:
+        return None
+    module, _, attribute = known.glance.partition(":")
+    found: Callable[[str, Sequence[Filter], Sealed, Callable[[], None]], bool]
+    found = getattr(importlib.import_module(module), attribute)
+    return found
 
 
 def made(settings: Settings, service: str) -> Driver:

@@ -1,13 +1,15 @@
 """Glances before a run: whether all is as the seal of the state says, and so nothing to do.
 
-For each directory of this host a process is forked as soon as it can look, and long before a driver could be: it has
-a driver's eyes, and no socket. A service in the network its driver looks at, which has nothing else to do until the
-store and the Referee are there. Meanwhile this process goes on loading what a run needs. If all of them find
-everything as it was, the run is over before it began; else they have told all that they have to.
+For each service whose driver brings a function for it (a directory of this host) a process is forked at once, and long
+before a driver could be: it has a driver's eyes, and neither a socket nor Trio. A service in the network its driver
+looks at, which has nothing else to do until the store and the Referee are there. Meanwhile this process goes on loading
+what a run needs, where there is a processor for that. If all of them find everything as it was, the run is over before
+it began; else they have told all that they have to.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -59,8 +61,8 @@ class Glances:
 
 
 def look(settings: Settings, service: str, seal: Seal) -> None:
-    """The glance at one service, in a process of its own: what comes of it is a byte on standard output. It ends early
-    when something comes in on standard input: a driver's charter, or its end."""
+    """The glance at one service by its driver, in a process of its own: what comes of it is a byte on standard output.
+    It ends early when something comes in on standard input: a driver's charter, or its end."""
     import trio
 
     from onitu.plug.glance import unchanged
@@ -69,10 +71,33 @@ def look(settings: Settings, service: str, seal: Seal) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until_told, nursery.cancel_scope)
             found = await unchanged(settings, service, seal.replicas[service])
-            os.write(1, _UNCHANGED if found else _CHANGED)
+            _tell(found)
             nursery.cancel_scope.cancel()
 
     trio.run(glance)
+
+
+def look_at_once(settings: Settings, service: str, seal: Seal) -> None:
+    """As `look`, by the function that the driver brings for it."""
+    from onitu.plug.glance import unchanged_at_once
+
+    told = select.poll()
+    told.register(0, select.POLLIN)
+
+    def check() -> None:
+        if told.poll(0):
+            raise _Told
+
+    with contextlib.suppress(_Told):
+        _tell(unchanged_at_once(settings, service, seal.replicas[service], check))
+
+
+class _Told(BaseException):
+    """Nobody wants to know any more."""
+
+
+def _tell(unchanged: bool) -> None:
+    os.write(1, _UNCHANGED if unchanged else _CHANGED)
 
 
 async def _until_told(scope: trio.CancelScope) -> None:

@@ -19,7 +19,7 @@ import importlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -40,9 +40,8 @@ LOCK = "lock"
 
 # AnyIO's side of Trio, under a name of its own that may change, is loaded by the first wait for a socket: here once,
 # else in each process after its fork.
-_FOR_ALL = ("onitu.wire.lifeline", "onitu.wire.sockets", "anyio._backends._trio")
-_FOR_A_GLANCE = ("onitu.drivers.local", "onitu.plug.glance")
-_FOR_DRIVERS = ("onitu.drivers.local", "onitu.plug.run")
+_FOR_ALL = ("trio", "onitu.wire.lifeline", "onitu.wire.sockets", "anyio._backends._trio")
+_FOR_DRIVERS = ("onitu.drivers.local.driver", "onitu.plug.run")
 _FOR_THE_RUN = ("onitu.supervisor.run",)
 """Modules that are loaded before the forks, which then share them."""
 
@@ -135,28 +134,29 @@ def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Se
 
     steps: deque[Callable[[], None]] = deque(
         (
-            functools.partial(_load, _FOR_ALL),
+            *(functools.partial(_load, module) for module in _FOR_ALL),
             begin_referee,
-            functools.partial(_load, _FOR_DRIVERS),
+            *(functools.partial(_load, module) for module in _FOR_DRIVERS),
             begin_drivers,
-            functools.partial(_load, _FOR_THE_RUN),
+            *(functools.partial(_load, module) for module in _FOR_THE_RUN),
         )
     )
     glances: Glances | None = None
     near: list[str] = []
     if sealed is not None:
-        from onitu.plug.catalogue import LOCAL
+        from onitu.plug import catalogue, glance  # noqa: F401 (the second for the forks)
 
-        from .glances import Glances, look
+        from .glances import Glances, look_at_once
 
-        _load(_FOR_A_GLANCE)
         glances = Glances(sealed, len(settings.services))
         # A driver of a service in the network loads a library, and that once: it looks itself, once it is there.
-        near += [name for name, service in settings.services.items() if service.driver in LOCAL]
+        near += [name for name, service in settings.services.items() if catalogue.glance(service.driver) is not None]
         for name in near:
-            begin(f"glance {name}", "onitu-glance", functools.partial(look, settings, name, sealed))
+            begin(f"glance {name}", "onitu-glance", functools.partial(look_at_once, settings, name, sealed))
             glances.watch(head_start.forks[f"glance {name}"])
-        while (unchanged := glances.unchanged(wait=not steps)) is None:
+        # What is loaded while every processor has a glance only makes them slower.
+        busy = len(near) == len(settings.services) and len(near) >= len(os.sched_getaffinity(0))
+        while (unchanged := glances.unchanged(wait=busy or not steps)) is None:
             steps.popleft()()
         if unchanged:
             head_start.discard()
@@ -170,10 +170,9 @@ def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Se
     return None
 
 
-def _load(modules: Sequence[str]) -> None:
-    for module in modules:
-        with contextlib.suppress(ImportError):  # where one of ours cannot be loaded, that is told by who needs it
-            importlib.import_module(module)
+def _load(module: str) -> None:
+    with contextlib.suppress(ImportError):  # where one of ours cannot be loaded, that is told by who needs it
+        importlib.import_module(module)
 
 
 def _be_referee() -> None:

@@ -3,9 +3,24 @@ how and why.
 
 In the order in which a file goes through: `inotify` (a hint), `tree` (what stands where), `reading` (its digest),
 `staging` (content on its way), `acting` (orders), `limbo` (what orders displaced), with `private` (marker, lock and the
-probing of the file system) and `syscalls` (what the `os` module lacks) below.
+probing of the file system) and `syscalls` (what the `os` module lacks) below. `glance` looks if there is anything to do
+at all.
 """
 
-from .driver import LocalDriver
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .driver import LocalDriver
 
 __all__ = ["LocalDriver"]
+
+
+def __getattr__(name: str) -> Any:
+    """The driver when it is first asked for: a glance does without, and without Trio."""
+    if name != "LocalDriver":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .driver import LocalDriver
+
+    return LocalDriver

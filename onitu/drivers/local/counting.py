@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import os
 import stat as modes
+from collections.abc import Sequence
 
-from onitu.model import paths
+from onitu.model import filters, paths
+from onitu.model.settings import Filter
 from onitu.model.tally import Tally, thing
 from onitu.model.versions import Kind
 
 from . import tokens
 from .tree import Check, Tree
 
+_NEVER = 2**63
+"""Later than every stamp."""
 
-def tally(tree: Tree, since: int, check: Check) -> Tally | None:
-    """The tally of everything below the root but `.onitu`; None: something cannot be looked at, or is none of the kinds
-    that can be synchronised, or was changed after `since`, by its stamps (nanoseconds since 1970)."""
+
+def tally(tree: Tree, since: int, check: Check, hiding: Sequence[Filter] = ()) -> Tally | None:
+    """The tally of everything below the root but `.onitu` and what one of the filters hides; None: something cannot be
+    looked at, or is none of the kinds that can be synchronised, or was changed after `since`, by its stamps
+    (nanoseconds since 1970). A directory's stamps tell of what is hidden in it too: where something may be, they are
+    not asked."""
     found = Tally()
+    since = _NEVER if hiding else since
     waiting = [paths.ROOT]
     try:
         if os.fstat(tree.fd).st_mtime_ns > since:
             return None
         while waiting:
             check()
-            waiting += _count(tree, waiting.pop(), since, found)
+            waiting += _count(tree, waiting.pop(), since, hiding, found)
     except (OSError, _Odd):
         return None
     return found
@@ -33,7 +41,7 @@ class _Odd(Exception):
     """Something for which it is not worth while to count on."""
 
 
-def _count(tree: Tree, directory: bytes, since: int, found: Tally) -> list[bytes]:
+def _count(tree: Tree, directory: bytes, since: int, hiding: Sequence[Filter], found: Tally) -> list[bytes]:
     """Count what is in one directory; returns the directories in it."""
     things: list[bytes] = []
     below: list[tuple[bytes, int]] = []
@@ -43,6 +51,8 @@ def _count(tree: Tree, directory: bytes, since: int, found: Tally) -> list[bytes
             path = above + os.fsencode(item.name)
             st = item.stat(follow_symlinks=False)
             mode = st.st_mode
+            if hiding and _hidden(hiding, path, st):
+                continue
             if st.st_ctime_ns > since and path != paths.PRIVATE:
                 raise _Odd  # of a directory: something in it was made, renamed or deleted
             if modes.S_ISREG(mode):
@@ -56,3 +66,8 @@ def _count(tree: Tree, directory: bytes, since: int, found: Tally) -> list[bytes
                 raise _Odd
     found.see_all(things, ((path, tokens.DIRECTORY, mode) for path, mode in below))
     return [path for path, _ in below]
+
+
+def _hidden(hiding: Sequence[Filter], path: bytes, st: os.stat_result) -> bool:
+    """Whether a rule hides it, so that whatever it is does not count. (Our own it does not: that is not asked for.)"""
+    return path != paths.PRIVATE and filters.hides(hiding, path, tokens.version_of(st, b"")) is not None

@@ -181,13 +181,11 @@ class LocalDriver(Driver):
         return await self._hop(scan)
 
     async def tally(self, folder: str, hiding: Sequence[Filter], since: int) -> Tally | None:
-        if hiding:
-            return await super().tally(folder, hiding, since)
         replica = self._replica(folder)
 
         def count() -> Tally | None:
             replica.private.prove()
-            tally = counting.tally(replica.tree, since, trio.from_thread.check_cancelled)
+            tally = counting.tally(replica.tree, since, trio.from_thread.check_cancelled, hiding)
             replica.private.prove()
             return tally
 

@@ -22,7 +22,7 @@ import msgspec
 
 from onitu.model.errors import Unavailable
 from onitu.model.paths import PRIVATE
-from onitu.plug.driver import Capabilities, Identity
+from onitu.plug.words import Capabilities, Identity
 
 from . import syscalls, tokens
 from .journal import JOURNAL, is_empty

@@ -18,7 +18,7 @@ from onitu.model import paths
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.model.versions import NOTHING, Kind
-from onitu.plug.driver import Entry, Listing
+from onitu.plug.words import Entry, Listing
 
 from . import syscalls, tokens
 from .troubles import sentence, trouble_of

@@ -6,7 +6,7 @@ import errno
 
 from onitu.model import paths
 from onitu.model.events import Trouble
-from onitu.plug.driver import Refused
+from onitu.plug.words import Refused
 
 _TROUBLES = {
     errno.ENOSPC: Trouble.NO_SPACE,
