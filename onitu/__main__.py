@@ -11,8 +11,9 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line; ends the process with its exit code."""
     _fill_gaps()
-    # What is loaded stays: to look for garbage among it at the usual pace is felt at each start. (The children
-    # are forked from this process, and those that are not set it themselves.)
+    # What is loaded stays: to look for garbage among it is felt at each start. Whoever has loaded all that it needs
+    # begins to look (`onitu.cli.asking.run`, `onitu.wire.lifeline.run_child`).
+    gc.disable()
     gc.set_threshold(20_000, 20, 20)
     try:
         from onitu.cli.main import cli

@@ -6,6 +6,7 @@ else `$XDG_CONFIG_HOME/onitu/onitu.yaml`).
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -103,6 +104,7 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
     """Run an async function to its end. Errors of its nurseries come out as they were raised in them."""
     import trio
 
+    gc.enable()  # `onitu.__main__` has it off while the program is loaded
     return trio.run(main, strict_exception_groups=True)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +135,8 @@ def _yaml(document: dict[str, Any]) -> str:
 
 def _check(text: str, file: Path) -> None:
     """Load it as `onitu start` would, before it takes anything's place."""
+    import tempfile
+
     from . import configuration
 
     variables = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "")  # they need not be there yet

@@ -6,7 +6,6 @@ redis-py is imported by what needs it: to load it takes 60 ms, and the superviso
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -133,6 +132,8 @@ def telling(url: str) -> Iterator[None]:
 
 def _distrust(error: BaseException | None) -> str:
     """What is wrong with the server's certificate; empty: that is not the trouble."""
+    import ssl  # 10 ms, which a store of our own does not need
+
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return error.verify_message

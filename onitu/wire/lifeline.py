@@ -149,6 +149,7 @@ def run_child(main: Callable[[Charter], Awaitable[None]]) -> int:
     # took the Referee 1.8 s instead of 1.6 s for 10,000 files.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
     with outlet.installed():
         return trio.run(_life, main, charter, lifeline, outlet, pulse)
 
