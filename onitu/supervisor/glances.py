@@ -1,10 +1,9 @@
 """Glances before a run: whether all is as the seal of the state says, and so nothing to do.
 
-For each service whose driver brings a function for it (a directory of this host) a process is forked at once, and long
-before a driver could be: it has a driver's eyes, and neither a socket nor Trio. A service in the network its driver
-looks at, which has nothing else to do until the store and the Referee are there. Meanwhile this process goes on loading
-what a run needs, where there is a processor for that. If all of them find everything as it was, the run is over before
-it began; else they have told all that they have to.
+For each service a process is forked, long before a driver could be: it has its eyes, and no socket of ours. Where the
+driver brings a function for it (at a directory of this host), there is no Trio in it either. Meanwhile this process
+goes on loading what a run needs, where there is a processor for that. If all of them find everything as it was, the run
+is over before it began; else they have told all that they have to.
 """
 
 from __future__ import annotations
@@ -61,47 +60,54 @@ class Glances:
 
 
 def look(settings: Settings, service: str, seal: Seal) -> None:
-    """The glance at one service by its driver, in a process of its own: what comes of it is a byte on standard output.
-    It ends early when something comes in on standard input: a driver's charter, or its end."""
+    """The glance at one service, in a process of its own: what comes of it is a byte on standard output. It ends early
+    when its standard input ends, as with the process that wanted to know."""
+    from onitu.plug import catalogue
+
+    at_once = catalogue.glance(settings.services[service].driver) is not None
+    (_look_at_once if at_once else _look)(settings, service, seal)
+
+
+def _look_at_once(settings: Settings, service: str, seal: Seal) -> None:
+    """By the function that the driver brings for it."""
+    from onitu.plug.glance import unchanged_at_once
+
+    end = select.poll()
+    end.register(0, select.POLLIN)
+
+    def check() -> None:
+        if end.poll(0):
+            raise _Ended
+
+    with contextlib.suppress(_Ended):
+        _tell(unchanged_at_once(settings, service, seal.replicas[service], check))
+
+
+def _look(settings: Settings, service: str, seal: Seal) -> None:
+    """By its driver."""
     import trio
 
     from onitu.plug.glance import unchanged
 
     async def glance() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_until_told, nursery.cancel_scope)
-            found = await unchanged(settings, service, seal.replicas[service])
-            _tell(found)
+            nursery.start_soon(_until_ended, nursery.cancel_scope)
+            _tell(await unchanged(settings, service, seal.replicas[service]))
             nursery.cancel_scope.cancel()
 
     trio.run(glance)
 
 
-def look_at_once(settings: Settings, service: str, seal: Seal) -> None:
-    """As `look`, by the function that the driver brings for it."""
-    from onitu.plug.glance import unchanged_at_once
+async def _until_ended(scope: trio.CancelScope) -> None:
+    import trio
 
-    told = select.poll()
-    told.register(0, select.POLLIN)
-
-    def check() -> None:
-        if told.poll(0):
-            raise _Told
-
-    with contextlib.suppress(_Told):
-        _tell(unchanged_at_once(settings, service, seal.replicas[service], check))
+    await trio.lowlevel.wait_readable(0)
+    scope.cancel()
 
 
-class _Told(BaseException):
+class _Ended(BaseException):
     """Nobody wants to know any more."""
 
 
 def _tell(unchanged: bool) -> None:
     os.write(1, _UNCHANGED if unchanged else _CHANGED)
-
-
-async def _until_told(scope: trio.CancelScope) -> None:
-    import trio
-
-    await trio.lowlevel.wait_readable(0)
-    scope.cancel()

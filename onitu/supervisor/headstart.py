@@ -20,7 +20,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,9 +30,6 @@ from onitu.wire.charter import Endpoints
 from . import forks, lifeguard, runtime, seal, statelock
 from .forks import Fork
 from .seal import Seal
-
-if TYPE_CHECKING:
-    from .glances import Glances
 
 LOCK = "lock"
 """The file in the store's directory that a server and all that it forked hold."""
@@ -109,70 +105,62 @@ def guarding(server: Embedded) -> list[str]:
 
 def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Seal | None:
     """Begin the children: the store first, which has most to do; then those of ours, in the order in which their code
-    is loaded. Where the state is sealed the services are looked at meanwhile, and the store waits for what that comes
-    to: if everything is as it was none of them is needed, and the seal is returned."""
-
-    def begin(name: str, called: str, main: Callable[[], object]) -> None:
-        gc.freeze()  # what is there is not looked at again, nor written to and so copied, in each of them
-        head_start.forks[name] = forks.fork(called, main, (head_start.lock,))
-
-    def begin_store() -> None:
-        if head_start.server is not None:
-            # A program of its own: as a fork it would keep all that this process has changed since, twice its size.
-            arguments = guarding(head_start.server)
-            begin("store", "onitu-lifeguard", lambda: os.execv(arguments[0], arguments))  # noqa: S606 (no shell)
-
-    def begin_referee() -> None:
-        begin("referee", "onitu-referee", _be_referee)
-
-    def begin_drivers() -> None:
-        for name in settings.services:
-            looks = sealed if glances is not None and name not in near else None
-            begin(f"driver {name}", "onitu-driver", functools.partial(_be_driver, settings, name, looks))
-            if glances is not None and looks is not None:
-                glances.watch(head_start.forks[f"driver {name}"])
-
-    steps: deque[Callable[[], None]] = deque(
-        (
-            *(functools.partial(_load, module) for module in _FOR_ALL),
-            begin_referee,
-            *(functools.partial(_load, module) for module in _FOR_DRIVERS),
-            begin_drivers,
-            *(functools.partial(_load, module) for module in _FOR_THE_RUN),
-        )
-    )
-    glances: Glances | None = None
-    near: list[str] = []
-    if sealed is not None:
-        from onitu.plug import catalogue, glance  # noqa: F401 (the second for the forks)
-
-        from .glances import Glances, look_at_once
-
-        glances = Glances(sealed, len(settings.services))
-        # A driver of a service in the network loads a library, and that once: it looks itself, once it is there.
-        near += [name for name, service in settings.services.items() if catalogue.glance(service.driver) is not None]
-        for name in near:
-            begin(f"glance {name}", "onitu-glance", functools.partial(look_at_once, settings, name, sealed))
-            glances.watch(head_start.forks[f"glance {name}"])
-        # What is loaded while every processor has a glance only makes them slower.
-        busy = len(near) == len(settings.services) and len(near) >= len(os.sched_getaffinity(0))
-        while (unchanged := glances.unchanged(wait=busy or not steps)) is None:
-            steps.popleft()()
-        if unchanged:
-            head_start.discard()
-            return sealed
-        glances = None  # no other need look any more
-        for name in near:
-            head_start.forks.pop(f"glance {name}").discard()
-    begin_store()
-    for step in steps:
-        step()
+    is loaded. Where the state is sealed the services are looked at before: if everything is as it was none of them is
+    needed, and the seal is returned."""
+    if sealed is not None and _unchanged(head_start, settings, sealed):
+        return sealed
+    if head_start.server is not None:
+        # A program of its own: as a fork it would keep all that this process has changed since, twice its size.
+        arguments = guarding(head_start.server)
+        _fork(head_start, "store", "onitu-lifeguard", lambda: os.execv(arguments[0], arguments))  # noqa: S606 (no shell)
+    _load(*_FOR_ALL)
+    _fork(head_start, "referee", "onitu-referee", _be_referee)
+    _load(*_FOR_DRIVERS)
+    for name in settings.services:
+        _fork(head_start, f"driver {name}", "onitu-driver", _be_driver)
+    _load(*_FOR_THE_RUN)
     return None
 
 
-def _load(module: str) -> None:
-    with contextlib.suppress(ImportError):  # where one of ours cannot be loaded, that is told by who needs it
-        importlib.import_module(module)
+def _unchanged(head_start: HeadStart, settings: Settings, sealed: Seal) -> bool:
+    """Glance at every service; whether all of them are as they were. Meanwhile what a run needs is loaded."""
+    from onitu.plug import catalogue, glance  # noqa: F401 (the second for the forks)
+
+    from .glances import Glances, look
+
+    glances = Glances(sealed, len(settings.services))
+    modules = deque((*_FOR_ALL, *_FOR_DRIVERS, *_FOR_THE_RUN))
+    at_once = [name for name, service in settings.services.items() if catalogue.glance(service.driver) is not None]
+    later = [name for name in settings.services if name not in at_once]
+    if not later and len(at_once) >= len(os.sched_getaffinity(0)):
+        modules.clear()  # while every processor has a directory to look at, to load only makes the looks slower
+
+    def begin(names: list[str]) -> None:
+        for name in names:
+            looking = functools.partial(look, settings, name, sealed)
+            glances.watch(_fork(head_start, f"glance {name}", "onitu-glance", looking))
+
+    begin(at_once)
+    while (unchanged := glances.unchanged(wait=not modules)) is None:
+        _load(modules.popleft())
+        begin(later)  # with Trio, of which they have need, and which they so share
+        later = []
+    for name in [name for name in head_start.forks if name.startswith("glance ")]:  # who has not told need not any more
+        head_start.forks.pop(name).discard()
+    return unchanged
+
+
+def _fork(head_start: HeadStart, name: str, called: str, main: Callable[[], object]) -> Fork:
+    """Begin a process of this name, which `ps` calls `called`."""
+    gc.freeze()  # what is there is not looked at again, nor written to and so copied, in each of them
+    fork = head_start.forks[name] = forks.fork(called, main, (head_start.lock,))
+    return fork
+
+
+def _load(*modules: str) -> None:
+    for module in modules:
+        with contextlib.suppress(ImportError):  # where one of ours cannot be loaded, that is told by who needs it
+            importlib.import_module(module)
 
 
 def _be_referee() -> None:
@@ -183,12 +171,8 @@ def _be_referee() -> None:
     leave(run_child(main))
 
 
-def _be_driver(settings: Settings, service: str, sealed: Seal | None) -> None:
+def _be_driver() -> None:
     from onitu.plug.run import main
     from onitu.wire.lifeline import leave, run_child
 
-    if sealed is not None:
-        from .glances import look
-
-        look(settings, service, sealed)
     leave(run_child(main))
