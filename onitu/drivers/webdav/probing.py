@@ -53,8 +53,9 @@ class Able(msgspec.Struct, frozen=True):
         refuses: MKCOL refuses where a collection stands.
         spoils: characters of which the server makes others, or that it cuts, where it is to MOVE: WsgiDAV cuts a name
             at a `?`, rclone shows control characters as others.
-        unsure: whether a condition that holds lets the request through was not tried yet (`ascertain` does): the
-            server's entity tags are weak ones at first, as Apache's for a second. Until then it is believed.
+        unsure: whether a condition that holds lets the request through was not tried yet (`ascertain` does, once one
+            was refused that seems to hold): the server's entity tags are weak ones at first, as Apache's for a second.
+            Until then it is believed: nothing can be lost by a request that is refused.
     """
 
     swaps: bool = False

@@ -158,7 +158,6 @@ class WebdavRemote(Remote):
             raise
 
     async def _put(self, path: bytes, content: Content, expect: bytes | None, prepared: object) -> Thing:
-        await self._be_sure(expect)
         if not self._swaps:
             return await self._put_anyhow(path, content)
         if self._able.tagged and (prepared or not self._able.direct or content.size > SMALL):
@@ -247,7 +246,6 @@ class WebdavRemote(Remote):
         return Thing(Kind.FILE, opaque(tag), content.size, self._mtime(content))
 
     async def delete(self, path: bytes, expect: bytes | None) -> None:
-        await self._be_sure(expect)
         answer = await self._root.ask("DELETE", path, self._condition(expect))
         if answer.status == 412:
             await self._weak(path, expect)
@@ -261,7 +259,6 @@ class WebdavRemote(Remote):
 
     async def _to(self, path: bytes, target: bytes, expect: bytes | None, method: str) -> Thing | None:
         self._check_name(target)
-        await self._be_sure(expect)
         if not self._able.creates and await self._root.look(target) is not None:
             raise Changed
         headers = self._condition(expect) if expect != FOLDER else {}
@@ -285,7 +282,6 @@ class WebdavRemote(Remote):
     async def set_meta(self, path: bytes, version: Version, expect: bytes | None) -> Thing | None:
         if not self._able.settable:
             return None
-        await self._be_sure(expect)
         headers = self._condition(expect) if expect != FOLDER else {}
         answer = await self._root.set_time(path, version.mtime, headers)
         if answer.status == 412:
@@ -308,12 +304,12 @@ class WebdavRemote(Remote):
 
     # --- conditions ---------------------------------------------------------------------------------------------
 
-    async def _be_sure(self, expect: bytes | None) -> None:
-        """Before the first request on the condition of an entity tag: find out what `learn` left open."""
-        if not self._swaps or expect in (None, NOTHING_THERE, FOLDER):
-            return
+    async def _be_sure(self) -> bool:
+        """A condition that holds was refused: find out what `learn` left open. False: it was not open any more.
+        Raises `Unavailable` where the server refuses every condition."""
         async with self._asking:
-            if self._able.unsure and not self._mistaken:
+            open_ = self._able.unsure and not self._mistaken
+            if open_:
                 able = await ascertain(self._root, self._able)
                 self._known[str(self._root.url)] = able
                 cloud = self._root.cloud
@@ -321,6 +317,7 @@ class WebdavRemote(Remote):
                 if not self._mistaken:
                     self._able = able
         self._check_belief()
+        return open_
 
     def _check_belief(self) -> None:
         if self._mistaken:
@@ -342,13 +339,14 @@ class WebdavRemote(Remote):
 
     async def _weak(self, path: bytes, expect: bytes | None, target: bytes | None = None) -> None:
         """After a condition did not hold: raise `Busy` where it is only that the server did not stand by its entity tag
-        yet, as Apache in the first second, which may have passed by now. Else `Changed`. `target`: where nothing had to
-        stand."""
+        yet, as Apache in the first second, which may have passed by now; `Unavailable` where it never does. Else
+        `Changed`. `target`: where nothing had to stand."""
         if expect and expect != FOLDER:
             member = await self._root.look(path)
             if member is not None and member.tag == expect:
+                waited = await self._be_sure()
                 if member.weak:
-                    raise Busy("the server is not sure of its entity tag yet", after=1.0)
+                    raise Busy("the server is not sure of its entity tag yet", after=0.0 if waited else 1.0)
                 if target is None or await self._root.look(target) is None:
                     raise Busy("the server was not sure of its entity tag", after=0.0)
         raise Changed
