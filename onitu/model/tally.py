@@ -77,6 +77,11 @@ class Tally:
         """Count many no more that are no directories, as `thing` writes them."""
         self.things = (self.things - sum(map(_number, things))) % _MODULUS
 
+    def include(self, other: Tally) -> None:
+        """Count all that another tally counts."""
+        self.things = (self.things + other.things) % _MODULUS
+        self.bits = (self.bits + other.bits) % _MODULUS
+
     def agrees(self, known: Tally, modes: bool) -> bool:
         """Whether what was seen is what is known. `modes`: whether the service keeps permission bits at all; where it
         does not tell those of directories, they are as they are known."""

@@ -164,6 +164,17 @@ class Driver(abc.ABC):
         """List these directories (`ROOT` is the replica's root), not recursively. Raises `Unavailable` where the root
         is not there, or its marker is not the one that `identify` read."""
 
+    compares: ClassVar[bool] = False
+    """Whether it implements `scan_familiar`."""
+
+    async def scan_familiar(
+        self, folder: str, directories: Sequence[bytes], tallies: Mapping[bytes, bytes]
+    ) -> list[Listing]:
+        """As `scan`; but where exactly that stands in a directory which the bytes of its tally say, only the
+        directories in it need be listed, and the listing says so (`Listing.familiar`). To be overridden by a driver
+        that can count faster than it lists."""
+        return await self.scan(folder, directories)
+
     async def tally(self, folder: str, hiding: Sequence[Filter], since: int) -> Tally | None:
         """The tally of everything that stands there and is hidden by none of the filters; None: something cannot be
         looked at, or has surely changed after `since` (nanoseconds since 1970), so that the tally is another one. To be

@@ -50,6 +50,7 @@ class Floor:
 
     Attributes:
         known: whether the Referee may know anything of this replica; False spares the first scan every lookup.
+        tally: the Referee's own of what it knows of this replica, as it was at its last Welcome.
         term: counts the Referee's runs; numbers of orders of an earlier term mean nothing any more.
         vanished: what was told again and stands there no more: the next full scan has to look for it, for it meets only
             what is in a directory that stands or that is known, and of these the Referee may know nothing.
@@ -65,6 +66,7 @@ class Floor:
         self.outbox = outbox
         self.told = told
         self.known = True
+        self.tally = b""
         self.term = 0
         self.vanished: dict[bytes, Known] = {}
         self.deeds = deeds or Deeds()

@@ -160,7 +160,10 @@ class Observer:
         self._full, self._in_hand = False, 1
         self._wake.ring()
         findings = Findings(self._floor.outbox.position, missing=dict(self._floor.vanished))
-        await Scan(self._floor, self._reporter, self._floor.known).run([paths.ROOT], findings)
+        whole = Scan(self._floor, self._reporter, self._floor.known)
+        if not await whole.run([paths.ROOT], findings):
+            log.info("{}: it is not as it was kept: everything is scanned", self._floor.folder)
+            await Scan(self._floor, self._reporter, self._floor.known).run([paths.ROOT])
         self._floor.known, self._floor.vanished = True, {}
         await self._floor.tell((), scanned=True)
 

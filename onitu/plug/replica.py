@@ -31,6 +31,7 @@ from .audit import Auditor
 from .bell import Bell
 from .deeds import Deeds
 from .driver import Capabilities, Driver, Identity
+from .familiar import Familiar
 from .floor import Floor
 from .inbox import Inbox
 from .lookups import Lookups
@@ -75,10 +76,11 @@ class Replica:
         self._wake = wake
         self._watch = settings.watch
         self._lookups = lookups
-        self._told = Told()
+        path = _file(settings, "familiar", service, folder)
+        self._told = Told(Familiar(sheet(path) if path and driver.compares else None))
         self.outbox = Outbox(folder, epoch, self._told, wake.ring)
         hiding = (settings.folders[folder].filter, replica.filter)
-        path = _deeds_file(settings, service, folder)
+        path = _file(settings, "deeds", service, folder)
         self._deeds = Deeds(sheet(path) if path else None)
         self._floor = Floor(driver, folder, hiding, self.outbox, self._told, lookups, self._deeds)
         self._inbox = Inbox(self._floor, transfers, self._mark)
@@ -127,6 +129,7 @@ class Replica:
         self._told.forget()
         self._inbox.forget()
         self._floor.known = expected.known > 0 or not self.outbox.empty
+        self._floor.tally = expected.tally
         self._expected = expected
         self._welcomed.ring()
 
@@ -153,6 +156,10 @@ class Replica:
                 self._inbox.resume()
             case "rescan" if self._observer is not None:
                 self._observer.rescan(command.directories)
+
+    def keep(self) -> None:
+        """Before the end: keep for the next life what it may take on trust."""
+        self._told.familiar.keep()
 
     # --- its life -----------------------------------------------------------------------------------------------
 
@@ -288,12 +295,12 @@ class Replica:
             self._observer.mark(path)
 
 
-def _deeds_file(settings: Settings, service: str, folder: str) -> str:
-    """Where what orders did here is written down; empty: nowhere."""
+def _file(settings: Settings, what: str, service: str, folder: str) -> str:
+    """Where something of a replica is written down for its next life; empty: nowhere."""
     if not settings.state or settings.dry_run:
         return ""
     name = blake3(f"{service}\0{folder}".encode(errors="surrogateescape")).hexdigest()[:16]
-    return os.path.join(settings.state, "deeds", name)
+    return os.path.join(settings.state, what, name)
 
 
 def _state(identity: Identity, capabilities: Capabilities) -> ReplicaState:

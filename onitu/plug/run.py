@@ -117,4 +117,6 @@ async def run(
             with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH):
                 await session.flushed()
             connections.cancel()
+            for replica in session.replicas.values():
+                replica.keep()
             log.info("{}: {}", service.name, ", ".join(f"{k} {v}" for k, v in counters.items()) or "nothing moved")

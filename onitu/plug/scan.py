@@ -6,6 +6,7 @@ Referee knows already costs nothing more. Promises:
 - a path is missing only where the listing of its directory was complete, and gone only if a look on the floor then says
   so; an incomplete listing concludes nothing of what is below it;
 - what is hidden is forgotten, never missing;
+- a directory is taken on trust only where the Referee's own tally proves that it is known so (`familiar`);
 - findings are kept back, up to a limit, so that a name that vanished and one that appeared are told as a move. Where
   the Referee knows nothing there can be no move, and everything is told at once.
 """
@@ -24,6 +25,7 @@ from onitu.model.versions import Kind
 from onitu.wire.messages import Known
 
 from .driver import Entry, Listing
+from .familiar import Proof, tally_of
 from .floor import DIRECTORIES, Floor
 from .report import Findings, Reporter
 from .told import agrees
@@ -57,25 +59,38 @@ class Scan:
         self._stream = not known
         self._findings = Findings(floor.outbox.position)
         self._hidden = dict(hidden or {})
+        self._familiar = floor.told.familiar
+        self._proof: Proof | None = None
+        self._strange = 0
 
-    async def run(self, roots: Sequence[bytes], findings: Findings | None = None) -> None:
-        """Scan everything below these directories (not their own entries), and tell it together with `findings`.
+    async def run(self, roots: Sequence[bytes], findings: Findings | None = None) -> bool:
+        """Scan everything below these directories (not their own entries), and tell it together with `findings`. False:
+        some of it was taken on trust and should not have been; what was told is true, but it may not be everything.
 
         Raises:
             Unavailable: the root is not there, or cannot be listed whole; what was told by then is true.
         """
         if findings is not None:
             self._findings = findings
+        # Before anything is told the Referee knows of the replica what it knew at its Welcome.
+        first = self._known and bool(self._floor.tally) and not self._floor.outbox.position
+        if first and list(roots) == [paths.ROOT] and self._familiar.recall():
+            self._proof = Proof()
         waiting = sorted(roots, reverse=True)
-        directories = 1
+        directories, looked = 1, 0
         while waiting:
             portion = [waiting.pop() for _ in range(min(directories, len(waiting)))]
+            looked += len(portion)
             below: list[bytes] = []
             listings, rows = await self._look(portion)
             seen = sum(len(listing.entries) for listing in listings) + sum(map(len, rows))
             directories = max(1, min(4 * directories, DIRECTORIES, len(portion) * AT_ONCE // max(1, seen)))
             for listing, known in zip(listings, rows, strict=True):
-                below += await self._merge(listing, known)
+                if listing.familiar:
+                    self._unhide(listing)
+                    below += [entry.path for entry in listing.entries]
+                else:
+                    below += await self._merge(listing, known)
             del listings, rows  # before the next ones come
             waiting += sorted(below, reverse=True)
             if self._stream or len(self._findings) >= KEPT_BACK:
@@ -84,22 +99,53 @@ class Scan:
         if self._vanished is not None and roots and any(entry.kind is Kind.FILE for entry in self._findings.stands):
             self._findings.vanished = await self._vanished()
         await self._flush()
+        self._familiar.looked(looked)
+        if self._proof is None or bytes(self._proof) == self._floor.tally:
+            return True
+        self._familiar.forget_all()
+        return False
 
     async def _flush(self) -> None:
         findings, self._findings = self._findings, Findings(self._floor.outbox.position)
         await self._reporter.report(findings)
 
     async def _look(self, directories: Sequence[bytes]) -> tuple[list[Listing], list[dict[bytes, Known]]]:
-        """Listings and rows of the same directories, fetched at the same time."""
-        rows: list[dict[bytes, Known]] = []
+        """Listings and rows of the same directories, fetched at the same time; of what is familiar only where it has
+        changed."""
+        tallies = self._familiar.tallies(directories) if self._proof is not None else {}
+        found: dict[bytes, dict[bytes, Known]] = {}
 
-        async def fetch() -> None:
-            rows.extend(await self._floor.rows(directories, self._known))
+        async def fetch(wanted: list[bytes]) -> None:
+            found.update(zip(wanted, await self._rows(wanted), strict=True))
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(fetch)
-            listings = await self._floor.driver.scan(self._floor.folder, directories)
-        return listings, rows
+            nursery.start_soon(fetch, [path for path in directories if path not in tallies])
+            if tallies:
+                listings = await self._floor.driver.scan_familiar(self._floor.folder, directories, tallies)
+            else:
+                listings = await self._floor.driver.scan(self._floor.folder, directories)
+        if self._proof is not None and tallies:
+            for listing in listings:
+                if listing.familiar:
+                    self._proof.trust(tallies[listing.directory])
+                    self._familiar.meet(listing.directory, tallies[listing.directory])
+            await fetch([one.directory for one in listings if one.directory in tallies and not one.familiar])
+        return listings, [found.get(path, {}) for path in directories]
+
+    async def _rows(self, directories: Sequence[bytes]) -> list[dict[bytes, Known]]:
+        """What the Referee knows in each directory."""
+        rows = await self._floor.rows(directories, self._known) if directories else []
+        if self._proof is not None:
+            for known in rows:
+                self._proof.told(known.values())
+        return rows
+
+    async def _rows_below(self, directory: bytes) -> list[Known]:
+        """What the Referee knows anywhere below a directory that is not there any more, or not to be looked into."""
+        rows = await self._floor.rows_below([directory])
+        if self._proof is not None:
+            self._proof.told(rows)
+        return rows
 
     async def _merge(self, listing: Listing, known: dict[bytes, Known]) -> list[bytes]:
         """Compare one directory; returns the directories in it that are to be scanned."""
@@ -110,13 +156,15 @@ class Scan:
             self._reporter.doubt(directory)
             return []
         self._unhide(listing)
-        below = []
+        strange, below = self._strange, []
         for entry in listing.entries:
             if await self._entry(entry, known.pop(entry.path, None)):
                 below.append(entry.path)
         if listing.complete:
             for row in known.values():
                 await self._absent(row)
+            if not known and self._strange == strange and self._familiar.kept:
+                self._familiar.meet(directory, tally_of(listing.entries))
         return below
 
     def _unhide(self, listing: Listing) -> None:
@@ -132,6 +180,11 @@ class Scan:
         """Something that stands; whether to look into it."""
         findings = self._findings
         reason = self._floor.hides(entry.path, entry.version)
+        directory = entry.kind is Kind.DIRECTORY
+        as_known = row is not None and agrees(row, entry, self._modes) and not (row.hidden or row.gone)
+        if as_known and reason is None and not entry.trouble:
+            return directory
+        self._strange += 1
         if reason is not None:
             await self._hide(row, reason)
             return False
@@ -139,15 +192,14 @@ class Scan:
             if row is None or not row.hidden:
                 findings.hide(entry.path, entry.reason, entry.trouble)
             return False
-        directory = entry.kind is Kind.DIRECTORY
         if row is None:
             findings.stands.append(entry)
         elif row.version.kind is Kind.DIRECTORY and not directory:
-            findings.miss(self._floor, await self._floor.rows_below([entry.path]))
+            findings.miss(self._floor, await self._rows_below(entry.path))
             findings.replacing.append(entry)
         elif directory and row.hidden and row.version.kind is Kind.DIRECTORY:
             self._hidden[entry.path] = entry
-        elif not agrees(row, entry, self._modes) or row.hidden or row.gone:
+        else:
             findings.stands.append(_with_digests(entry, row))
             if not row.hidden:
                 findings.known[entry.path] = row.version
@@ -162,7 +214,7 @@ class Scan:
         if row.gone:
             return
         if row.version.kind is Kind.DIRECTORY:
-            self._findings.miss(self._floor, await self._floor.rows_below([row.path]))
+            self._findings.miss(self._floor, await self._rows_below(row.path))
         # One that was hidden and is not any more is told too: then it is forgotten, and can come back (S4).
         self._findings.missing[row.path] = row
 
@@ -171,7 +223,7 @@ class Scan:
         if row is None or row.excluded:
             return
         if row.version.kind is Kind.DIRECTORY:
-            for inner in reversed(await self._floor.rows_below([row.path])):
+            for inner in reversed(await self._rows_below(row.path)):
                 if not inner.excluded:
                     self._findings.hide(inner.path, reason)
         self._findings.hide(row.path, reason)

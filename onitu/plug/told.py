@@ -18,6 +18,7 @@ from onitu.model.versions import NOTHING, Kind
 from onitu.wire.messages import Known
 
 from .driver import Entry
+from .familiar import Familiar
 
 REMEMBERED = 5_000
 """Paths whose last report is remembered, so that the echo of an order or a second hint costs one stat only: a third of
@@ -42,9 +43,11 @@ class Told:
 
     Attributes:
         troubled: the paths of which the last that was told is a trouble: no event need come when that is over.
+        familiar: what the next life may take on trust; nothing of which anything was told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, familiar: Familiar | None = None) -> None:
+        self.familiar = familiar or Familiar()
         self.troubled: dict[bytes, None] = {}
         self._latest: OrderedDict[bytes, _Said] = OrderedDict()
         self._recent: dict[bytes, dict[bytes, tuple[int, Known | None]]] = {}
@@ -55,6 +58,7 @@ class Told:
         """An event entered the outbox, as the `position`th of all."""
         for path, known in _effects(event):
             self.troubled.pop(path, None)
+            self.familiar.forget(path)
             self._latest[path] = _said(position, known)
             self._latest.move_to_end(path)
             if len(self._latest) > REMEMBERED:

@@ -78,13 +78,15 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 class Listing(msgspec.Struct, frozen=True, gc=False):
     """What stands directly in one directory. `complete` is False where it could not be read to its end: then nothing
-    may be concluded from what is absent in it. `missing`: the directory itself is not there."""
+    may be concluded from what is absent in it. `missing`: the directory itself is not there. `familiar`: what stands in
+    it is what the tally says that was given, and only the directories in it are listed."""
 
     directory: bytes
     entries: tuple[Entry, ...]
     complete: bool = True
     missing: bool = False
     reason: str = ""
+    familiar: bool = False
 
 
 class HintKind(enum.Enum):

@@ -46,7 +46,7 @@ async def greet(folder: FolderReferee, service: str, hello: Hello, state: Replic
     )
     folder.records[service] = record
     await folder.store.commit(Change(services={service: record}))
-    return Expected(True, generation, record.known, number)
+    return Expected(True, generation, record.known, number, tally=bytes(folder.tallies[service]))
 
 
 def _stranger(folder: FolderReferee, service: str, state: ReplicaState) -> str | None:

@@ -66,7 +66,7 @@ class Expected(msgspec.Struct, frozen=True, array_like=True):
     `accepted`: the replica may be used. If not, `reason` says why, and the driver neither scans nor writes.
     `generation`: what the marker shall say from now on. `known`: about how many paths the store holds for it; 0 spares
     every `Lookup`. `number`: the last batch number of this epoch that was committed (0: none).
-    `scan`: make a full scan now.
+    `scan`: make a full scan now. `tally`: the bytes of the tally of what is known of it (`onitu.model.tally`).
     """
 
     accepted: bool
@@ -75,6 +75,7 @@ class Expected(msgspec.Struct, frozen=True, array_like=True):
     number: int = 0
     reason: str = ""
     scan: bool = True
+    tally: bytes = b""
 
 
 class Welcome(Message, frozen=True):

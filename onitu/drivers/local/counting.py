@@ -10,9 +10,10 @@ from onitu.model import filters, paths
 from onitu.model.settings import Filter
 from onitu.model.tally import Tally, thing
 from onitu.model.versions import Kind
+from onitu.plug.words import Listing
 
 from . import tokens
-from .tree import Check, Tree
+from .tree import Check, Tree, entry_of
 
 _NEVER = 2**63
 """Later than every stamp."""
@@ -66,6 +67,37 @@ def _count(tree: Tree, directory: bytes, since: int, hiding: Sequence[Filter], f
                 raise _Odd
     found.see_all(things, ((path, tokens.DIRECTORY, mode) for path, mode in below))
     return [path for path, _ in below]
+
+
+def compared(tree: Tree, directory: bytes, tally: bytes, check: Check) -> Listing:
+    """List a directory; where exactly that stands in it which the bytes of a tally say, only the directories in it."""
+    looked: list[tuple[bytes, bytes, os.stat_result]] = []
+    things: list[bytes] = []
+    below: list[tuple[bytes, bytes, int]] = []
+    above = directory + b"/" if directory else b""
+    try:
+        with tree.directory(directory, os.O_RDONLY) as fd, os.scandir(fd) as listing:
+            for item in listing:
+                name = os.fsencode(item.name)
+                path = above + name
+                if path == paths.PRIVATE:
+                    continue
+                st = item.stat(follow_symlinks=False)
+                looked.append((name, path, st))
+                if modes.S_ISDIR(st.st_mode):
+                    below.append((path, tokens.DIRECTORY, st.st_mode & tokens.MODES))
+                else:
+                    things.append(thing(path, tokens.kind_of(st), tokens.token_of(st)))
+            found = Tally()
+            found.see_all(things, below)
+            familiar = bytes(found) == tally
+            entries = [
+                entry_of(fd, name, path, st) for name, path, st in looked if not familiar or modes.S_ISDIR(st.st_mode)
+            ]
+    except OSError:
+        (whole,) = tree.scan((directory,), check)  # which tells what is wrong
+        return whole
+    return Listing(directory, tuple(entries), familiar=familiar)
 
 
 def _hidden(hiding: Sequence[Filter], path: bytes, st: os.stat_result) -> bool:

@@ -48,6 +48,7 @@ class LocalDriver(Driver):
     """Directories on this host. Blocking work runs in worker threads, many files to a hop."""
 
     Options = LocalOptions
+    compares = True
     options: LocalOptions
 
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
@@ -176,6 +177,26 @@ class LocalDriver(Driver):
             replica.private.prove()
             listings = replica.tree.scan(directories, trio.from_thread.check_cancelled)
             replica.private.prove()  # a mount that went during the listing must not look like an empty directory
+            return listings
+
+        return await self._hop(scan)
+
+    async def scan_familiar(
+        self, folder: str, directories: Sequence[bytes], tallies: Mapping[bytes, bytes]
+    ) -> list[Listing]:
+        replica = self._replica(folder)
+        check = trio.from_thread.check_cancelled
+
+        def scan() -> list[Listing]:
+            replica.private.prove()
+            listings: list[Listing] = []
+            for path in directories:
+                if path in tallies:
+                    check()
+                    listings.append(counting.compared(replica.tree, path, tallies[path], check))
+                else:
+                    listings += replica.tree.scan((path,), check)
+            replica.private.prove()
             return listings
 
         return await self._hop(scan)

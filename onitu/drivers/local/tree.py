@@ -25,6 +25,7 @@ from .troubles import sentence, trouble_of
 
 Check = Callable[[], None]
 
+
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 """Errors that prove that nothing of ours stands at a path. ELOOP: a parent is a link, so the path leads elsewhere."""
 

@@ -24,6 +24,7 @@ from onitu.model.events import Event, Trouble
 from onitu.model.orders import Order
 from onitu.model.versions import NOTHING, Kind, Version
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Refused
+from onitu.plug.familiar import tally_of
 
 from . import acting, life
 from .disk import Disk, Thing
@@ -107,10 +108,19 @@ class Host:
             self.watcher.send_nowait(Hint(HintKind.OVERFLOW))
 
 
+def familiar(listing: Listing, tallies: Mapping[bytes, bytes]) -> Listing:
+    """What `scan_familiar` makes of a listing."""
+    tally = tallies.get(listing.directory)
+    if tally is None or listing.missing or not listing.complete or tally_of(listing.entries) != tally:
+        return listing
+    return replace(listing, entries=tuple(e for e in listing.entries if e.kind is Kind.DIRECTORY), familiar=True)
+
+
 class SimulatedDriver(Driver):
     """See the module. One for each life of the process; `hosts`: every service's, by root."""
 
     small = 64
+    compares = True
 
     def __init__(self, host: Host, hosts: Mapping[str, Host], roots: Mapping[str, str]) -> None:
         super().__init__(host.name, {}, roots)
@@ -155,6 +165,11 @@ class SimulatedDriver(Driver):
                 listings.append(Listing(directory, entries))
             await self.pause()
         return listings
+
+    async def scan_familiar(
+        self, folder: str, directories: Sequence[bytes], tallies: Mapping[bytes, bytes]
+    ) -> list[Listing]:
+        return [familiar(listing, tallies) for listing in await self.scan(folder, directories)]
 
     async def stat(self, folder: str, wanted: Sequence[bytes]) -> list[Entry | None]:
         await self._call("stat")

@@ -20,6 +20,7 @@ from onitu.model.events import Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import Kind
 from onitu.plug.driver import Identity, Refused
+from onitu.plug.familiar import tally_of
 
 from .conftest import MTIME, Local, directory_version, file_version, link_version, write
 from .test_acting import not_root
@@ -195,6 +196,33 @@ async def test_what_cannot_be_synchronised_is_told_with_its_trouble(
         b"socket": (Kind.NOTHING, Trouble.UNSUPPORTED, "socket is a socket, which cannot be synchronised"),
     }
     assert await local.driver.fingerprint("f", listing.entries) == list(listing.entries)
+
+
+async def test_of_a_familiar_directory_only_the_directories_are_listed(local: Local) -> None:
+    """And of every other one what a scan lists, whatever stands in it."""
+    for directory in ("same", "same/below", "edited", "mode", "mode/below", "odd"):
+        (local.root / directory).mkdir()
+        write(local.root / directory / "f", b"content")
+    os.symlink("f", local.root / "same" / "link")
+    paths = [b"", b"same", b"same/below", b"edited", b"mode", b"odd", b"none"]
+    before = await local.driver.scan("f", paths)
+    tallies = {listing.directory: tally_of(listing.entries) for listing in before}
+    assert all(one.familiar for one in await local.driver.scan_familiar("f", paths[:-1], tallies))
+    write(local.root / "edited" / "f", b"another")
+    (local.root / "mode" / "below").chmod(0o700)
+    os.mkfifo(local.root / "odd" / "pipe")
+    found = await local.driver.scan_familiar("f", paths, {**tallies, b"none": tallies[b"same"]})
+    top, same, below, *others = found
+    assert top.familiar
+    assert {entry.path for entry in top.entries} == {b"same", b"edited", b"mode", b"odd"}
+    assert [(one.directory, [entry.path for entry in one.entries]) for one in (same, below)] == [
+        (b"same", [b"same/below"]),
+        (b"same/below", []),
+    ]
+    assert same.familiar
+    assert below.familiar
+    assert others == await local.driver.scan("f", paths[3:])
+    assert await local.driver.scan_familiar("f", paths, {}) == await local.driver.scan("f", paths)
 
 
 async def test_a_missing_directory_is_told_as_missing(local: Local, tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from onitu.model.orders import Do, Order, Source
 from onitu.model.settings import Filter, Folder, Replica, Service, Settings
 from onitu.model.versions import NOTHING, Kind, Version
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, Identity, Listing, Refused
+from onitu.plug.familiar import Proof
 from onitu.plug.run import ZmqWire, run
 from onitu.plug.serving import chunk_endpoint
+from onitu.testing.simulation.driver import familiar
 from onitu.wire.charter import Charter, Endpoints
 from onitu.wire.messages import (
     Ack,
@@ -65,6 +67,7 @@ class MemoryDriver(Driver):
     """A service in memory that does what the interface promises, and counts what it is asked."""
 
     small = 100
+    compares = True
 
     def __init__(self, service: str = "here") -> None:
         super().__init__(service, {}, {FOLDER: "/nowhere"})
@@ -155,6 +158,11 @@ class MemoryDriver(Driver):
             entries = [self.entry(path) for path in inside] if complete else []
             listings.append(Listing(directory, tuple(e for e in entries if e), complete, reason="no access"))
         return listings
+
+    async def scan_familiar(
+        self, folder: str, directories: Sequence[bytes], tallies: Mapping[bytes, bytes]
+    ) -> list[Listing]:
+        return [familiar(listing, tallies) for listing in await self.scan(folder, directories)]
 
     async def stat(self, folder: str, wanted: Sequence[bytes]) -> list[Entry | None]:
         await self._call("stat")
@@ -343,7 +351,10 @@ class ScriptedReferee:
     async def welcome(self) -> None:
         state = self.hellos[-1].replicas[FOLDER]
         generation = state.pending or state.generation + 1
-        expected = Expected(not state.trouble, generation, len(self.rows), self.number, state.trouble, self.scan)
+        known = Proof()
+        known.told(self.rows.values())
+        tally = bytes(known)
+        expected = Expected(not state.trouble, generation, len(self.rows), self.number, state.trouble, self.scan, tally)
         await self.send(Welcome(self.run_id, {FOLDER: expected}))
 
     async def _hear(self, message: Message) -> None:
@@ -417,7 +428,7 @@ class ScriptedPeer:
                 await self.socket.send(chunk, to=identity)
 
 
-@attrs.frozen
+@attrs.define
 class Stage:
     """A plug in the making: its driver, its Referee, and how to start it."""
 
@@ -427,13 +438,17 @@ class Stage:
     context: zmq.Context[zmq.Socket[bytes]]
     nursery: trio.Nursery
 
+    ended: trio.Event = attrs.field(factory=trio.Event)
+
     def start(self) -> trio.CancelScope:
-        """Run the plug until the scope is cancelled."""
+        """Run the plug until the scope is cancelled; then it has `ended`."""
         scope = trio.CancelScope()
+        self.ended = ended = trio.Event()
 
         async def life() -> None:
             with scope:
                 await run(self.charter, self.driver, ZmqWire(self.context, self.charter))
+            ended.set()
 
         self.nursery.start_soon(life)
         return scope
@@ -443,6 +458,16 @@ class Stage:
         scope = self.start()
         await self.referee.quiet()
         return scope
+
+    async def another(self, scope: trio.CancelScope) -> trio.CancelScope:
+        """End this life in order, and begin the next one: until its first scan is over."""
+        scope.cancel()
+        await self.ended.wait()
+        referee = self.referee
+        referee.number = referee.scans = 0
+        for heard in (referee.busy, referee.lookups, referee.events):
+            heard.clear()
+        return await self.started()
 
     async def hint(self, hint: Hint) -> None:
         assert self.driver.hints is not None
@@ -457,13 +482,14 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(runtime: str, hiding: Filter = NO_FILTER, watch: bool = True) -> AsyncIterator[Stage]:
-    """Everything for one plug of the service `here`, with peers `p1` and `p2`; ends whatever was started."""
+async def stage(runtime: str, hiding: Filter = NO_FILTER, watch: bool = True, state: str = "") -> AsyncIterator[Stage]:
+    """Everything for one plug of the service `here`, with peers `p1` and `p2`; ends whatever was started. `state`: the
+    directory in which it keeps what is for its next life; empty: nowhere."""
     services = {
         name: Service(name, "memory", replicas={FOLDER: Replica(FOLDER, f"/{name}", hiding)})
         for name in ("here", "p1", "p2")
     }
-    settings = Settings("test", {FOLDER: Folder(FOLDER)}, services, watch=watch)
+    settings = Settings("test", {FOLDER: Folder(FOLDER)}, services, watch=watch, state=state)
     events = f"ipc://{runtime}/events"
     charter = Charter("driver here", settings, Endpoints(events, "", "", "", "", runtime), "here")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

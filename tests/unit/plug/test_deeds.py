@@ -125,9 +125,9 @@ def _with_state(at: Stage, tmp_path: Path):
 
 def _file(driver: MemoryDriver, tmp_path: Path) -> str:
     from onitu.model.settings import Settings
-    from onitu.plug.replica import _deeds_file
+    from onitu.plug.replica import _file as file_of
 
-    return _deeds_file(Settings("t", {}, {}, state=str(tmp_path)), "here", FOLDER)
+    return file_of(Settings("t", {}, {}, state=str(tmp_path)), "deeds", "here", FOLDER)
 
 
 async def _cut(path: str) -> None:
