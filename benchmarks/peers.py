@@ -111,7 +111,7 @@ class Cold:
         wants = self.results.wants
         if wants("first") or (wants("nothing") and self.tool.again) or (wants("edits") and self.tool.remembers):
             self._apart(self._small)
-        if wants("many") and self.tool.again:
+        if (wants("many") or wants("few")) and self.tool.again:
             self._apart(self._many)
         if wants("large"):
             self._apart(self._large)
@@ -146,7 +146,13 @@ class Cold:
     def _many(self, a: Path, b: Path, state: Path) -> None:
         fill(a, self.many, 100)
         self._run("", a, b, state, first=True)
-        self._run("many", a, b, state)
+        if self.results.wants("many"):
+            self._run("many", a, b, state)
+        if self.results.wants("few"):
+            one = next(path for path in a.rglob("*") if path.is_file())
+            for row in ("", "few"):  # the second time is as all those after it
+                one.write_bytes(row.encode() + b"edited")
+                self._run(row, a, b, state)
 
     def _large(self, a: Path, b: Path, state: Path) -> None:
         chance = random.Random(3)  # noqa: S311

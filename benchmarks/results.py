@@ -13,6 +13,7 @@ ROWS = {
     "first": "first sync, {files:,} × 4 KiB",
     "nothing": "nothing to do, {files:,} files",
     "many": "nothing to do, {many:,} files",
+    "few": "one change among {many:,} files",
     "edits": "{edits:,} edits on both sides of {files:,} files",
     "edits-live": "{edits:,} edits while it runs",
     "large": "one file of {large:,} MiB",
