@@ -65,10 +65,12 @@ class Familiar:
         if self._met:
             self._met.pop(paths.parent(path), None)
 
-    def forget_all(self) -> None:
-        """What was taken on trust was wrong."""
+    def distrust(self) -> None:
+        """What was taken on trust was wrong, or not all of what is known was met: nothing is kept for the next life, or
+        every one might have to scan twice."""
         self._tallies.clear()
         self._met.clear()
+        self._sheet = None
 
     def looked(self, directories: int) -> None:
         """A scan of so many directories is over: what an earlier life has kept is of no more use."""

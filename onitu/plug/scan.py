@@ -102,7 +102,7 @@ class Scan:
         self._familiar.looked(looked)
         if self._proof is None or bytes(self._proof) == self._floor.tally:
             return True
-        self._familiar.forget_all()
+        self._familiar.distrust()
         return False
 
     async def _flush(self) -> None:

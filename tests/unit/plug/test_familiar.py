@@ -90,6 +90,7 @@ async def test_what_the_referee_knows_otherwise_is_found_all_the_same(runtime: s
         assert event.path == (b"a/lost" if known == "more" else b"a/one")
         assert event.seen is (Seen.GONE if known == "more" else Seen.STANDS)
         life = await at.another(life)
+        assert asked(at) == {b"", b"a", b"b", b"b/below", b"p"}
         assert at.referee.events == []
         await at.another(life)
         assert asked(at) == set()
