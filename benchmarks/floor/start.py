@@ -17,7 +17,11 @@ from onitu.store.embedded import Embedded, wait_ready
 
 LIBRARIES = "import anyio._backends._trio, attrs, blake3, click, logbook, msgspec, trio, zmq"
 OURS = "import onitu.cli.main, onitu.cli.sync, onitu.cli.urls, onitu.cli.session, onitu.supervisor.run, onitu.plug.run"
-ALL_OF_IT = f"{LIBRARIES}; {OURS}; import onitu.drivers.local"
+ALL_OF_IT = f"{LIBRARIES}; {OURS}; import onitu.drivers.local.driver"
+A_GLANCE = (
+    "import onitu.cli.main, onitu.cli.sync, onitu.cli.urls, onitu.cli.session, onitu.supervisor.headstart;"
+    "import onitu.supervisor.glances, onitu.plug.glance, onitu.drivers.local.glance"
+)
 STAGES = (
     "the interpreter",
     "Trio, AnyIO, pyzmq, msgspec, attrs, click, Logbook, blake3: loaded",
