@@ -140,14 +140,15 @@ def _unchanged(head_start: HeadStart, settings: Settings, sealed: Seal) -> bool:
             looking = functools.partial(look, settings, name, sealed)
             glances.watch(_fork(head_start, f"glance {name}", "onitu-glance", looking))
 
-    begin(at_once)
-    while (unchanged := glances.unchanged(wait=not modules)) is None:
-        _load(modules.popleft())
-        begin(later)  # with Trio, of which they have need, and which they so share
-        later = []
-    for name in [name for name in head_start.forks if name.startswith("glance ")]:  # who has not told need not any more
-        head_start.forks.pop(name).discard()
-    return unchanged
+    try:
+        begin(at_once)
+        while (unchanged := glances.unchanged(wait=not modules)) is None:
+            _load(modules.popleft())
+            begin(later)  # with Trio, of which they have need, and which they so share
+            later = []
+        return unchanged
+    finally:
+        head_start.discard()  # who has not told need not any more; and they hold the locks of the replicas
 
 
 def _fork(head_start: HeadStart, name: str, called: str, main: Callable[[], object]) -> Fork:
