@@ -6,6 +6,7 @@ them. What is kept here is believed by nobody: a scan that relied on it adds up 
 the rows that it asked for, and where the sum is not the Referee's own tally, all is scanned once more the long way.
 
 The file stands in the state directory, and is written at the end of a life. It may be old, lost, or of another time.
+It is bound to the eyes with which was looked: under other filters, or another Onitu's, something else is hidden.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ MOST = 50_000
 class Familiar:
     """One replica's."""
 
-    def __init__(self, sheet: Sheet | None = None) -> None:
-        """`sheet`: what it is kept on; None: nothing is kept."""
+    def __init__(self, sheet: Sheet | None = None, eyes: bytes = b"") -> None:
+        """`sheet`: what it is kept on; None: nothing is kept. `eyes`: what decides how a directory is seen; what was
+        seen with others is not recalled."""
         self._sheet = sheet
+        self._eyes = eyes
         self._tallies: dict[bytes, bytes] = {}
         self._met: dict[bytes, bytes] = {}
         self._directories = 0
@@ -47,7 +50,8 @@ class Familiar:
         """Take what an earlier life has kept; whether there is any. It can be recalled once."""
         if self._sheet is not None:
             with contextlib.suppress(msgspec.MsgspecError):
-                self._tallies = msgspec.msgpack.decode(self._sheet.read() or b"\x80", type=dict[bytes, bytes])
+                kept = msgspec.msgpack.decode(self._sheet.read(), type=tuple[bytes, dict[bytes, bytes]])
+                self._tallies = kept[1] if kept[0] == self._eyes else {}
             self._sheet.discard()  # of what changes from now on it would be wrong
         return bool(self._tallies)
 
@@ -82,7 +86,7 @@ class Familiar:
         than to spare. Where it cannot be kept, the next life scans the long way."""
         if self._sheet is not None and len(self._met) * 2 >= max(1, self._directories):
             with contextlib.suppress(OSError):
-                self._sheet.replace(msgspec.msgpack.encode(self._met))
+                self._sheet.replace(msgspec.msgpack.encode((self._eyes, self._met)))
             self._sheet.close()
 
 

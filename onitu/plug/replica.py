@@ -21,6 +21,7 @@ import logbook
 import trio
 from blake3 import blake3
 
+import onitu
 from onitu.model.errors import Unavailable
 from onitu.model.orders import Order
 from onitu.model.outside import Outside
@@ -76,10 +77,11 @@ class Replica:
         self._wake = wake
         self._watch = settings.watch
         self._lookups = lookups
-        path = _file(settings, "familiar", service, folder)
-        self._told = Told(Familiar(sheet(path) if path and driver.compares else None))
-        self.outbox = Outbox(folder, epoch, self._told, wake.ring)
         hiding = (settings.folders[folder].filter, replica.filter)
+        path = _file(settings, "familiar", service, folder)
+        eyes = repr((onitu.__version__, hiding)).encode(errors="backslashreplace")
+        self._told = Told(Familiar(sheet(path) if path and driver.compares else None, eyes))
+        self.outbox = Outbox(folder, epoch, self._told, wake.ring)
         path = _file(settings, "deeds", service, folder)
         self._deeds = Deeds(sheet(path) if path else None)
         self._floor = Floor(driver, folder, hiding, self.outbox, self._told, lookups, self._deeds)

@@ -74,7 +74,8 @@ class Scan:
             self._findings = findings
         # Before anything is told the Referee knows of the replica what it knew at its Welcome.
         first = self._known and bool(self._floor.tally) and not self._floor.outbox.position
-        if first and list(roots) == [paths.ROOT] and self._familiar.recall():
+        everything = list(roots) == [paths.ROOT]
+        if first and everything and self._familiar.recall():
             self._proof = Proof()
         waiting = sorted(roots, reverse=True)
         directories, looked = 1, 0
@@ -99,7 +100,8 @@ class Scan:
         if self._vanished is not None and roots and any(entry.kind is Kind.FILE for entry in self._findings.stands):
             self._findings.vanished = await self._vanished()
         await self._flush()
-        self._familiar.looked(looked)
+        if everything:
+            self._familiar.looked(looked)
         if self._proof is None or bytes(self._proof) == self._floor.tally:
             return True
         self._familiar.distrust()

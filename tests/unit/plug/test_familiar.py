@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from onitu.model.events import Seen
+from onitu.model.settings import Filter
 from onitu.plug.driver import Hint, HintKind
 from onitu.plug.familiar import Familiar, Proof, tally_of
 from onitu.plug.sheet import FileSheet
@@ -108,6 +109,17 @@ async def test_a_directory_that_can_be_read_again_is_told_though_nothing_in_it_h
         await at.another(life)
         assert at.referee.seen(Seen.STANDS) == [b"b/below"]
         assert asked(at) == {b"b"}
+
+
+async def test_what_another_filter_hides_is_told_though_nothing_has_changed(runtime: str, tmp_path: Path) -> None:
+    """Or an order could touch it as if it were managed."""
+    async with stage(runtime, watch=False, state=str(tmp_path)) as at:
+        await furnished(at)
+        things, rows, marker = at.driver.things, at.referee.rows, at.driver.marker
+    async with stage(runtime, Filter(blacklist=("two",)), watch=False, state=str(tmp_path)) as at:
+        at.driver.things, at.referee.rows, at.driver.marker = things, rows, marker
+        await at.started()
+        assert at.referee.seen(Seen.HIDDEN) == [b"a/two"]
 
 
 async def test_what_an_order_did_is_not_familiar(runtime: str, tmp_path: Path) -> None:
