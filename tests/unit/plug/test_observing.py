@@ -15,7 +15,7 @@ from onitu.model.settings import Filter
 from onitu.plug import observer
 from onitu.plug.driver import Entry, Hint, HintKind
 
-from .kit import put, stage
+from .kit import Stage, put, stage
 
 
 async def test_a_first_scan_tells_everything_without_a_lookup(runtime: str) -> None:
@@ -119,17 +119,23 @@ async def test_nobody_asks_for_a_directory_to_tell_the_rename_of_a_file_in_it(ru
         assert [(lookup.directories, lookup.paths) for lookup in asked] == [((), (b"d/7",))]
 
 
+async def told_rename(at: Stage) -> Hint:
+    """A file is renamed, which is told; the hint that told of it."""
+    at.driver.write(b"old", b"1")
+    at.referee.rows = {b"old": at.driver.known(b"old")}
+    await at.started()
+    at.driver.rename(b"old", b"new")
+    rename = Hint(HintKind.MOVED, b"new", b"old")
+    await at.hint(rename)
+    await at.referee.until(lambda: b"new" in at.referee.seen(Seen.MOVED))
+    await at.referee.quiet()
+    return rename
+
+
 async def test_nobody_asks_about_a_rename_that_was_told_already(runtime: str) -> None:
     """As of each that an order asked for, of which the watcher tells too."""
     async with stage(runtime) as at:
-        at.driver.write(b"old", b"1")
-        at.referee.rows = {b"old": at.driver.known(b"old")}
-        await at.started()
-        at.driver.rename(b"old", b"new")
-        rename = Hint(HintKind.MOVED, b"new", b"old")
-        await at.hint(rename)
-        await at.referee.until(lambda: b"new" in at.referee.seen(Seen.MOVED))
-        await at.referee.quiet()
+        rename = await told_rename(at)
         before = len(at.referee.lookups)
         await at.hint(rename)
         at.driver.write(b"other", b"2")
@@ -142,14 +148,7 @@ async def test_nobody_asks_about_a_rename_that_was_told_already(runtime: str) ->
 
 async def test_what_cannot_be_read_any_more_is_told_though_its_rename_was_told_already(runtime: str) -> None:
     async with stage(runtime) as at:
-        at.driver.write(b"old", b"1")
-        at.referee.rows = {b"old": at.driver.known(b"old")}
-        await at.started()
-        at.driver.rename(b"old", b"new")
-        rename = Hint(HintKind.MOVED, b"new", b"old")
-        await at.hint(rename)
-        await at.referee.until(lambda: b"new" in at.referee.seen(Seen.MOVED))
-        await at.referee.quiet()
+        rename = await told_rename(at)
         real = at.driver.entry
 
         def denied(path: bytes):  # type: ignore[no-untyped-def]
