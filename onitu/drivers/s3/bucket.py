@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 import msgspec
 import trio
@@ -11,7 +11,7 @@ from onitu.model.events import Trouble
 from onitu.plug.driver import Refused
 from onitu.plug.remote import NOTHING_THERE, Changed, text
 
-from .client import Answer, Client, Failed, conditions
+from .client import Answer, Client, Failed, Headers, conditions
 from .listing import Page, page
 from .probe import Able
 
@@ -40,9 +40,7 @@ class Bucket(msgspec.Struct, eq=False):
                 return None
             raise
 
-    async def changing(
-        self, method: str, path: bytes, headers: Mapping[str, str], body: bytes = b"", key: str = ""
-    ) -> Answer:
+    async def changing(self, method: str, path: bytes, headers: Headers, body: bytes = b"", key: str = "") -> Answer:
         """A request whose condition may not be met. Raises `Changed`."""
         try:
             answer = await self.client.ask(method, key or self.key(path), None, headers, body)

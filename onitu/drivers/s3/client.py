@@ -30,7 +30,7 @@ import msgspec
 import trio
 
 from onitu.model.errors import Unavailable
-from onitu.plug.remote import in_thread
+from onitu.plug.remote import in_lone_thread
 from onitu.plug.urls import hide
 
 CONNECT = 10.0
@@ -45,6 +45,9 @@ now = time.time
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 _SAFE = "-_.~"
+
+Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
+"""Names in lower case with their values, or what makes them."""
 
 
 @attrs.frozen
@@ -212,20 +215,20 @@ class Client:
         method: str,
         key: str = "",
         query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         body: bytes = b"",
     ) -> Answer:
         """The answer to one request. Raises `Failed`, `Broken`, `OSError`, `http.client.HTTPException`, `Unavailable`.
         A cancelled one may have been carried out or not. Who knows the body's MD5 saves a pass over it with a header
-        `content-md5`."""
+        `content-md5`. `headers`: or what makes them, in the thread."""
         exchange = _Exchange()
         target = f"{self._base}/{quote(key, safe=_SAFE + '/')}" if key else self._base or "/"
         asked = "&".join(sorted(f"{quote(k, safe=_SAFE)}={quote(v, safe=_SAFE)}" for k, v in (query or {}).items()))
         self._count("requests", 1)
-        answer = await in_thread(
-            lambda: self._ask(exchange, method, target, asked, headers or {}, body),
-            limiter=self.slots,
-            interrupt=exchange.interrupt,
+        answer = await in_lone_thread(
+            lambda: self._ask(exchange, method, target, asked, headers() if callable(headers) else headers or {}, body),
+            self.slots,
+            exchange.interrupt,
         )
         self._count("received_bytes", len(answer.body))
         return answer

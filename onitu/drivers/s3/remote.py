@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 import logbook
 import msgspec
-import trio
 
 from onitu.model import paths
 from onitu.model.events import Trouble
@@ -31,8 +30,6 @@ from .listing import headers_of, is_md5, md5, md5_of, thing_of
 from .probe import Able, probed
 from .uploads import PART, Upload, Uploads
 
-LONG = 1 << 19
-"""Bytes whose MD5 takes as long as a hop to a thread."""
 COPIED = 5 << 30
 """Bytes of the largest object that the service copies in one request."""
 DIRECTORY = Thing(Kind.DIRECTORY)
@@ -194,10 +191,15 @@ class S3Remote(Remote):
             await self._check_way(path)
         if content.size > PART:
             return await self._put_parts(path, content, expect, prepared)
-        data = await content.read()
-        value = md5(data) if len(data) <= LONG else await trio.to_thread.run_sync(md5, data)
-        headers = {**_typed(path), **headers_of(content.version, value), **self._bucket.only_where(expect)}
-        headers["content-md5"] = base64.b64encode(bytes.fromhex(value)).decode()
+        data, value = await content.read(), ""
+
+        def headers() -> dict[str, str]:
+            nonlocal value
+            value = md5(data)
+            whole = base64.b64encode(bytes.fromhex(value)).decode()
+            told = headers_of(content.version, value)
+            return {**_typed(path), **told, **self._bucket.only_where(expect), "content-md5": whole}
+
         answer = await self._bucket.changing("PUT", path, headers, data)
         digests = {BLAKE3: content.version.digests[BLAKE3]} if BLAKE3 in content.version.digests else {}
         if answer.etag == value.encode():

@@ -1,6 +1,6 @@
 """What makes a driver of a remote service small: implement `Remote`, derive from `RemoteDriver`."""
 
-from .calls import in_thread
+from .calls import in_lone_thread, in_thread
 from .content import PIECE, Content
 from .driver import RemoteDriver, RemoteOptions
 from .interface import NOTHING_THERE, Busy, Changed, Lost, Missing, Remote, Thing, text
@@ -17,6 +17,7 @@ __all__ = [
     "RemoteDriver",
     "RemoteOptions",
     "Thing",
+    "in_lone_thread",
     "in_thread",
     "text",
 ]
