@@ -268,7 +268,8 @@ class LocalDriver(Driver):
             return outcomes
 
         try:
-            return await self._hop(perform)
+            with replica.acting():
+                return await self._hop(perform)
         finally:
             self._displaced.set()
 

@@ -25,7 +25,8 @@ from onitu.model.errors import Unavailable
 from onitu.plug.driver import Hint, HintKind
 
 from . import syscalls
-from .tree import ABSENT, Tree
+from .replica import Replica
+from .tree import ABSENT
 
 _F = inotify_simple.flags
 _MASK = (
@@ -45,6 +46,9 @@ _LIMITS = frozenset({errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _PAIRING = 0.005  # both halves of a rename are queued by one system call; a read may only fall between them
 _WRITING = 0.25  # of a file that is held open, a hint at most so often; its closing is told at once
 _PROOF = 10.0  # a root that was unmounted or removed while it is held open sends no event: look now and then
+_ACTING = 0.1
+"""Seconds that a batch of orders has to end before what it does is read: nothing can be told of it meanwhile, and each
+look would keep the batch from the interpreter, which both need."""
 _BUFFER = 64 * 1024
 
 
@@ -89,9 +93,10 @@ class Inotify:
     `limited` is set once the system allows no more watches.
     """
 
-    def __init__(self, tree: Tree, hints: trio.MemorySendChannel[Hint]) -> None:
+    def __init__(self, replica: Replica, hints: trio.MemorySendChannel[Hint]) -> None:
         self.limited = trio.Event()
-        self._tree = tree
+        self._replica = replica
+        self._tree = replica.tree
         self._hints = hints
         self._inotify = inotify_simple.INotify(nonblocking=True)
         self._nodes: dict[int, Node] = {}
@@ -118,6 +123,7 @@ class Inotify:
         proof = trio.current_time() + _PROOF
         while not self._lost:
             await self._readable(min(self._writing.values(), default=proof), proof)
+            await self._replica.wait_acted(_ACTING)
             events = self._read()
             if _half_a_rename(events):
                 await self._readable(trio.current_time() + _PAIRING)

@@ -7,8 +7,10 @@ import itertools
 import os
 import re
 import threading
+from collections.abc import Iterator
 
 import msgspec
+import trio
 
 from onitu.model.errors import Unavailable
 
@@ -18,13 +20,15 @@ from .tree import Tree
 
 
 class Replica(msgspec.Struct):
-    """What `identify` opens and the driver's end closes."""
+    """What `identify` opens and the driver's end closes. `acted`: set once a batch of orders that is carried out now is
+    over; None: there was none yet."""
 
     tree: Tree
     private: Private
     abilities: Abilities
     limbo: Limbo
     umask: int
+    acted: trio.Event | None = None
     _parts: set[str] = msgspec.field(default_factory=set)
     _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
     _numbers: itertools.count[int] = msgspec.field(default_factory=itertools.count)
@@ -80,6 +84,21 @@ class Replica(msgspec.Struct):
             stack.callback(self.private.close)
             if self.private.limbo >= 0:
                 stack.callback(self.limbo.close)
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """A batch of orders is carried out in this block."""
+        self.acted = acted = trio.Event()
+        try:
+            yield
+        finally:
+            acted.set()
+
+    async def wait_acted(self, seconds: float) -> None:
+        """Wait until no orders are carried out, for so long at most."""
+        if self.acted is not None:
+            with trio.move_on_after(seconds):
+                await self.acted.wait()
 
     def scratch(self) -> bytes:
         """A new name in `.onitu/tmp`, of which nothing outlives this process."""

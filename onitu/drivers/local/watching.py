@@ -23,7 +23,7 @@ async def watch(replica: Replica, hints: trio.MemorySendChannel[Hint], ready: tr
     from .inotify import Inotify
 
     try:
-        watcher = Inotify(replica.tree, hints)
+        watcher = Inotify(replica, hints)
     except OSError as error:
         _log.warning("{} cannot be watched ({}); it is scanned every {:g} s", replica.tree.root, error.strerror, poll)
         ready.set()

@@ -10,7 +10,9 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+import trio.testing
 
+from onitu.drivers.local import inotify
 from onitu.drivers.local.inotify import Inotify
 from onitu.model import paths
 from onitu.plug.driver import Hint, HintKind
@@ -214,3 +216,22 @@ async def test_a_limit_of_watches_is_answered_with_regular_scans(local: Local, m
             assert (await receive.receive()).kind is HintKind.OVERFLOW
             assert (await receive.receive()).kind is HintKind.OVERFLOW
         nursery.cancel_scope.cancel()
+
+
+async def test_what_happens_while_orders_are_carried_out_is_hinted_when_they_are_done(
+    local: Local, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inotify, "_ACTING", 10.0)
+    with local.driver._replica("f").acting():
+        (local.root / "a").write_bytes(b"1")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert watch.receive.statistics().current_buffer_used == 0
+    await watch.until(b"a")
+
+
+async def test_what_happens_while_orders_are_carried_out_for_long_is_hinted_meanwhile(
+    local: Local, watch: Watch
+) -> None:
+    with local.driver._replica("f").acting():
+        (local.root / "a").write_bytes(b"1")
+        await watch.until(b"a")
