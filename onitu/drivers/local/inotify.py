@@ -46,10 +46,11 @@ _LIMITS = frozenset({errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _PAIRING = 0.005  # both halves of a rename are queued by one system call; a read may only fall between them
 _WRITING = 0.25  # of a file that is held open, a hint at most so often; its closing is told at once
 _PROOF = 10.0  # a root that was unmounted or removed while it is held open sends no event: look now and then
-_ACTING = 0.1
-"""Seconds that a batch of orders has to end before what it does is read: nothing can be told of it meanwhile, and each
-look would keep the batch from the interpreter, which both need."""
+_ACTING = 0.25
+"""Seconds that orders have to be done before what they do is read: nothing can be told of it meanwhile, and each look
+would keep them from the interpreter, which both need."""
 _BUFFER = 64 * 1024
+_LONGEST = 16 + 256  # bytes of an event with the longest name: after a read with room for it there is no more
 
 
 class Node(msgspec.Struct, eq=False):
@@ -160,11 +161,15 @@ class Inotify:
             await self._hints.send(hint)
 
     def _read(self) -> list[inotify_simple.Event]:
+        """All events that are there: who waited reads them at once, or the kernel would have no room for more."""
+        pieces: list[bytes] = []
         try:
-            data = os.read(self._inotify.fileno(), _BUFFER)
+            while len(piece := os.read(self._inotify.fileno(), _BUFFER)) > _BUFFER - _LONGEST:
+                pieces.append(piece)
+            pieces.append(piece)
         except BlockingIOError:
-            return []
-        return list(inotify_simple.parse_events(data))
+            pass
+        return [event for piece in pieces for event in inotify_simple.parse_events(piece)]
 
     # Events
 

@@ -18,6 +18,9 @@ from .limbo import Limbo
 from .private import USUAL, Abilities, Private, probe
 from .tree import Tree
 
+_BETWEEN = 0.02
+"""Seconds in which a batch of orders follows another where there are many."""
+
 
 class Replica(msgspec.Struct):
     """What `identify` opens and the driver's end closes. `acted`: set once a batch of orders that is carried out now is
@@ -95,10 +98,11 @@ class Replica(msgspec.Struct):
             acted.set()
 
     async def wait_acted(self, seconds: float) -> None:
-        """Wait until no orders are carried out, for so long at most."""
-        if self.acted is not None:
-            with trio.move_on_after(seconds):
+        """Where orders are carried out now, wait until they are, and no more come at once; for so long at most."""
+        with trio.move_on_after(seconds):
+            while self.acted is not None and not self.acted.is_set():
                 await self.acted.wait()
+                await trio.sleep(_BETWEEN)
 
     def scratch(self) -> bytes:
         """A new name in `.onitu/tmp`, of which nothing outlives this process."""
