@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 GLANCE = 0.2
 """Seconds between two looks at the progress."""
-LATEST = 10.0
+LATEST = 60.0
 """Seconds after which the journal is looked at although no news came of it: news can be lost."""
 
 

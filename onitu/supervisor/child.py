@@ -282,7 +282,7 @@ class Child:
         Silence is counted in ticks of this task: where the supervisor was stopped, or the machine slept, a tick takes
         long, and only its due length counts. The child could not be heard then.
         """
-        tick = min(2.5, self.job.silence / 4)
+        tick = min(5.0, self.job.silence / 4)
         while True:
             await trio.sleep(tick)
             self._silent += tick if self._handed_over else 0.0

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 GRACE = 1.0
 """Seconds from the end of the lifeline to SIGKILL."""
 
-BEAT = 5.0
+BEAT = 10.0
 """Seconds between two signs of life."""
 
 _PR_SET_PDEATHSIG = 1

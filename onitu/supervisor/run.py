@@ -62,7 +62,7 @@ class Plan(msgspec.Struct, frozen=True):
     # -P: a module in the directory where somebody started us must not take the place of one of ours.
     referee: tuple[str, ...] = (sys.executable, "-P", "-m", "onitu.referee")
     driver: tuple[str, ...] = (sys.executable, "-P", "-m", "onitu.plug")
-    silence: float = 15.0
+    silence: float = 30.0
     startup: float = 30.0
     driver_patience: float = 6.0
     referee_patience: float = 4.0

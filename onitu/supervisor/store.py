@@ -21,8 +21,11 @@ from onitu.supervisor.headstart import guarding
 SILENCE = 30.0
 """Seconds without an answer after which the server is killed."""
 
-LOOK = 7.5
+LOOK = 10.0
 """Seconds between two questions whether it answers, at most."""
+
+FIRST = 3.0
+"""Seconds until the first one, at most, with which it is told that nobody waits for it any more."""
 
 TRIES = 3
 """Deaths before its first answer after which the run is given up: somebody waits at a prompt."""
@@ -117,7 +120,7 @@ class EmbeddedStore:
     async def watch(self, child: Child) -> None:
         """Kill a server that is silent, until cancelled. The lifeguard's own signs of life say nothing about it."""
         silent, quiet = 0.0, None  # the process that was told to look at itself seldom
-        pause = min(LOOK, self._silence / 4)
+        pause = min(FIRST, self._silence / 3)
         while True:
             await trio.sleep(pause)
             if child.state is not State.RUNNING:
@@ -133,6 +136,7 @@ class EmbeddedStore:
             if silent >= self._silence:
                 child.kill(f"the server gave no answer for {self._silence:g} s")
                 silent = 0.0
+            pause = min(LOOK, self._silence / 3) if quiet == pid else pause
 
     async def _ask(self, question: bytes = b"PING") -> bytes:
         """The first line of the answer (an error such as `-LOADING` is a sign of life too), or nothing."""

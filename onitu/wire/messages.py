@@ -252,10 +252,10 @@ class Chunk(Message, frozen=True):
 MAX_CHUNK = 1 << 20
 """Bytes of content in one `Chunk` at most."""
 
-BEAT = 5.0
+BEAT = 10.0
 """Seconds between two signs of life, on every channel that has some: each is a wake-up of two processes."""
 
-DEAD_AFTER = 15.0
+DEAD_AFTER = 30.0
 """Seconds of silence after which a peer on the events channel is taken for dead. (One that died is told at once.)"""
 
 

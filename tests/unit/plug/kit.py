@@ -63,6 +63,13 @@ class Thing:
     mode: int = 0o644
 
 
+async def eventually(true: Callable[[], object]) -> None:
+    """Wait for something of which the Referee hears nothing."""
+    with trio.fail_after(10):
+        while not true():  # noqa: ASYNC110 (nothing tells of it)
+            await trio.sleep(0.001)
+
+
 class MemoryDriver(Driver):
     """A service in memory that does what the interface promises, and counts what it is asked."""
 

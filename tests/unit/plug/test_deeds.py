@@ -21,7 +21,7 @@ from onitu.plug.deeds import Deed, Deeds
 from onitu.plug.driver import Hint, Identity
 from onitu.plug.sheet import FileSheet
 
-from .kit import FOLDER, MemoryDriver, Stage, file_of, mkdir, put, stage
+from .kit import FOLDER, MemoryDriver, Stage, eventually, file_of, mkdir, put, stage
 
 DONE = Event(Seen.DONE, b"f", file_of(b"new"), b"t", order=3)
 ORDER = put(3, b"f", b"new", "p1")
@@ -205,7 +205,8 @@ async def test_deeds_are_bound_to_the_generations_that_the_marker_is_about_to_ha
         monkeypatch.setattr(at.driver, "mark", marked)
         await at.started()
         await at.referee.order(mkdir(1, b"d"))
-        await at.referee.until(lambda: sum(batch.generation > 0 for batch in at.referee.batches) and len(bound) >= 4)
+        await at.referee.until(lambda: sum(batch.generation > 0 for batch in at.referee.batches))
+        await eventually(lambda: len(bound) >= 4)
         for identity, generations in bound:
             assert generations == {identity.generation, identity.pending} - {0}
 

@@ -11,7 +11,7 @@ from onitu.plug import replica, session
 from onitu.plug.driver import Hint, HintKind, Identity
 from onitu.wire.messages import Beat, Command, Expected, Welcome
 
-from .kit import FOLDER, mkdir, stage
+from .kit import FOLDER, eventually, mkdir, stage
 
 
 async def test_a_new_replica_is_marked_only_once_it_was_accepted_and_says_so(runtime: str) -> None:
@@ -80,7 +80,7 @@ async def test_where_something_happens_the_generation_moves_on_and_else_it_stays
             marks = len(at.driver.marks)
             at.driver.write(name, b"news")
             await at.hint(Hint(HintKind.CHANGED, name))
-            await at.referee.until(lambda marks=marks: len(at.driver.marks) >= marks + 2)
+            await eventually(lambda marks=marks: len(at.driver.marks) >= marks + 2)
             pending, last = at.driver.marks[marks : marks + 2]
             assert pending == Identity("m", first.generation, pending.pending)
             assert last == Identity("m", pending.pending, 0)
