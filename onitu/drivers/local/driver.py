@@ -268,7 +268,7 @@ class LocalDriver(Driver):
             return outcomes
 
         try:
-            with replica.acting():
+            with replica.acting(len(orders)):
                 return await self._hop(perform)
         finally:
             self._displaced.set()

@@ -18,13 +18,15 @@ from .limbo import Limbo
 from .private import USUAL, Abilities, Private, probe
 from .tree import Tree
 
+_FEW = 16
+"""Orders of one batch for which nobody waits: they are carried out in a moment."""
 _BETWEEN = 0.02
 """Seconds in which a batch of orders follows another where there are many."""
 
 
 class Replica(msgspec.Struct):
-    """What `identify` opens and the driver's end closes. `acted`: set once a batch of orders that is carried out now is
-    over; None: there was none yet."""
+    """What `identify` opens and the driver's end closes. `acted`: set once many orders that are carried out now are;
+    None: there were none yet."""
 
     tree: Tree
     private: Private
@@ -89,16 +91,18 @@ class Replica(msgspec.Struct):
                 stack.callback(self.limbo.close)
 
     @contextlib.contextmanager
-    def acting(self) -> Iterator[None]:
-        """A batch of orders is carried out in this block."""
-        self.acted = acted = trio.Event()
+    def acting(self, orders: int) -> Iterator[None]:
+        """So many orders are carried out in this block."""
+        acted = trio.Event()
+        if orders > _FEW:
+            self.acted = acted
         try:
             yield
         finally:
             acted.set()
 
     async def wait_acted(self, seconds: float) -> None:
-        """Where orders are carried out now, wait until they are, and no more come at once; for so long at most."""
+        """Where many orders are carried out now, wait until they are, and no more come at once; for so long at most."""
         with trio.move_on_after(seconds):
             while self.acted is not None and not self.acted.is_set():
                 await self.acted.wait()

@@ -218,20 +218,30 @@ async def test_a_limit_of_watches_is_answered_with_regular_scans(local: Local, m
         nursery.cancel_scope.cancel()
 
 
-async def test_what_happens_while_orders_are_carried_out_is_hinted_when_they_are_done(
+async def test_what_happens_while_many_orders_are_carried_out_is_hinted_when_they_are_done(
     local: Local, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inotify, "_ACTING", 10.0)
-    with local.driver._replica("f").acting():
+    monkeypatch.setattr(inotify, "_ACTING", 60.0)
+    with local.driver._replica("f").acting(100):
         (local.root / "a").write_bytes(b"1")
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert watch.receive.statistics().current_buffer_used == 0
     await watch.until(b"a")
 
 
-async def test_what_happens_while_orders_are_carried_out_for_long_is_hinted_meanwhile(
+async def test_what_happens_while_many_orders_are_carried_out_for_long_is_hinted_meanwhile(
     local: Local, watch: Watch
 ) -> None:
-    with local.driver._replica("f").acting():
+    with local.driver._replica("f").acting(100):
+        (local.root / "a").write_bytes(b"1")
+        await watch.until(b"a")
+
+
+async def test_what_happens_while_few_orders_are_carried_out_is_hinted_at_once(
+    local: Local, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename right after an order is seen apart from what the order did, and so as one."""
+    monkeypatch.setattr(inotify, "_ACTING", 60.0)
+    with local.driver._replica("f").acting(1):
         (local.root / "a").write_bytes(b"1")
         await watch.until(b"a")
