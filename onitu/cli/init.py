@@ -106,9 +106,9 @@ def _ask_options(url: str) -> tuple[dict[str, Any], str, str]:
 
     from . import targets
 
-    driver, loaded, address = targets.read_url(url)
+    driver, known, address = targets.read_url(url)
     options: dict[str, Any] = {}
-    for option in declared(loaded.Options):
+    for option in declared(known):
         needed = option.default is None or option.name in address.asks
         if option.secret and (option.name in address.options or needed):
             variable = re.sub(r"\W", "_", f"{address.name}_{option.name}").upper()

@@ -8,6 +8,7 @@ from onitu.model.errors import ConfigurationError, OnituError
 
 if TYPE_CHECKING:
     from onitu.plug.driver import Driver
+    from onitu.plug.options import Options
 
 
 LOCAL = ("local_storage", "local")
@@ -31,5 +32,15 @@ def load(name: str) -> type[Driver]:
 
     try:
         return catalogue.load(name)
+    except OnituError as error:
+        raise ConfigurationError([str(error)]) from error
+
+
+def options(name: str) -> type[Options]:
+    """What may be said of a driver. Raises as `load`; ours are not loaded for it."""
+    from onitu.plug import catalogue
+
+    try:
+        return catalogue.options(name)
     except OnituError as error:
         raise ConfigurationError([str(error)]) from error

@@ -156,7 +156,7 @@ def _options(
     if not driver:
         return {}
     try:
-        declares = {option.name: option for option in declared(registry.load(driver).Options)}
+        declares = {option.name: option for option in declared(registry.options(driver))}
     except ConfigurationError as error:
         keys["driver"].problem(error.problems[0])
         return {}

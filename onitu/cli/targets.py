@@ -20,7 +20,7 @@ from onitu.model.errors import ConfigurationError
 from . import registry, roots
 
 if TYPE_CHECKING:
-    from onitu.plug.driver import Driver
+    from onitu.plug.options import Options
     from onitu.plug.urls import Address
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(rclone):")
@@ -66,8 +66,8 @@ def is_elsewhere(argument: str) -> bool:
     return found is not None and (found[1] or found[2]).lower() != "file"
 
 
-def read_url(argument: str) -> tuple[str, type[Driver], Address]:
-    """The driver that a URL means, its name, and what the URL tells it. Raises `ConfigurationError`."""
+def read_url(argument: str) -> tuple[str, type[Options], Address]:
+    """The name of the driver that a URL means, its options, and what the URL tells it. Raises `ConfigurationError`."""
     from onitu.plug import catalogue
     from onitu.plug.urls import hide
 
@@ -85,10 +85,10 @@ def read_url(argument: str) -> tuple[str, type[Driver], Address]:
             [f"{shown}: {scheme}:// is no kind of replica; allowed are a path, {allowed} and rclone:REMOTE:PATH{near}"]
         )
     try:
-        driver = registry.load(name)
+        options = registry.options(name)
     except ConfigurationError as error:
         raise ConfigurationError([f"{shown}: {problem}" for problem in error.problems]) from None
-    return name, driver, driver.from_url(argument)
+    return name, options, catalogue.address(name, argument)
 
 
 def _elsewhere(argument: str) -> Target:
@@ -97,14 +97,14 @@ def _elsewhere(argument: str) -> Target:
     from onitu.plug.urls import hide
 
     shown = hide(argument)
-    name, driver, address = read_url(argument)
-    options, missing = filled(driver.Options, address.options)
+    name, known, address = read_url(argument)
+    options, missing = filled(known, address.options)
     missing = [option for option in missing if option not in address.asks]
     if missing:
         raise ConfigurationError(
             [f"{shown}: the driver {name!r} needs {', '.join(missing)}; use a configuration, and `onitu start`"]
         )
-    secret = {option.name for option in declared(driver.Options) if option.secret}
+    secret = {option.name for option in declared(known) if option.secret}
     plain = sorted((key, value) for key, value in address.options.items() if key not in secret)
     parts = (*(part for part in address.root.split("/") if part), address.name)
     return Target(shown, f"{name} {plain} {address.root}", parts, None, name, address.root, options, address.asks)

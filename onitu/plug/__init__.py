@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .later import later
 
 if TYPE_CHECKING:
     from .driver import Capabilities, Driver, Entry, Hint, Identity, Listing, Refused, Staged
@@ -11,10 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Capabilities", "Driver", "Entry", "Hint", "Identity", "Listing", "Options", "Refused", "Staged", "option"]
 
-
-def __getattr__(name: str) -> Any:
-    """Each name when it is first asked for: a glance at a directory is over before Trio would be loaded."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    where = ".options" if name in ("Options", "option") else ".driver"
-    return getattr(importlib.import_module(where, __name__), name)
+__getattr__ = later(__name__, dict.fromkeys(__all__, ".driver") | dict.fromkeys(("Options", "option"), ".options"))

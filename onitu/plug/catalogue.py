@@ -6,9 +6,10 @@ Looking costs no import of a driver. The names of the first Onitu (`local_storag
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from blake3 import blake3
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from onitu.model.tally import Sealed
 
     from .driver import Driver
+    from .options import Options
+    from .urls import Address
 
 GROUP = "onitu.drivers"
 """The entry point group in which drivers of other packages are found."""
@@ -33,6 +36,8 @@ class Known(msgspec.Struct, frozen=True):
         where: `module:class`.
         extra: what to install it with: `pip install 'onitu[EXTRA]'`; empty: it needs nothing more.
         schemes: of the URLs that `onitu sync` takes for it.
+        options: `module:class` that can be read without the driver; empty: what the driver declares.
+        needs: the package that the driver loads first, of its extra.
         glance: `module:function` that glances at one of its replicas without the driver; empty: the driver does.
     """
 
@@ -40,6 +45,8 @@ class Known(msgspec.Struct, frozen=True):
     where: str
     extra: str = ""
     schemes: tuple[str, ...] = ()
+    options: str = ""
+    needs: str = ""
     glance: str = ""
 
 
@@ -48,14 +55,35 @@ OWN = (
         ("local_storage", "local"),
         "onitu.drivers.local:LocalDriver",
         schemes=("file",),
+        options="onitu.drivers.local.options:LocalOptions",
         glance="onitu.drivers.local.glance:unchanged",
     ),
-    Known(("sftp", "ssh"), "onitu.drivers.sftp:SftpDriver", "sftp", ("sftp", "ssh")),
-    Known(("s3", "amazon_s3"), "onitu.drivers.s3:S3Driver", "s3", ("s3",)),
-    Known(("webdav",), "onitu.drivers.webdav:WebdavDriver", "webdav", ("dav", "davs")),
-    Known(("ftp",), "onitu.drivers.ftp:FtpDriver", schemes=("ftp",)),
-    Known(("ftps",), "onitu.drivers.ftp:FtpsDriver", schemes=("ftps",)),
-    Known(("rclone",), "onitu.drivers.rclone:RcloneDriver", "rclone", ("rclone",)),
+    Known(
+        ("sftp", "ssh"),
+        "onitu.drivers.sftp:SftpDriver",
+        "sftp",
+        ("sftp", "ssh"),
+        "onitu.drivers.sftp.options:SftpOptions",
+    ),
+    Known(("s3", "amazon_s3"), "onitu.drivers.s3:S3Driver", "s3", ("s3",), "onitu.drivers.s3.options:S3Options"),
+    Known(
+        ("webdav",),
+        "onitu.drivers.webdav:WebdavDriver",
+        "webdav",
+        ("dav", "davs"),
+        "onitu.drivers.webdav.options:WebdavOptions",
+        "httpx",
+    ),
+    Known(("ftp",), "onitu.drivers.ftp:FtpDriver", "", ("ftp",), "onitu.drivers.ftp.options:FtpOptions"),
+    Known(("ftps",), "onitu.drivers.ftp:FtpsDriver", "", ("ftps",), "onitu.drivers.ftp.options:FtpsOptions"),
+    Known(
+        ("rclone",),
+        "onitu.drivers.rclone:RcloneDriver",
+        "rclone",
+        ("rclone",),
+        "onitu.drivers.rclone.options:RcloneOptions",
+        "httpx",
+    ),
 )
 
 LOCAL = OWN[0].names
@@ -84,9 +112,8 @@ def load(name: str) -> type[Driver]:
     where = known.where if known is not None else installed().get(name)
     if where is None:
         raise OnituError(f"there is no driver {name!r}; there are {', '.join(sorted(installed()))}")
-    module, _, attribute = where.partition(":")
     try:
-        loaded = getattr(importlib.import_module(module), attribute)
+        loaded = _named(where)
     except (ImportError, AttributeError) as error:
         raise OnituError(_unloadable(name, known, error)) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Driver)):
@@ -100,10 +127,25 @@ def glance(name: str) -> Callable[[str, Sequence[Filter], Sealed, Callable[[], N
     known = _BY_NAME.get(name)
     if known is None or not known.glance:
         return None
-    module, _, attribute = known.glance.partition(":")
-    found: Callable[[str, Sequence[Filter], Sealed, Callable[[], None]], bool]
-    found = getattr(importlib.import_module(module), attribute)
+    found: Callable[[str, Sequence[Filter], Sealed, Callable[[], None]], bool] = _named(known.glance)
     return found
+
+
+def options(name: str) -> type[Options]:
+    """What may be said of a driver, with which ours are not loaded. Raises as `load`."""
+    known = _BY_NAME.get(name)
+    if known is None or not known.options or not _is_there(known.needs):
+        return load(name).Options
+    found: type[Options] = _named(known.options)
+    return found
+
+
+def address(name: str, url: str) -> Address:
+    """What a URL means to a driver. Raises as `load`, and `ConfigurationError` as `Driver.from_url`."""
+    known = _BY_NAME.get(name)
+    if known is None or not known.options:
+        return load(name).from_url(url)
+    return options(name).from_url(url)
 
 
 def made(settings: Settings, service: str) -> Driver:
@@ -138,6 +180,16 @@ def of_scheme(scheme: str) -> str:
 def schemes() -> list[str]:
     """The schemes of our own drivers."""
     return [scheme for known in OWN for scheme in known.schemes]
+
+
+def _named(where: str) -> Any:
+    module, _, attribute = where.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _is_there(package: str) -> bool:
+    """Whether it could be loaded, as far as a look tells that does not load it."""
+    return not package or importlib.util.find_spec(package) is not None
 
 
 def _unloadable(name: str, known: Known | None, error: ImportError | AttributeError) -> str:

@@ -19,7 +19,6 @@ from typing import ClassVar, Protocol
 import trio
 
 from onitu.model import filters, paths
-from onitu.model.errors import ConfigurationError
 from onitu.model.events import Event
 from onitu.model.orders import Order
 from onitu.model.settings import Filter
@@ -28,7 +27,7 @@ from onitu.model.versions import Kind, Version
 
 from . import options as declaring
 from .counters import Counters
-from .urls import Address, hide
+from .urls import Address
 from .words import Capabilities, Entry, Hint, HintKind, Identity, Listing, Refused
 
 __all__ = [
@@ -91,7 +90,7 @@ class Driver(abc.ABC):
     def from_url(cls, url: str) -> Address:
         """What a URL of one of its schemes means (`onitu.plug.urls.Url` takes it apart). Raises `ConfigurationError`
         with a sentence that says what is wrong, without the password."""
-        raise ConfigurationError([f"{hide(url)}: this driver has no URLs; use a configuration, and `onitu start`"])
+        return cls.Options.from_url(url)
 
     small: ClassVar[int] = 128 * 1024
     """Files up to this many bytes may be put by `perform` itself from a `local` source, many to a batch."""

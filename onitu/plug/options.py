@@ -18,7 +18,12 @@ from typing import Any, TypeVar
 
 import attrs
 
-Value = str | int | float | bool
+from onitu.model.errors import ConfigurationError
+
+from .urls import Address, Value, hide
+
+__all__ = ["Option", "Options", "RemoteOptions", "Value", "declared", "filled", "given", "option"]
+
 T = TypeVar("T", bound="Options")
 
 
@@ -38,6 +43,21 @@ class Options:
     """What every driver has."""
 
     bandwidth: int = option(0, help="bytes a second that are fetched from other services at most; 0: no limit")
+
+    @classmethod
+    def from_url(cls, url: str) -> Address:
+        """What a URL says, for a driver whose own `from_url` does not. Raises as that."""
+        raise ConfigurationError([f"{hide(url)}: this driver has no URLs; use a configuration, and `onitu start`"])
+
+
+@attrs.frozen(kw_only=True)
+class RemoteOptions(Options):
+    """What every driver of a service in the network has (`onitu.plug.remote`)."""
+
+    bandwidth: int = option(0, help="bytes a second to the service at most, and as many from it; 0: no limit")
+    poll: float = option(5.0, help="seconds between two looks for changes at least, right after one was found")
+    poll_most: float = option(60.0, help="seconds between two looks for changes at most, when nothing happens")
+    connections: int = option(0, help="calls to the service at the same time; 0: as many as suit it")
 
 
 def given(options: type[T], values: Mapping[str, Value]) -> T:

@@ -9,7 +9,8 @@ import attrs
 
 from onitu.model.errors import ConfigurationError
 
-from .options import Value
+Value = str | int | float | bool
+"""Of an option."""
 
 
 @attrs.frozen

@@ -13,7 +13,16 @@ Names travel as bytes: `ftplib` is told that they are Latin-1, which has every b
 
 from __future__ import annotations
 
-from .driver import FtpDriver, FtpsDriver
-from .options import FtpOptions, FtpsOptions
+from typing import TYPE_CHECKING
+
+from onitu.plug.later import later
+
+if TYPE_CHECKING:
+    from .driver import FtpDriver, FtpsDriver
+    from .options import FtpOptions, FtpsOptions
 
 __all__ = ["FtpDriver", "FtpOptions", "FtpsDriver", "FtpsOptions"]
+
+__getattr__ = later(
+    __name__, {"FtpDriver": ".driver", "FtpsDriver": ".driver", "FtpOptions": ".options", "FtpsOptions": ".options"}
+)

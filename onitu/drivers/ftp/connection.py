@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ftplib
-import netrc
 import socket
 import ssl
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from onitu.plug.remote import (
     in_thread,
 )
 
-from .options import FtpOptions
+from .options import FtpOptions, from_netrc
 
 T = TypeVar("T")
 
@@ -126,12 +125,3 @@ class Pool:
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
-
-
-def from_netrc(host: str, user: str = "") -> str:
-    """The password that ~/.netrc has."""
-    try:
-        found = netrc.netrc().authenticators(host)
-    except (OSError, netrc.NetrcParseError):
-        return ""
-    return found[2] or "" if found and (not user or found[0] == user) else ""

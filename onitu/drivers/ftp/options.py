@@ -1,13 +1,14 @@
-"""What may be said of an FTP server."""
+"""What may be said of an FTP server, in a configuration, by a URL, or in ~/.netrc."""
 
 from __future__ import annotations
 
+import netrc
+
 import attrs
 
-from onitu.plug import option
-from onitu.plug.remote import (
-    RemoteOptions,
-)
+from onitu.model.errors import ConfigurationError
+from onitu.plug.options import RemoteOptions, Value, option
+from onitu.plug.urls import Address, Url
 
 
 @attrs.frozen(kw_only=True)
@@ -21,9 +22,37 @@ class FtpOptions(RemoteOptions):
     tls: str = option("no", help="no, explicit (AUTH TLS) or implicit")
     certificate: str = option("", help="a file of certificates that the server's is checked with; left out: ours")
 
+    @classmethod
+    def from_url(cls, url: str) -> Address:
+        """`ftp://USER@HOST:PORT/PATH`: below the directory that one logs in to; an absolute path has `//` before it."""
+        parts = Url.parse(url)
+        parts.no_query()
+        if not parts.host:
+            raise ConfigurationError([f"{parts.shown}: the host is missing"])
+        given: dict[str, Value] = {
+            "host": parts.host,
+            "port": parts.port,
+            "user": parts.user,
+            "password": parts.password,
+        }
+        options = {name: value for name, value in given.items() if value}
+        if parts.scheme == "ftps":
+            options["tls"] = "implicit" if parts.port == 990 else "explicit"
+        known = parts.password or not parts.user or from_netrc(parts.host)
+        return Address(options, parts.path.removeprefix("/"), parts.host, () if known else ("password",))
+
 
 @attrs.frozen(kw_only=True)
 class FtpsOptions(FtpOptions):
     """The same with TLS."""
 
     tls: str = option("explicit", help="explicit (AUTH TLS) or implicit")
+
+
+def from_netrc(host: str, user: str = "") -> str:
+    """The password that ~/.netrc has."""
+    try:
+        found = netrc.netrc().authenticators(host)
+    except (OSError, netrc.NetrcParseError):
+        return ""
+    return found[2] or "" if found and (not user or found[0] == user) else ""

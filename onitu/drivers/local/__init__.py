@@ -9,18 +9,14 @@ at all.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from onitu.plug.later import later
 
 if TYPE_CHECKING:
     from .driver import LocalDriver
+    from .options import LocalOptions
 
-__all__ = ["LocalDriver"]
+__all__ = ["LocalDriver", "LocalOptions"]
 
-
-def __getattr__(name: str) -> Any:
-    """The driver when it is first asked for: a glance does without, and without Trio."""
-    if name != "LocalDriver":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .driver import LocalDriver
-
-    return LocalDriver
+__getattr__ = later(__name__, {"LocalDriver": ".driver", "LocalOptions": ".options"})

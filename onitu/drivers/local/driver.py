@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar, cast
 
-import attrs
 import trio
 
 from onitu.model.errors import Unavailable
@@ -17,10 +16,10 @@ from onitu.model.settings import Filter
 from onitu.model.tally import Tally
 from onitu.model.versions import Version
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Staged
-from onitu.plug.options import Options, option
 
 from . import counting, durable, reading, tokens
 from .acting import Performer, Stopped
+from .options import LocalOptions
 from .replica import Replica
 from .staging import StagedFile
 from .watching import watch
@@ -28,20 +27,6 @@ from .watching import watch
 T = TypeVar("T")
 
 _THREADS = 8
-
-
-@attrs.frozen(kw_only=True)
-class LocalOptions(Options):
-    """What may be said of a service whose replicas are directories of this host."""
-
-    create: bool = option(False, help="make the replica's root where it is missing")
-    kernel_copy: bool = option(True, help="let the kernel copy between replicas on this host (false: over sockets)")
-    durability: str = option(
-        "full",
-        choices=("full", "normal"),
-        help="full: nothing is told before it is on the disk, so that no power cut harms",
-    )
-    poll: float = option(30.0, help="seconds between two scans where the system cannot watch every directory")
 
 
 class LocalDriver(Driver):

@@ -16,6 +16,16 @@ What a remote can do is asked of rclone (`operations/fsinfo`):
 - Changes are polled for: rclone tells its notifications to nobody but its own mounts.
 """
 
-from .driver import RcloneDriver, RcloneOptions
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onitu.plug.later import later
+
+if TYPE_CHECKING:
+    from .driver import RcloneDriver
+    from .options import RcloneOptions
 
 __all__ = ["RcloneDriver", "RcloneOptions"]
+
+__getattr__ = later(__name__, {"RcloneDriver": ".driver", "RcloneOptions": ".options"})

@@ -7,6 +7,16 @@ with a third of the time in Python. Both libraries would need threads or a loop 
 what `~/.ssh/config` may say; `ssh` is there wherever anybody uses SFTP, and the system keeps it up to date.
 """
 
-from .driver import SftpDriver, SftpOptions
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onitu.plug.later import later
+
+if TYPE_CHECKING:
+    from .driver import SftpDriver
+    from .options import SftpOptions
 
 __all__ = ["SftpDriver", "SftpOptions"]
+
+__getattr__ = later(__name__, {"SftpDriver": ".driver", "SftpOptions": ".options"})

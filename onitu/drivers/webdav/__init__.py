@@ -1,6 +1,6 @@
 """The driver for WebDAV servers: Nextcloud, ownCloud, Apache, rclone and others.
 
-In the order in which a path goes through: `driver` (options), `remote` (what the base for remote services wants),
+In the order in which a path goes through: `options` and `driver`, `remote` (what the base for remote services wants),
 `probing` (what the server can do), `tree` (listing all), `uploads` (Nextcloud's chunks), `collection` (requests in
 paths), `client` (requests, and who asks), `multistatus` (answers).
 
@@ -10,6 +10,16 @@ ways. 1,000 PUTs of 64 KiB to Apache on the same host, eight at a time, took 2.6
 Python's own expat.
 """
 
-from .driver import WebdavDriver
+from __future__ import annotations
 
-__all__ = ["WebdavDriver"]
+from typing import TYPE_CHECKING
+
+from onitu.plug.later import later
+
+if TYPE_CHECKING:
+    from .driver import WebdavDriver
+    from .options import WebdavOptions
+
+__all__ = ["WebdavDriver", "WebdavOptions"]
+
+__getattr__ = later(__name__, {"WebdavDriver": ".driver", "WebdavOptions": ".options"})

@@ -8,7 +8,6 @@ read beyond `SHOWN` bytes; no cookie is kept; nothing is unpacked.
 from __future__ import annotations
 
 import contextlib
-import netrc
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
@@ -116,19 +115,6 @@ class Credentials:
     def _use(self, kind: str) -> None:
         auth = httpx.DigestAuth if kind == "digest" else httpx.BasicAuth
         self._scheme = auth(self.user, self.password)
-
-
-def netrc_of(host: str, user: str, path: str) -> tuple[str, str]:
-    """User and password that a netrc file has for a host; empty where it has none. Raises `Unavailable`."""
-    try:
-        found = netrc.netrc(path).authenticators(host)
-    except FileNotFoundError:
-        return "", ""
-    except (OSError, netrc.NetrcParseError) as error:
-        raise Unavailable(f"{path} cannot be read for the password of {host}: {type(error).__name__}") from None
-    if found is None or (user and found[0] != user):
-        return "", ""
-    return found[0], found[2] or ""
 
 
 class Client:

@@ -1,4 +1,4 @@
-"""`WebdavDriver`: its options, and the life of its client."""
+"""`WebdavDriver`: the life of its client."""
 
 from __future__ import annotations
 
@@ -7,34 +7,19 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 
-import attrs
 import trio
 
-from onitu.model.errors import ConfigurationError, Unavailable
-from onitu.plug.options import Value, option
-from onitu.plug.remote import RemoteDriver, RemoteOptions
+from onitu.model.errors import Unavailable
+from onitu.plug.remote import RemoteDriver
 from onitu.plug.remote.http import httpx
-from onitu.plug.urls import Address, Url
 
-from .client import Client, Credentials, netrc_of
+from .client import Client, Credentials
 from .collection import Collection
+from .options import WebdavOptions, netrc_of
 from .probing import Able
 from .remote import WebdavRemote
 
 KINDS = ("auto", "basic", "digest")
-
-
-@attrs.frozen(kw_only=True)
-class WebdavOptions(RemoteOptions):
-    """What may be said of a WebDAV server."""
-
-    url: str = option(help="the server, as https://cloud.example/remote.php/dav/files/me; roots lie below it")
-    user: str = option("", help="who you are there; left out: whom ~/.netrc has for the host")
-    password: str = option("", help="the password, or an app password; left out: what ~/.netrc has", secret=True)
-    token: str = option("", help="a bearer token, instead of user and password", secret=True)
-    authentication: str = option("auto", help="how the password is shown: auto (as the server asks), basic or digest")
-    certificates: str = option("", help="a file with the certificates to trust (PEM); left out: the system's")
-    part: int = option(16 << 20, help="bytes of one part of a chunked upload (Nextcloud, ownCloud)")
 
 
 class WebdavDriver(RemoteDriver):
@@ -43,21 +28,6 @@ class WebdavDriver(RemoteDriver):
     Options = WebdavOptions
     options: WebdavOptions
     schemes = ("dav", "davs")
-
-    @classmethod
-    def from_url(cls, url: str) -> Address:
-        """`dav://host/path` is by HTTP, `davs://user@host/path` by HTTPS."""
-        parts = Url.parse(url)
-        parts.no_query()
-        if not parts.host:
-            raise ConfigurationError([f"{parts.shown}: has no host"])
-        scheme = "https" if parts.scheme == "davs" else "http"
-        host = f"[{parts.host}]" if ":" in parts.host else parts.host
-        options: dict[str, Value] = {"url": f"{scheme}://{host}{f':{parts.port}' if parts.port else ''}"}
-        options |= {"user": parts.user} if parts.user else {}
-        options |= {"password": parts.password} if parts.password else {}
-        known = parts.password or (parts.user and netrc_of(parts.host, parts.user, _netrc())[1])
-        return Address(options, parts.path, parts.host, asks=("password",) if parts.user and not known else ())
 
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         super().__init__(service, options, roots)
@@ -106,7 +76,7 @@ class WebdavDriver(RemoteDriver):
             raise Unavailable(f"{self.service}: `authentication` is one of {', '.join(KINDS)}")
         user, password = asked.user, asked.password
         if not (asked.token or password):
-            found = netrc_of(url.host, user, _netrc())
+            found = netrc_of(url.host, user)
             user, password = found if found[0] else (user, password)
         return Credentials(user, password, asked.token, asked.authentication)
 
@@ -117,7 +87,3 @@ class WebdavDriver(RemoteDriver):
             return ssl.create_default_context(cafile=self.options.certificates or None)
         except (OSError, ssl.SSLError) as error:
             raise Unavailable(f"{self.service}: {self.options.certificates} has no certificates: {error}") from None
-
-
-def _netrc() -> str:
-    return os.environ.get("NETRC") or os.path.expanduser("~/.netrc")

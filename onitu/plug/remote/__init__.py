@@ -1,9 +1,18 @@
 """What makes a driver of a remote service small: implement `Remote`, derive from `RemoteDriver`."""
 
-from .calls import in_lone_thread, in_thread
-from .content import PIECE, Content
-from .driver import RemoteDriver, RemoteOptions
-from .interface import NOTHING_THERE, Busy, Changed, Lost, Missing, Remote, Thing, text
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onitu.plug.later import later
+
+if TYPE_CHECKING:
+    from onitu.plug.options import RemoteOptions
+
+    from .calls import in_lone_thread, in_thread
+    from .content import PIECE, Content
+    from .driver import RemoteDriver
+    from .interface import NOTHING_THERE, Busy, Changed, Lost, Missing, Remote, Thing, text
 
 __all__ = [
     "NOTHING_THERE",
@@ -21,3 +30,11 @@ __all__ = [
     "in_thread",
     "text",
 ]
+
+__getattr__ = later(
+    __name__,
+    dict.fromkeys(__all__, ".interface")
+    | dict.fromkeys(("in_lone_thread", "in_thread"), ".calls")
+    | dict.fromkeys(("PIECE", "Content"), ".content")
+    | {"RemoteDriver": ".driver", "RemoteOptions": "onitu.plug.options"},
+)

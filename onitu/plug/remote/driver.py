@@ -26,7 +26,7 @@ from onitu.model.orders import Do, Order
 from onitu.model.versions import Kind, Version
 from onitu.plug.bell import Throttle
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Refused, Staged
-from onitu.plug.options import Options, option
+from onitu.plug.options import Options, RemoteOptions
 
 from .acting import Acting, waits_for
 from .calls import Calls
@@ -43,16 +43,6 @@ EAGER = 0.1
 """A poll takes at most this part of the time: the pause after it is at least nine times as long as it took."""
 SLOWER = 1.5
 """The pause grows by this after each poll that found nothing new."""
-
-
-@attrs.frozen(kw_only=True)
-class RemoteOptions(Options):
-    """What every driver of a service in the network has."""
-
-    bandwidth: int = option(0, help="bytes a second to the service at most, and as many from it; 0: no limit")
-    poll: float = option(5.0, help="seconds between two looks for changes at least, right after one was found")
-    poll_most: float = option(60.0, help="seconds between two looks for changes at most, when nothing happens")
-    connections: int = option(0, help="calls to the service at the same time; 0: as many as suit it")
 
 
 class _Root(msgspec.Struct, eq=False):

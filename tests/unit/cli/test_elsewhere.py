@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -89,6 +92,39 @@ def test_a_driver_whose_package_is_missing_says_how_to_install_it(monkeypatch: p
         catalogue.load("s3")
     expected = "the driver 's3' needs no_such_package_at_all, which is not installed: pip install 'onitu[s3]'"
     assert str(caught.value) == expected
+
+
+def test_a_url_of_a_driver_whose_package_is_missing_says_so_though_the_driver_is_not_loaded(
+    monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    (place / "needing.py").write_text("import no_such_package_at_all\n")
+    monkeypatch.syspath_prepend(str(place))
+    known = msgspec.structs.replace(
+        catalogue._BY_NAME["webdav"], where="needing:WebdavDriver", needs="no_such_package_at_all"
+    )
+    monkeypatch.setitem(catalogue._BY_NAME, "webdav", known)
+    expected = "dav://hall/x: the driver 'webdav' needs no_such_package_at_all, which is not installed: pip install"
+    assert expected in refused("a", "dav://hall/x")
+
+
+def test_no_driver_and_no_trio_is_loaded_to_read_what_is_said_of_a_service() -> None:
+    code = """if True:
+        import sys
+        from onitu.cli import registry, targets
+        for url in ("sftp://me@h/x", "s3://b/x", "dav://me:x@h/x", "ftp://h/x", "ftps://h/x", "rclone:r:x"):
+            targets.Target.read(url)
+        registry.options("local_storage")
+        drivers = [f"onitu.drivers.{name}.driver" for name in ("sftp", "s3", "webdav", "ftp", "rclone", "local")]
+        assert not {"trio", "zmq", "httpx", "botocore", "onitu.plug.driver", *drivers} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("known", catalogue.OWN, ids=lambda known: known.names[0])
+def test_what_may_be_said_of_a_driver_is_what_it_declares(known: Known) -> None:
+    driver = catalogue.load(known.names[0])
+    assert driver.Options is catalogue.options(known.names[0])
+    assert known.names[0] in catalogue.LOCAL or driver.schemes == known.schemes
 
 
 def test_a_scheme_of_a_driver_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
