@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from onitu.model.errors import OnituError
 from onitu.model.settings import Settings
 from onitu.store.embedded import Embedded
 from onitu.wire.charter import Endpoints
@@ -116,8 +117,8 @@ def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Se
     _load(*_FOR_ALL)
     _fork(head_start, "referee", "onitu-referee", _be_referee)
     _load(*_FOR_DRIVERS)
-    for name in settings.services:
-        _fork(head_start, f"driver {name}", "onitu-driver", _be_driver)
+    for name, service in settings.services.items():
+        _fork(head_start, f"driver {name}", "onitu-driver", functools.partial(_be_driver, service.driver))
     _load(*_FOR_THE_RUN)
     return None
 
@@ -172,8 +173,12 @@ def _be_referee() -> None:
     leave(run_child(main))
 
 
-def _be_driver() -> None:
+def _be_driver(driver: str) -> None:
+    # It loads the driver and its library by itself, before it is told what it is to do.
+    from onitu.plug import catalogue
     from onitu.plug.run import main
     from onitu.wire.lifeline import leave, run_child
 
+    with contextlib.suppress(OnituError):  # it is told to people where the driver is made
+        catalogue.load(driver)
     leave(run_child(main))
