@@ -35,6 +35,8 @@ LONGEST = 600.0
 """Seconds that a work may take."""
 LOOK = 0.25
 """Seconds between two looks at a tree."""
+FIRST = 0.5
+"""Seconds before the first: a look takes a processor for a tenth of a second, as long as some works take."""
 PAUSE = 0.6
 """Seconds of rest before a change: a user's, not a burst's."""
 WARM = 3
@@ -159,6 +161,7 @@ class Live:
         began = time.time()
         with measuring() as figure:
             work()
+            time.sleep(FIRST)
             if not _comes(lambda: sizes(a) == sizes(b), LONGEST):
                 raise Failed(row, f"the trees are different after {LONGEST:g} s")
         figure.seconds = max(changed(a), changed(b)) - began

@@ -34,6 +34,9 @@ FIRST_AGAIN = 1.0
 LAST_AGAIN = 60.0
 """Seconds after which a path that could not be read is looked at again: at first, and at most."""
 
+ARRIVING = 0.02
+"""Seconds in which a watcher tells from where something came that a scan has found."""
+
 log = logbook.Logger("plug")
 
 _DIRECTORY = Version(Kind.DIRECTORY)
@@ -180,7 +183,10 @@ class Observer:
 
     async def _vanished(self) -> list[Known]:
         """What was known at dirty paths where nothing stands now. A scan asks for it that found something new: what is
-        renamed into a directory that is not watched yet only seems to vanish."""
+        renamed into a directory that is not watched yet only seems to vanish. A watcher that has not said so yet gets
+        the time for it."""
+        for _ in range(4):  # in turns with it, however late this process gets a processor
+            await trio.sleep(ARRIVING / 4)
         dirty = self._dirty.first(AT_ONCE)
         gone = [path for path, entry in zip(dirty, await self._floor.stat(list(dirty)), strict=True) if entry is None]
         known = await self._floor.rows_at(gone)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from onitu.model.events import Seen, Trouble
 from onitu.model.settings import Filter
 from onitu.plug import observer
-from onitu.plug.driver import Entry, Hint, HintKind
+from onitu.plug.driver import Entry, Hint, HintKind, Listing
 
 from .kit import Stage, put, stage
 
@@ -69,6 +69,31 @@ async def test_a_vanished_directory_goes_with_all_that_was_known_in_it_the_inner
         at.driver.remove(b"d")
         await at.started()
         assert at.referee.seen(Seen.GONE) == [b"d/e/f", b"d/e", b"d"]
+
+
+async def test_what_a_scan_found_came_from_where_the_watcher_tells_a_moment_later(runtime: str) -> None:
+    """Renamed into a directory that was just made, and is not watched yet."""
+    async with stage(runtime) as at, trio.open_nursery() as nursery:
+        at.driver.write(b"a", b"content")
+        at.referee.rows = {b"a": at.driver.known(b"a")}
+        await at.started()
+        at.driver.write(b"d/old", b"")
+        at.driver.rename(b"a", b"d/a")
+        scan = at.driver.scan
+
+        async def late() -> None:
+            await trio.sleep(0.005)
+            await at.hint(Hint(HintKind.CHANGED, b"a"))
+
+        async def scanned(folder: str, directories: Sequence[bytes]) -> list[Listing]:
+            nursery.start_soon(late)
+            return await scan(folder, directories)
+
+        at.driver.scan = scanned  # type: ignore[method-assign]
+        await at.hint(Hint(HintKind.CHANGED, b"d", deep=True, directory=True))
+        await at.referee.until(lambda: at.referee.seen(Seen.MOVED))
+        (moved,) = [event for event in at.referee.events if event.path == b"d/a"]
+        assert (moved.seen, moved.source) == (Seen.MOVED, b"a")
 
 
 async def test_a_renamed_file_is_told_as_a_move_once_it_was_read(runtime: str) -> None:
