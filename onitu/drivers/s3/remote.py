@@ -191,14 +191,14 @@ class S3Remote(Remote):
             await self._check_way(path)
         if content.size > PART:
             return await self._put_parts(path, content, expect, prepared)
-        data, value = await content.read(), ""
+        data, value, typed = await content.read(), "", _typed(path)
 
         def headers() -> dict[str, str]:
             nonlocal value
             value = md5(data)
             whole = base64.b64encode(bytes.fromhex(value)).decode()
             told = headers_of(content.version, value)
-            return {**_typed(path), **told, **self._bucket.only_where(expect), "content-md5": whole}
+            return {**typed, **told, **self._bucket.only_where(expect), "content-md5": whole}
 
         answer = await self._bucket.changing("PUT", path, headers, data)
         digests = {BLAKE3: content.version.digests[BLAKE3]} if BLAKE3 in content.version.digests else {}
