@@ -65,6 +65,7 @@ class EmbeddedStore:
             "store",
             tuple(guarding(server)),
             inherit=(lock,),
+            silence=SILENCE,
             patience=patience,
             policy=policy,
         )

@@ -16,10 +16,12 @@ import redis
 import trio
 
 from onitu.model.errors import PeerGone, StateError
-from onitu.supervisor import statelock, store
+from onitu.supervisor import headstart, lifeguard, statelock, store
+from onitu.supervisor.backoff import Policy
 from onitu.supervisor.child import State
 from onitu.supervisor.run import Plan, Supervisor, running
 from onitu.supervisor.runtime import control_endpoint, runtime_directory
+from onitu.wire.messages import BEAT
 from onitu.wire.sockets import ask
 
 from .processes import QUICK, descendants, fake, lives, settings, until
@@ -59,6 +61,14 @@ async def test_the_store_answers_before_anything_else_starts(tmp_path: Path) -> 
     async with run(tmp_path, "a") as supervisor:
         with redis.Redis.from_url(supervisor.store_url) as client:
             assert client.ping()
+
+
+async def test_two_signs_of_life_may_be_missed_by_every_process(tmp_path: Path) -> None:
+    with headstart.begun(settings(str(tmp_path), "a"), fork=False) as begun:
+        assert begun.server is not None
+        kept = store.EmbeddedStore(begun.server, begun.lock, 1.0, Policy())
+        assert kept.job.silence > 2 * lifeguard.BEAT
+    assert Plan().silence > 2 * BEAT
 
 
 async def test_an_external_store_is_nobodys_child(tmp_path: Path) -> None:
