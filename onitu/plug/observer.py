@@ -6,6 +6,7 @@ overflow, or too many of them, costs a scan, never a missed change.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import logbook
@@ -107,11 +108,15 @@ class Observer:
     async def _take_hints(self) -> None:
         while True:
             hint = await self._hints.receive()
-            self._hint(hint)
+            now = trio.current_time()
+            with contextlib.suppress(trio.WouldBlock):
+                while True:  # all that are there came at the same time, so that they are due at the same time
+                    self._hint(hint, now)
+                    hint = self._hints.receive_nowait()
             self._bell.ring()
             self._wake.ring()
 
-    def _hint(self, hint: Hint) -> None:
+    def _hint(self, hint: Hint, now: float) -> None:
         if hint.kind is HintKind.LOST:
             raise Unavailable("the replica's root went away")
         if hint.kind is HintKind.POLL:
@@ -127,7 +132,7 @@ class Observer:
             hint = Hint(HintKind.CHANGED, path, deep=hint.directory, directory=hint.directory)
         if not _ours(hint.path):
             return  # the root itself, or something of Onitu's own
-        self._dirty.hint(hint, trio.current_time())
+        self._dirty.hint(hint, now)
         if self._dirty.too_many:
             self.rescan()
 
@@ -206,11 +211,12 @@ class Observer:
         ]
         rows = await self._floor.rows_at(list(dict.fromkeys(dirty.source for _, dirty, _, _ in news)))
         deep = []
+        now = trio.current_time()
         for path, dirty, before, entry in news:
             row = rows.get(dirty.source)
             if before is not None or entry is None or entry.trouble or self._floor.hides(path, entry.version):
                 for doubtful in (dirty.source, path):
-                    self._dirty.mark(doubtful, trio.current_time(), deep=dirty.directory, directory=dirty.directory)
+                    self._dirty.mark(doubtful, now, deep=dirty.directory, directory=dirty.directory)
                 continue
             if row is not None:
                 findings.miss(self._floor, [row])
@@ -233,14 +239,16 @@ class Observer:
         """Changes; returns the directories that are to be scanned."""
         deep: list[bytes] = []
         absent: list[bytes] = []
-        for (path, dirty), entry in zip(changed.items(), await self._floor.stat(list(changed)), strict=True):
+        entries = await self._floor.stat(list(changed))
+        now = trio.current_time()
+        for (path, dirty), entry in zip(changed.items(), entries, strict=True):
             if entry is None:
                 if self._hidden_whatever(path, dirty) or (self._floor.told.says_gone(path) and not dirty.directory):
                     continue
                 if dirty.absent:
                     absent.append(path)
                 else:
-                    self._dirty.mark(path, trio.current_time(), deep=dirty.deep, directory=dirty.directory, absent=True)
+                    self._dirty.mark(path, now, deep=dirty.deep, directory=dirty.directory, absent=True)
             elif await self._look_standing(entry, dirty, findings):
                 deep.append(path)
         if absent:

@@ -81,6 +81,10 @@ class Reporter:
         self._clock = clock
         self._capabilities = floor.driver.capabilities(floor.folder)
 
+    def has_new(self, findings: Findings) -> bool:
+        """Whether there is a file among the findings that came from none of the paths where something is missing."""
+        return any(entry.kind is Kind.FILE for entry in self._pair(findings)[1])
+
     async def report(self, findings: Findings) -> None:
         """Tell everything in the findings that is still true. Raises `Unavailable`."""
         moves, stands = self._pair(findings)

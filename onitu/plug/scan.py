@@ -97,7 +97,7 @@ class Scan:
             if self._stream or len(self._findings) >= KEPT_BACK:
                 self._stream = True
                 await self._flush()
-        if self._vanished is not None and roots and any(entry.kind is Kind.FILE for entry in self._findings.stands):
+        if self._vanished is not None and roots and self._reporter.has_new(self._findings):
             self._findings.vanished = await self._vanished()
         await self._flush()
         if everything:

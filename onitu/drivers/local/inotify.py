@@ -158,7 +158,10 @@ class Inotify:
         out, self._out = self._out, []
         self._told.clear()
         for hint in out:
-            await self._hints.send(hint)
+            try:
+                self._hints.send_nowait(hint)  # together, so that they are looked at together
+            except trio.WouldBlock:
+                await self._hints.send(hint)
 
     def _read(self) -> list[inotify_simple.Event]:
         """All events that are there: who waited reads them at once, or the kernel would have no room for more."""

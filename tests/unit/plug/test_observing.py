@@ -325,6 +325,39 @@ async def test_a_renamed_directory_moves_its_files(runtime: str) -> None:
         assert at.driver.counts["read"] == read
 
 
+async def test_whose_old_paths_are_known_need_not_wait_for_the_watcher(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observer, "ARRIVING", 3600.0)
+    async with stage(runtime) as at:
+        at.driver.write(b"d/a", b"content")
+        at.referee.rows = {path: at.driver.known(path) for path in (b"d", b"d/a")}
+        await at.started()
+        at.driver.rename(b"d", b"e")
+        await at.hint(Hint(HintKind.MOVED, b"e", b"d", directory=True))
+        await at.referee.until(lambda: at.referee.seen(Seen.GONE))
+        assert [(e.seen, e.path, e.source) for e in at.referee.events if e.path == b"e/a"] == [
+            (Seen.MOVED, b"e/a", b"d/a")
+        ]
+
+
+async def test_hints_that_come_together_are_looked_at_together(runtime: str) -> None:
+    async with stage(runtime) as at:
+        files = [b"%d" % number for number in range(200)]
+        for path in files:
+            at.driver.write(path, path)
+        at.referee.rows = {path: at.driver.known(path) for path in files}
+        await at.started()
+        before = at.driver.counts.get("stat", 0)
+        for path in files:
+            at.driver.remove(path)
+        assert at.driver.hints is not None
+        for path in files:
+            at.driver.hints.send_nowait(Hint(HintKind.CHANGED, path))
+        await at.referee.until(lambda: len(at.referee.seen(Seen.GONE)) == len(files))
+        assert at.driver.counts["stat"] - before <= 4  # two looks at what vanished, and one before it is told
+
+
 async def test_an_overflow_costs_a_full_scan(runtime: str) -> None:
     async with stage(runtime) as at:
         await at.started()
