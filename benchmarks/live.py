@@ -158,8 +158,8 @@ class Live:
     def _until_same(self, row: str, a: Path, b: Path, work: Callable[[], None]) -> Figure:
         """From the beginning of the work until the last change of trees that have the same names with the same sizes.
         When that was they tell themselves, more exactly than looks could that do not disturb."""
-        began = time.time()
         with measuring() as figure:
+            began = time.time()
             work()
             time.sleep(FIRST)
             if not _comes(lambda: sizes(a) == sizes(b), LONGEST):
