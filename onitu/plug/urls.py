@@ -61,6 +61,14 @@ class Url:
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         return cls(parts.scheme.lower(), user, password, unquote(host), port, unquote(parts.path), query, shown)
 
+    def server(self) -> dict[str, Value]:
+        """The options `host`, `port`, `user` and `password`, as far as the URL tells them. Raises `ConfigurationError`
+        where there is no host."""
+        if not self.host:
+            raise ConfigurationError([f"{self.shown}: the host is missing: {self.scheme}://USER@HOST/PATH"])
+        told: dict[str, Value] = {"host": self.host, "port": self.port, "user": self.user, "password": self.password}
+        return {name: value for name, value in told.items() if value}
+
     def no_query(self, *allowed: str) -> None:
         """Raise `ConfigurationError` where the URL says what nobody reads."""
         strange = self.query.keys() - set(allowed)

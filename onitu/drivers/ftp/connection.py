@@ -12,11 +12,10 @@ from typing import TypeVar
 import attrs
 import trio
 
-from onitu.plug.remote import (
-    in_thread,
-)
+from onitu.plug.netrc import netrc_of
+from onitu.plug.remote import in_thread
 
-from .options import FtpOptions, from_netrc
+from .options import FtpOptions
 
 T = TypeVar("T")
 
@@ -46,7 +45,7 @@ class Connection(ftplib.FTP_TLS):
         self.sock = self.context.wrap_socket(raw, server_hostname=self.host) if implicit else raw
         self.af, self.file = self.sock.family, self.sock.makefile("r", encoding=self.encoding)
         self.welcome = self.getresp()
-        password = options.password or from_netrc(options.host, options.user)
+        password = options.password or netrc_of(options.host, options.user)[1]
         if options.tls == "explicit":
             self.auth()
         word = password or ("onitu@" if options.user == "anonymous" else "")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import netrc
-
 import attrs
 
-from onitu.model.errors import ConfigurationError
-from onitu.plug.options import RemoteOptions, Value, option
+from onitu.plug.netrc import netrc_of
+from onitu.plug.options import RemoteOptions, option
 from onitu.plug.urls import Address, Url
 
 
@@ -27,18 +25,10 @@ class FtpOptions(RemoteOptions):
         """`ftp://USER@HOST:PORT/PATH`: below the directory that one logs in to; an absolute path has `//` before it."""
         parts = Url.parse(url)
         parts.no_query()
-        if not parts.host:
-            raise ConfigurationError([f"{parts.shown}: the host is missing"])
-        given: dict[str, Value] = {
-            "host": parts.host,
-            "port": parts.port,
-            "user": parts.user,
-            "password": parts.password,
-        }
-        options = {name: value for name, value in given.items() if value}
+        options = parts.server()
         if parts.scheme == "ftps":
             options["tls"] = "implicit" if parts.port == 990 else "explicit"
-        known = parts.password or not parts.user or from_netrc(parts.host)
+        known = parts.password or not parts.user or netrc_of(parts.host, parts.user)[1]
         return Address(options, parts.path.removeprefix("/"), parts.host, () if known else ("password",))
 
 
@@ -47,12 +37,3 @@ class FtpsOptions(FtpOptions):
     """The same with TLS."""
 
     tls: str = option("explicit", help="explicit (AUTH TLS) or implicit")
-
-
-def from_netrc(host: str, user: str = "") -> str:
-    """The password that ~/.netrc has."""
-    try:
-        found = netrc.netrc().authenticators(host)
-    except (OSError, netrc.NetrcParseError):
-        return ""
-    return found[2] or "" if found and (not user or found[0] == user) else ""

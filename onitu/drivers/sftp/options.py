@@ -6,8 +6,7 @@ import re
 
 import attrs
 
-from onitu.model.errors import ConfigurationError
-from onitu.plug.options import RemoteOptions, Value, option
+from onitu.plug.options import RemoteOptions, option
 from onitu.plug.urls import Address, Url
 
 
@@ -34,15 +33,7 @@ class SftpOptions(RemoteOptions):
         `known_hosts` and `config` are the options of these names."""
         parts = Url.parse(url)
         parts.no_query("identity", "known_hosts", "config")
-        if not parts.host:
-            raise ConfigurationError([f"{parts.shown}: a host is missing: {parts.scheme}://USER@HOST/PATH"])
-        told: dict[str, Value] = {
-            "host": parts.host,
-            "port": parts.port,
-            "user": parts.user,
-            "password": parts.password,
-        }
-        options = {name: value for name, value in (told | parts.query).items() if value}
+        options = parts.server() | {name: value for name, value in parts.query.items() if value}
         root = parts.path.removeprefix("/") if parts.path.startswith("/~") else parts.path
         asks = ("password",) if not parts.password and re.match(r"\w+://[^/@]*:@", url) else ()
         return Address(options, root or "~", parts.host, asks)

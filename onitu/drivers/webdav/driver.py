@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Mapping
 import trio
 
 from onitu.model.errors import Unavailable
+from onitu.plug.netrc import netrc_of
 from onitu.plug.remote import RemoteDriver
 from onitu.plug.remote.http import httpx
 
 from .client import Client, Credentials
 from .collection import Collection
-from .options import WebdavOptions, netrc_of
+from .options import WebdavOptions
 from .probing import Able
 from .remote import WebdavRemote
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import netrc
-import os
-
 import attrs
 
-from onitu.model.errors import ConfigurationError, Unavailable
+from onitu.plug.netrc import netrc_of
 from onitu.plug.options import RemoteOptions, Value, option
 from onitu.plug.urls import Address, Url
 
@@ -29,26 +26,10 @@ class WebdavOptions(RemoteOptions):
         """`dav://host/path` is by HTTP, `davs://user@host/path` by HTTPS."""
         parts = Url.parse(url)
         parts.no_query()
-        if not parts.host:
-            raise ConfigurationError([f"{parts.shown}: has no host"])
+        server = parts.server()
         scheme = "https" if parts.scheme == "davs" else "http"
         host = f"[{parts.host}]" if ":" in parts.host else parts.host
         options: dict[str, Value] = {"url": f"{scheme}://{host}{f':{parts.port}' if parts.port else ''}"}
-        options |= {"user": parts.user} if parts.user else {}
-        options |= {"password": parts.password} if parts.password else {}
+        options |= {name: server[name] for name in ("user", "password") if name in server}
         known = parts.password or (parts.user and netrc_of(parts.host, parts.user)[1])
         return Address(options, parts.path, parts.host, asks=("password",) if parts.user and not known else ())
-
-
-def netrc_of(host: str, user: str) -> tuple[str, str]:
-    """User and password that ~/.netrc has for a host; empty where it has none. Raises `Unavailable`."""
-    path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
-    try:
-        found = netrc.netrc(path).authenticators(host)
-    except FileNotFoundError:
-        return "", ""
-    except (OSError, netrc.NetrcParseError) as error:
-        raise Unavailable(f"{path} cannot be read for the password of {host}: {type(error).__name__}") from None
-    if found is None or (user and found[0] != user):
-        return "", ""
-    return found[0], found[2] or ""

@@ -111,7 +111,9 @@ def test_two_missing_directories_are_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("ftp://me:secret@/x", "ftp://me:***@/x: the host is missing"),
+        ("ftp://me:secret@/x", "ftp://me:***@/x: the host is missing: ftp://USER@HOST/PATH"),
+        ("sftp:///x", "sftp:///x: the host is missing: sftp://USER@HOST/PATH"),
+        ("davs://me@/x", "davs://me@/x: the host is missing: davs://USER@HOST/PATH"),
         ("rclone:remote", "rclone:remote: a remote of your rclone.conf is written rclone:REMOTE:PATH"),
         ("smb://nas/x", "smb:// is no kind of replica; allowed are a path, file://, sftp://"),
         ("file://nas/x", "a file:// URL has no host"),

@@ -70,6 +70,7 @@ def test_a_url_means_a_server_and_a_directory(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / ".netrc").write_text("machine nas login me password word\n")
     (tmp_path / ".netrc").chmod(0o600)
     assert FtpDriver.from_url("ftp://me@nas/").asks == ()
+    assert FtpDriver.from_url("ftp://you@nas/").asks == ("password",), "the password of somebody else"
     with pytest.raises(ConfigurationError) as caught:
         FtpDriver.from_url("ftp://me:secret@nas/?tls=no")
     assert "secret" not in str(caught.value)

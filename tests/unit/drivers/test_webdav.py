@@ -387,7 +387,7 @@ def test_a_url_is_taken_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     )
     assert WebdavDriver.from_url("dav://me:x@[::1]/d").options == {"url": "http://[::1]", "user": "me", "password": "x"}
     assert WebdavDriver.from_url("dav://host/d").asks == ()
-    with pytest.raises(ConfigurationError, match="has no host"):
+    with pytest.raises(ConfigurationError, match="the host is missing"):
         WebdavDriver.from_url("dav:///d")
 
 
