@@ -26,6 +26,8 @@ class View:
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
         self._nodes = {node.path: node for node in nodes}
         self._children: dict[bytes, set[bytes]] = {}
+        self._within: dict[bytes, set[bytes]] | None = None
+        """The paths at hand by their directories; None until somebody asks for children, which is seldom."""
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -60,26 +62,31 @@ class View:
         """Take in what the store knows of these paths; what it does not know becomes an empty node."""
         for path in wanted:
             if path not in self._nodes:
-                self._nodes[path] = found.get(path) or Node(path)
+                self._add(found.get(path) or Node(path))
 
     def take_in(self, found: Iterable[Node]) -> None:
         """Have these nodes of the store at hand, where they are not yet."""
         for node in found:
-            self._nodes.setdefault(node.path, node)
+            if node.path not in self._nodes:
+                self._add(node)
 
     def load_children(self, directory: bytes, found: Iterable[Node]) -> None:
         """Take in all that the store knows directly in the directory. A node at hand is newer than the store's."""
-        known = {path for path, node in self._nodes.items() if paths.parent(path) == directory and not node.empty}
-        for node in found:
-            self._nodes.setdefault(node.path, node)
-            if not self._nodes[node.path].empty:
-                known.add(node.path)
-        self._children[directory] = known
+        self.take_in(found)
+        if self._within is None:
+            self._within = {}
+            for path in self._nodes:
+                self._within.setdefault(paths.parent(path), set()).add(path)
+        known = self._within.get(directory, ())
+        self._children[directory] = {path for path in known if not self._nodes[path].empty}
 
     def put(self, node: Node) -> None:
         """A node has changed."""
-        self._nodes[node.path] = node
-        siblings = self._children.get(paths.parent(node.path))
+        if node.path in self._nodes:
+            self._nodes[node.path] = node
+        else:
+            self._add(node)
+        siblings = self._children.get(paths.parent(node.path)) if self._children else None
         if siblings is not None:
             (siblings.discard if node.empty else siblings.add)(node.path)
 
@@ -87,3 +94,10 @@ class View:
         """Drop everything that is at hand; it is loaded again when it is needed."""
         self._nodes.clear()
         self._children.clear()
+        self._within = None
+
+    def _add(self, node: Node) -> None:
+        """One that was not at hand."""
+        self._nodes[node.path] = node
+        if self._within is not None:
+            self._within.setdefault(paths.parent(node.path), set()).add(node.path)
