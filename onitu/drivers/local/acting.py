@@ -152,8 +152,7 @@ class Performer(Putting):
                     return looked
                 if looked is None:
                     return [gone(order)]
-                self.made += self.limbo.make_parents(order.target)
-                with self.replica.tree.place(order.target) as new:
+                with self.place(order.target) as new:
                     return self._rename(order, old, new, looked)
         except OSError as error:
             return self.gone_or(order, error)

@@ -32,7 +32,7 @@ class Putting(Looking):
 
     def put(self, order: Order) -> list[Event]:
         if not order.expect:
-            with self._place(order.path) as place:
+            with self.place(order.path) as place:
                 return self._put(order, place)
         try:
             with self.replica.tree.place(order.path) as place:
@@ -40,7 +40,7 @@ class Putting(Looking):
         except OSError as error:
             return self.gone_or(order, error)
 
-    def _place(self, path: bytes) -> OpenPlace:
+    def place(self, path: bytes) -> OpenPlace:
         """The place of a path; the directories above it are made where they are missing."""
         try:
             return self.replica.tree.place(path)
@@ -102,8 +102,7 @@ class Putting(Looking):
         if not order.keep:
             self.limbo.daring([place], lambda: os.rmdir(place.name, dir_fd=place.fd))
             return self._place_new(order, place, source, mine)
-        self.made += self.limbo.make_parents(order.keep)
-        with self.replica.tree.place(order.keep) as target:
+        with self.place(order.keep) as target:
             self.limbo.daring([place, target], lambda: self.limbo.rename_new(place, target))
         kept = Event(Seen.DONE, order.keep, order.held or Version(Kind.DIRECTORY), tokens.DIRECTORY)
         return [kept, *self._place_new(order, place, source, mine)]
