@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -495,14 +496,16 @@ class FolderReferee:
         """Believe the deletions of a service that were held back, or take them back. How many paths that were."""
         link = self.links[service]
         link.guard.quarantined = False
-        total = 0
-        while held_back := await self.store.quarantined(service, PAGE):
+        held_back = await self.store.quarantined(service, sys.maxsize)
+        # What is in a directory before the directory, however many pages are between the two: one in which something
+        # lives is not believed to be deleted.
+        held_back.sort(reverse=True)
+        for start in range(0, len(held_back), PAGE):
             work = Round(self)
-            for path in sorted(held_back, reverse=True):  # what is in a directory before the directory
+            for path in held_back[start : start + PAGE]:
                 await work.release(link, path, restore)
             await self.commit(work)
-            total += len(held_back)
-        return total
+        return len(held_back)
 
     async def forget(self, service: str) -> None:
         """Forget all that is known of a service's replica; it will be met like a new one (S6).

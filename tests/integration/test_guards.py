@@ -33,6 +33,25 @@ def test_a_root_that_is_renamed_away_deletes_nothing_and_heals(roots: list[Path]
         assert len(assert_same(a, b, c)) == 11
 
 
+def test_a_large_directory_that_is_deleted_while_it_runs_leaves_no_directory_behind(
+    roots: list[Path], state: Path
+) -> None:
+    a = roots[0]
+    fill(a, 800)
+    for directory in range(70):
+        place = a / "large" / f"part {directory}"
+        place.mkdir(parents=True)
+        fill(place, 10)
+    with watching(*roots, state=state) as daemon:
+        daemon.in_sync()
+        shutil.rmtree(a / "large")
+        wait_for(
+            lambda: not any((root / "large" / "part 0" / "f0").exists() for root in roots), why="files are deleted"
+        )
+        daemon.in_sync()
+        assert len(assert_same(*roots)) == 800
+
+
 def test_a_root_that_is_missing_at_the_start_is_an_error(roots: list[Path], state: Path) -> None:
     a, b, c = roots
     fill(a, 10)

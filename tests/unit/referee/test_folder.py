@@ -579,6 +579,21 @@ async def test_deletions_are_approved_without_having_the_folder_at_hand(small_pa
         assert max(seen) <= small_pages
 
 
+async def test_directories_go_with_all_that_was_in_them_however_many_deletions_were_held_back(small_pages: int) -> None:
+    directory = Version(Kind.DIRECTORY)
+    tree = [b"d", *(b"d/%02d" % n for n in range(20))]
+    files = [b"%s/%d" % (path, n) for path in tree[1:] for n in range(8)]
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", *(Event(Seen.STANDS, path, directory, b"directory") for path in tree))
+        await d.say("a", *(stands(path, "v") for path in files))
+        d.folder.links["a"].guard.quarantined = True
+        await d.say("a", *(Event(Seen.GONE, path) for path in (*files, *reversed(tree))))
+        assert len(files) > small_pages
+        assert await d.folder.ask(lambda: d.folder.approve("a")) == len(tree) + len(files)
+        nodes = await d.folder.store.nodes([*tree, *files])
+        assert not [path for path, node in nodes.items() if node.head.exists]
+
+
 async def test_a_rehearsal_is_planned_without_having_the_folder_at_hand(small_pages: int) -> None:
     store = MemoryStore()
     async with desk(store, meet=False, given=settings(dry_run=True)) as d:
