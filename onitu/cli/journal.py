@@ -5,13 +5,14 @@ News would be faster, but they are lost where they come before somebody listens;
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
-Ask = Callable[[int], Awaitable[list[dict[str, Any]]]]
-"""Gives the newest entries, newest first; at most as many as it is told."""
+Ask = Callable[[int, Mapping[str, str]], Awaitable[list[dict[str, Any]]]]
+"""Gives the newest entries, newest first: at most as many as it is told, and of a folder that is named only those after
+the one of this number."""
 
 FEW, MANY = 100, 100_000
 
@@ -37,8 +38,9 @@ class Follower(msgspec.Struct):
         More than `MANY` between two calls are not all given.
         """
         limit = FEW
+        after = {folder: f"{milliseconds}-{which}" for folder, (milliseconds, which) in self._last.items()}
         while True:
-            entries = await self.ask(limit)
+            entries = await self.ask(limit, after)
             fresh = [entry for entry in entries if self._is_new(entry)]
             if len(fresh) < limit or limit >= MANY:
                 break

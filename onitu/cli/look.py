@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -108,8 +110,10 @@ def log(lines: int, follow: bool, folder: str | None, config: str, state: str, j
     out = Output(json=json)
     given: dict[str, Any] = {"folder": folder} if folder is not None else {}
 
-    async def entries(limit: int) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = (await asking.ask(found, "log", limit=limit, **given))["entries"]
+    async def entries(limit: int, after: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = (await asking.ask(found, "log", limit=limit, after=dict(after), **given))[
+            "entries"
+        ]
         return answer
 
     async def main() -> None:

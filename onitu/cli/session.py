@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,9 +117,9 @@ async def follow_news(supervisor: Supervisor, tell: Callable[[News], None]) -> N
 def follower(supervisor: Supervisor, since: float) -> Follower:
     """The decisions of this run, from `since` (seconds since 1970) on."""
 
-    async def entries(limit: int) -> list[dict[str, Any]]:
+    async def entries(limit: int, after: Mapping[str, str]) -> list[dict[str, Any]]:
         try:
-            found: list[dict[str, Any]] = (await supervisor.ask("log", limit=limit))["entries"]
+            found: list[dict[str, Any]] = (await supervisor.ask("log", limit=limit, after=dict(after)))["entries"]
         except PeerGone:
             return []
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ from .planner import plan
 
 if TYPE_CHECKING:
     from .service import RefereeService
+
+_LINE = re.compile(r"\d{1,19}-\d{1,19}")
+"""What the store calls a line of the journal."""
 
 Answering = Callable[["RefereeService", dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -157,9 +161,18 @@ async def _entries(referee: RefereeService, arguments: dict[str, Any], path: byt
     found = [
         _row(folder, e.path, e.service, time=e.time, case=e.case, outcome=e.outcome, detail=e.detail, id=e.id)
         for folder in _folders(referee, arguments)
-        for e in await folder.store.journal(path, limit)
+        for e in await folder.store.journal(path, limit, _after(arguments, folder.folder))
     ]
     return sorted(found, key=lambda e: e["time"], reverse=True)[:limit]
+
+
+def _after(arguments: dict[str, Any], folder: str) -> str:
+    """After which line of a folder's journal somebody wants those that came; empty: all."""
+    after = arguments.get("after") or {}
+    number = after.get(folder, "") if isinstance(after, dict) else after
+    if number and not (isinstance(number, str) and _LINE.fullmatch(number)):
+        raise OnituError(f"after: {number!r} is no number of a line of the journal")
+    return str(number)
 
 
 async def explain(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:

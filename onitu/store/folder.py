@@ -104,12 +104,13 @@ class RedisReader:
         """How many paths have something left to plan."""
         return await self._number("ZCARD", "todo")
 
-    async def journal(self, path: bytes | None, limit: int) -> list[Entry]:
-        """The newest lines first; of one path (and of what it came from or went to), or of all."""
+    async def journal(self, path: bytes | None, limit: int, after: str = "") -> list[Entry]:
+        """The newest lines first; of one path (and of what it came from or went to), or of all; only those after the
+        one with the id `after`, where one is named."""
         found: list[Entry] = []
-        newest, seen = b"+", 0
+        newest, oldest, seen = b"+", b"(" + after.encode() if after else b"-", 0
         while len(found) < limit and seen < 2 * JOURNAL:
-            rows = await self.hop(partial(self._lines, newest, PAGE if path is not None else limit))
+            rows = await self.hop(partial(self._lines, newest, oldest, PAGE if path is not None else limit))
             for number, fields in rows:
                 data = fields[b"e"]
                 if path is not None and not _may_mention(data, path):
@@ -216,8 +217,8 @@ class RedisReader:
         found: tuple[int, list[bytes]] = urls.ask(self.client, "SSCAN", key, cursor, "COUNT", count)
         return found
 
-    def _lines(self, newest: bytes, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        words = ("XREVRANGE", self.keys.named("journal"), newest, "-", "COUNT", max(1, min(count, PAGE)))
+    def _lines(self, newest: bytes, oldest: bytes, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        words = ("XREVRANGE", self.keys.named("journal"), newest, oldest, "COUNT", max(1, min(count, PAGE)))
         found: list[tuple[bytes, dict[bytes, bytes]]] = urls.ask(self.client, *words)
         return found
 

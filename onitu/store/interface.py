@@ -126,8 +126,9 @@ class FolderStore(Protocol):
 
     async def todo_count(self) -> int: ...
 
-    async def journal(self, path: bytes | None, limit: int) -> list[Entry]:
-        """The newest lines first; of one path (and of what it came from or went to), or of all."""
+    async def journal(self, path: bytes | None, limit: int, after: str = "") -> list[Entry]:
+        """The newest lines first; of one path (and of what it came from or went to), or of all; only those after the
+        one with the id `after`, where one is named."""
 
     async def problems(self, kind: str | None, limit: int) -> list[Problem]: ...
 

@@ -230,13 +230,15 @@ class MemoryFolder:
         """How many paths have something left to plan."""
         return await self._read("todo_count", lambda s: len(s.todo))
 
-    async def journal(self, path: bytes | None, limit: int) -> list[Entry]:
-        """The newest lines first; of one path (and of what it came from or went to), or of all."""
+    async def journal(self, path: bytes | None, limit: int, after: str = "") -> list[Entry]:
+        """The newest lines first; of one path (and of what it came from or went to), or of all; only those after the
+        one with the id `after`, where one is named."""
+        oldest = int(after.partition("-")[0] or 0)
 
         def read(state: _State) -> list[Entry]:
             found: list[Entry] = []
             for back, data in enumerate(reversed(state.journal)):
-                if len(found) >= limit:
+                if len(found) >= limit or state.entered - back <= oldest:
                     break
                 entry = codec.decode_entry(data, self.folder, f"{state.entered - back}-0")
                 if path is None or codec.speaks_of(entry, path):

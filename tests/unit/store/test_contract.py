@@ -240,6 +240,10 @@ async def test_the_journal_is_read_newest_first_and_by_path(folder: FolderStore)
     assert await folder.journal(b"none", 5) == []
     ids = [e.id for e in await folder.journal(None, 100)]
     assert len(set(ids)) == 100
+    assert [e.id for e in await folder.journal(None, 100, after=ids[3])] == ids[:3]
+    assert len(await folder.journal(None, 2200, after=ids[-1])) == 99
+    assert await folder.journal(None, 100, after=ids[0]) == []
+    assert [e.outcome for e in await folder.journal(b"p0", 10, after=ids[10])] == ["2499", "2492"]
 
 
 async def test_problems_are_found_and_counted_by_kind(folder: FolderStore) -> None:
