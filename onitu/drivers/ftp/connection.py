@@ -45,7 +45,9 @@ class Connection(ftplib.FTP_TLS):
         self.sock = self.context.wrap_socket(raw, server_hostname=self.host) if implicit else raw
         self.af, self.file = self.sock.family, self.sock.makefile("r", encoding=self.encoding)
         self.welcome = self.getresp()
-        password = options.password or netrc_of(options.host, options.user)[1]
+        password = options.password
+        if not password and options.user != "anonymous":
+            password = netrc_of(options.host, options.user)[1]
         if options.tls == "explicit":
             self.auth()
         word = password or ("onitu@" if options.user == "anonymous" else "")

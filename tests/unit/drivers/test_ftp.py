@@ -76,6 +76,22 @@ def test_a_url_means_a_server_and_a_directory(monkeypatch: pytest.MonkeyPatch, t
     assert "secret" not in str(caught.value)
 
 
+async def test_a_password_comes_from_netrc_and_what_is_wrong_there_is_told(
+    server: FtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = server.empty("docs")
+    options = {name: value for name, value in root.options.items() if name != "password"}
+    file = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(file))
+    file.write_text(f'machine {options["host"]} login {options["user"]} password "{PASSWORD}"\n')
+    async with opened(FtpDriver, root, tmp_path / "workspace", options) as driver:
+        await driver.identify(FOLDER)
+    file.write_text("machine\n")
+    async with opened(FtpDriver, root, tmp_path / "workspace", options) as driver:
+        with pytest.raises(Unavailable, match="netrc cannot be read for the password of"):
+            await driver.identify(FOLDER)
+
+
 @pytest.mark.parametrize("kind", [ExplicitServer, ImplicitServer])
 async def test_files_go_each_way_over_tls(kind: type[FtpServer], tmp_path: Path) -> None:
     with kind(tmp_path) as server:
