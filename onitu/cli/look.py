@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import click
@@ -110,16 +109,15 @@ def log(lines: int, follow: bool, folder: str | None, config: str, state: str, j
     out = Output(json=json)
     given: dict[str, Any] = {"folder": folder} if folder is not None else {}
 
-    async def entries(limit: int, after: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = (await asking.ask(found, "log", limit=limit, after=dict(after), **given))[
-            "entries"
-        ]
-        return answer
+    async def entries(limit: int, after: Mapping[str, str]) -> list[dict[str, Any]]:
+        answer = await asking.ask(found, "log", limit=limit, after=dict(after), **given)
+        newest: list[dict[str, Any]] = answer["entries"]
+        return newest
 
     async def main() -> None:
         import trio
 
-        newest = await entries(lines)
+        newest = await entries(lines, {})
         for entry in reversed(newest):
             out.result(entry, [output.entry_line(entry)])
         follower = Follower(entries, since=float(newest[0]["time"]) if newest else 0.0)
