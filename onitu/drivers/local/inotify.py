@@ -3,6 +3,11 @@
 A watch descriptor belongs to a directory, not to a path, so the watched directories are kept as a tree of nodes: a
 renamed directory is one node hung elsewhere, and all below it have their new paths at once.
 
+The disk is ahead of the events that were read: what an event names may have been renamed since, and another directory
+may have its name. So nothing is concluded from a path alone. Before anybody looks into a node's directory, its watch
+descriptor shows whether it is that one which stands at the node's path; if it is not, the node is *unfinished*, and is
+looked into once the events that explain it were taken.
+
 What can go wrong is only ever a missed change, and a missed change only ever costs a scan: whenever the tree of nodes
 may differ from the disk (overflow, limits, a race of renames), everything below is watched anew and a hint says so.
 """
@@ -104,6 +109,8 @@ class Inotify:
         self._root: Node | None = None
         self._out: list[Hint] = []
         self._told: set[tuple[bytes, bool]] = set()
+        self._unfinished: set[Node] = set()
+        """Nodes whose directories did not stand at their paths when they were to be looked into."""
         self._writing: dict[bytes, float] = {}
         self._full = False
         self._lost = False
@@ -130,7 +137,7 @@ class Inotify:
                 await self._readable(trio.current_time() + _PAIRING)
                 events += self._read()
             now = trio.current_time()
-            if any(_makes_directory(event) for event in events):
+            if self._unfinished or any(self._is_of_directory(event) for event in events):
                 await self._in_thread(lambda events=events, now=now: self._take(events, now))  # type: ignore[misc]
             else:
                 self._take(events, now)
@@ -176,6 +183,15 @@ class Inotify:
 
     # Events
 
+    def _is_of_directory(self, event: inotify_simple.Event) -> bool:
+        """Whether an event may mean that directories are to be watched."""
+        if event.mask & _F.Q_OVERFLOW:
+            return True
+        if event.mask & _F.ISDIR:
+            return bool(event.mask & (_F.CREATE | _F.MOVED_TO | _F.MOVED_FROM))
+        node = self._nodes.get(event.wd) if event.mask & _F.MOVED_FROM else None
+        return node is not None and os.fsencode(event.name) in node.children
+
     def _take(self, events: list[inotify_simple.Event], now: float) -> None:
         """Turn events into hints, in their order, and follow what they say about directories."""
         froms = {event.cookie: event for event in events if event.mask & _F.MOVED_FROM}
@@ -199,6 +215,7 @@ class Inotify:
                 self._moved(event, node, name, froms, tos)
             else:
                 self._named(event, node, name, now, (event.wd, event.name) in closed)
+        self._finish()
         for path in [path for path, when in self._writing.items() if when <= now]:
             del self._writing[path]
             self._changed(path, writing=True)
@@ -237,8 +254,19 @@ class Inotify:
         if event.mask & _F.MOVED_TO:
             self._moved_to(node, name, path, directory, froms.get(event.cookie))
         elif event.cookie not in tos:  # it left the tree
-            self._forget_at(node, name)
+            if directory or name in node.children:
+                self._left(node, name)
             self._changed(path, directory=directory)
+
+    def _left(self, node: Node, name: bytes) -> None:
+        """What stood at a name was renamed. A directory that stands there now may have come in exchange for it, and
+        before it went."""
+        known, there = node.children.get(name), self._look_for(node, name)
+        if known is not None and known is not there:
+            self._forget(known)
+        if there is not None and there is not known:
+            self._descend(there)
+            self._changed(paths.join(node.path, name), deep=True, directory=True)
 
     def _moved_to(
         self, node: Node, name: bytes, path: bytes, directory: bool, before: inotify_simple.Event | None
@@ -262,10 +290,12 @@ class Inotify:
         if moved is not None and not _below(node, moved):
             moved.attach(node, name)
         # Is the node that hangs there now the directory that stands there? A name can be used again before we look.
-        wd = self._add(path)
-        if moved is None or (wd is not None and wd != moved.wd):
-            self._watch_below(node, name)
+        there = self._look_for(node, name)
+        if moved is None or (there is not None and there is not moved):
+            if there is not None:
+                self._descend(there)
             self._changed(path, deep=True, directory=True)
+        self._left(origin, old)
 
     def _self(self, event: inotify_simple.Event, node: Node) -> None:
         """Something happened to a watched directory itself."""
@@ -294,23 +324,9 @@ class Inotify:
 
     # Watches
 
-    def _add(self, path: bytes) -> int | None:
-        """Watch one directory; None where it is not there (any more), or no watch is to be had."""
-        try:
-            with self._tree.directory(path) as fd:
-                # By the descriptor, so that no link in the path can lead the watch out of the root.
-                wd: int = self._inotify.add_watch(syscalls.by_descriptor(fd), _MASK)
-                return wd
-        except OSError as error:
-            if error.errno in _LIMITS:
-                self._full = True
-            elif error.errno not in ABSENT and error.errno != errno.EACCES:
-                raise
-            return None
-
     def _watch_all(self) -> None:
         """Watch every directory of the tree; those that are watched stay so."""
-        wd = self._add(paths.ROOT)
+        wd = self._add(self._tree.fd)
         if wd is None:
             if not self._full:
                 self._lose()
@@ -322,12 +338,69 @@ class Inotify:
 
     def _watch_below(self, parent: Node, name: bytes) -> None:
         """Watch a directory that came, and all below it."""
-        node = self._hang(parent, name, paths.join(parent.path, name))
+        node = self._look_for(parent, name)
         if node is not None:
             self._descend(node)
 
-    def _hang(self, parent: Node, name: bytes, path: bytes) -> Node | None:
-        wd = self._add(path)
+    def _finish(self) -> None:
+        """Look into the directories that did not stand where the events up to then had them. What was missed in them
+        is told; those that still stand elsewhere wait for the next events."""
+        unfinished, self._unfinished = self._unfinished, set()
+        for node in unfinished:
+            if self._nodes.get(node.wd) is node:
+                self._descend(node)
+                if node not in self._unfinished:
+                    self._changed(node.path, deep=True, directory=True)
+
+    def _descend(self, top: Node) -> None:
+        """Watch everything below. A watch comes before the look at what it watches, so that nothing is missed."""
+        stack = [top]
+        while stack:
+            trio.from_thread.check_cancelled()
+            node = stack.pop()
+            with self._opened(node) as fd:
+                if fd is not None:
+                    below = (self._hang(node, name, fd) for name in _directories(fd, node is self._root))
+                    stack += [child for child in below if child is not None]
+
+    def _look_for(self, parent: Node, name: bytes) -> Node | None:
+        """Watch the directory that stands at a name; None where none does, or where its parent is unfinished."""
+        with self._opened(parent) as fd:
+            return self._hang(parent, name, fd) if fd is not None else None
+
+    @contextlib.contextmanager
+    def _opened(self, node: Node) -> Iterator[int | None]:
+        """A node's directory, open for reading; None where it does not stand at the node's path, or cannot be read."""
+        try:
+            fd = syscalls.open_beneath(self._tree.fd, node.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno in ABSENT:
+                self._unfinished.add(node)
+            else:
+                self._bear(error)
+            yield None
+            return
+        try:
+            if self._add(fd) == node.wd:
+                yield fd
+            else:
+                self._unfinished.add(node)
+                yield None
+        finally:
+            os.close(fd)
+
+    def _hang(self, parent: Node, name: bytes, directory: int) -> Node | None:
+        """Watch what stands at a name in its parent's open directory; None where that is no directory (any more), or no
+        watch is to be had."""
+        try:
+            fd = os.open(name, syscalls.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        except OSError as error:
+            self._bear(error)
+            return None
+        try:
+            wd = self._add(fd)
+        finally:
+            os.close(fd)
         if wd is None:
             return None
         there, node = parent.children.get(name), self._nodes.get(wd)
@@ -340,32 +413,22 @@ class Inotify:
             node.attach(parent, name)
         return node
 
-    def _descend(self, top: Node) -> None:
-        """Watch everything below. A watch comes before the look at what it watches, so that nothing is missed."""
-        stack = [(top, top.path)]
-        while stack:
-            node, path = stack.pop()
-            trio.from_thread.check_cancelled()
-            for name in self._directories(path):
-                below = paths.join(path, name)
-                child = self._hang(node, name, below)
-                if child is not None:
-                    stack.append((child, below))
-
-    def _directories(self, path: bytes) -> list[bytes]:
+    def _add(self, fd: int) -> int | None:
+        """Watch the directory of a descriptor, so that no link in its path can lead the watch out of the root. None
+        where no watch is to be had."""
         try:
-            with self._tree.directory(path, os.O_RDONLY) as fd, os.scandir(fd) as listing:
-                found = [os.fsencode(item.name) for item in listing if item.is_dir(follow_symlinks=False)]
+            wd: int = self._inotify.add_watch(syscalls.by_descriptor(fd), _MASK)
         except OSError as error:
-            if error.errno in ABSENT or error.errno == errno.EACCES:
-                return []
-            raise
-        return [name for name in found if path != paths.ROOT or name != paths.PRIVATE]
+            self._bear(error)
+            return None
+        return wd
 
-    def _forget_at(self, parent: Node, name: bytes) -> None:
-        node = parent.children.get(name)
-        if node is not None:
-            self._forget(node)
+    def _bear(self, error: OSError) -> None:
+        """Go on after an error that only means that a directory cannot be watched; raise any other."""
+        if error.errno in _LIMITS:
+            self._full = True
+        elif error.errno not in ABSENT and error.errno != errno.EACCES:
+            raise error
 
     def _forget(self, node: Node) -> None:
         """Unwatch a directory that left the tree, and all below it."""
@@ -375,6 +438,13 @@ class Inotify:
                 del self._nodes[gone.wd]
                 with contextlib.suppress(OSError):  # it was deleted, so its watch went by itself
                     self._inotify.rm_watch(gone.wd)
+
+
+def _directories(fd: int, root: bool) -> list[bytes]:
+    """The names of the directories in an open one. `root`: it is the replica's own, in which one is ours."""
+    with os.scandir(fd) as listing:
+        names = [os.fsencode(item.name) for item in listing if item.is_dir(follow_symlinks=False)]
+    return [name for name in names if not root or name != paths.PRIVATE]
 
 
 def _below(node: Node, other: Node) -> bool:
@@ -392,9 +462,3 @@ def _half_a_rename(events: list[inotify_simple.Event]) -> bool:
     events = events[-16:]
     tos = {event.cookie for event in events if event.mask & _F.MOVED_TO}
     return any(event.mask & _F.MOVED_FROM and event.cookie not in tos for event in events)
-
-
-def _makes_directory(event: inotify_simple.Event) -> bool:
-    if event.mask & _F.Q_OVERFLOW:
-        return True
-    return bool(event.mask & _F.ISDIR and event.mask & (_F.CREATE | _F.MOVED_TO | _F.MOVED_FROM))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,12 +14,14 @@ import pytest
 import trio
 import trio.testing
 
-from onitu.drivers.local import inotify
+from onitu.drivers.local import inotify, syscalls
 from onitu.drivers.local.inotify import Inotify
 from onitu.model import paths
 from onitu.plug.driver import Hint, HintKind
 
 from .conftest import Local
+
+AT_FDCWD = -100
 
 pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux", reason="inotify is Linux's")
 
@@ -60,6 +64,10 @@ class Watch:
                 if hint.path == os.fsencode(marker.name):
                     return self.hints
                 self.hints.append(hint)
+
+
+def exchange(one: Path, other: Path) -> None:
+    syscalls.exchange(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
 
 
 def _tells(hint: Hint, path: bytes) -> bool:
@@ -132,6 +140,92 @@ async def test_a_name_that_is_used_again_at_once_is_still_watched_right(local: L
         (local.root / f"y{n}" / "f").write_bytes(b"1")
     (local.root / "x" / "f").write_bytes(b"1")
     await watch.until(*[b"y%d/f" % n for n in range(50)], b"x/f")
+
+
+async def test_a_directory_is_watched_whose_parent_was_renamed_before_anybody_could_look(
+    local: Local, watch: Watch
+) -> None:
+    (local.root / "old" / "made").mkdir()
+    os.rename(local.root / "old", local.root / "new")
+    await watch.quiet(local.root / "end")
+    watch.hints.clear()
+    (local.root / "new" / "made" / "f").write_bytes(b"1")
+    await watch.until(b"new/made/f")
+
+
+async def test_directories_are_watched_that_were_made_in_two_whose_names_were_exchanged_at_once(
+    local: Local, watch: Watch
+) -> None:
+    (local.root / "other").mkdir()
+    await watch.quiet(local.root / "begin")
+    (local.root / "old" / "made").mkdir()
+    (local.root / "other" / "made").mkdir()
+    os.rename(local.root / "old", local.root / "between")
+    os.rename(local.root / "other", local.root / "old")
+    os.rename(local.root / "between", local.root / "other")
+    await watch.quiet(local.root / "end")
+    watch.hints.clear()
+    for name in ("old/made/f", "other/made/g", "other/deep/h"):
+        (local.root / name).write_bytes(b"1")
+    await watch.until(b"old/made/f", b"other/made/g", b"other/deep/h")
+
+
+async def test_a_directory_that_comes_in_exchange_for_a_file_is_watched(
+    local: Local, watch: Watch, tmp_path: Path
+) -> None:
+    (local.root / "file").write_bytes(b"1")
+    (tmp_path / "comes" / "below").mkdir(parents=True)
+    exchange(tmp_path / "comes", local.root / "file")
+    await watch.until(b"file/below/anything")
+    await watch.quiet(local.root / "end")
+    watch.hints.clear()
+    (local.root / "file" / "below" / "f").write_bytes(b"1")
+    await watch.until(b"file/below/f")
+
+
+async def test_directories_are_watched_that_were_exchanged_for_each_other(local: Local, watch: Watch) -> None:
+    (local.root / "other" / "low").mkdir(parents=True)
+    await watch.quiet(local.root / "begin")
+    exchange(local.root / "other", local.root / "old")
+    await watch.quiet(local.root / "end")
+    watch.hints.clear()
+    for name in ("old/low/f", "other/deep/g"):
+        (local.root / name).write_bytes(b"1")
+    await watch.until(b"old/low/f", b"other/deep/g")
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_every_directory_is_watched_whatever_was_made_renamed_and_removed_at_once(
+    local: Local, watch: Watch, seed: int
+) -> None:
+    chance = random.Random(seed)
+
+    def directories() -> list[Path]:
+        found = [Path(where) for where, _, _ in os.walk(local.root)]
+        return [where for where in found if paths.PRIVATE.decode() not in where.parts]
+
+    for turn in range(120):
+        place, other = chance.choice(directories()), chance.choice(directories())
+        match chance.randrange(8):
+            case 0 | 1 | 2:
+                (place / f"n{turn}" / "below").mkdir(parents=True)
+            case 3 | 4 | 5 if place != local.root and place not in (other, *other.parents):
+                with contextlib.suppress(OSError):  # the name is taken, by a directory in which something is
+                    os.rename(place, other / chance.choice(("n1", "n2", f"n{turn}")))
+            case 6 if place != local.root and chance.random() < 0.3:
+                shutil.rmtree(place)
+            case 7 if local.root not in (place, other):
+                with contextlib.suppress(OSError):  # one is in the other
+                    exchange(place, other)
+        if chance.random() < 0.1:
+            await trio.sleep(0.001)  # the watcher is in the middle of something when it goes on
+    for number in range(3):  # what it has not seen yet is told at the latest with what comes then
+        await watch.quiet(local.root / f"end {number}")
+    watch.hints.clear()
+    for place in directories():
+        (place / "f").write_bytes(b"1")
+    await watch.until(*[os.fsencode((place / "f").relative_to(local.root)) for place in directories()])
+    assert not any(hint.deep for hint in watch.hints)
 
 
 async def test_what_leaves_the_tree_is_hinted_and_not_watched_any_more(
