@@ -500,11 +500,17 @@ class FolderReferee:
         # What is in a directory before the directory, however many pages are between the two: one in which something
         # lives is not believed to be deleted.
         held_back.sort(reverse=True)
+        directories: list[bytes] = []
         for start in range(0, len(held_back), PAGE):
             work = Round(self)
             for path in held_back[start : start + PAGE]:
-                await work.release(link, path, restore)
+                directories += await work.release(link, path, restore)
             await self.commit(work)
+        # A file that stands in the place of a directory waited for the same answer, and nobody tells of it again.
+        within = frozenset(directories)
+        tops = tuple(path for path in directories if paths.parent(path) not in within)
+        for start in range(0, len(tops), PAGE):
+            await self.rescan(service, tops[start : start + PAGE])
         return len(held_back)
 
     async def forget(self, service: str) -> None:

@@ -344,6 +344,11 @@ class Deciding:
             self.put(self.crown(node, version, event))
             self.say(node.path, Case.FAST_FORWARD, "a file replaces the empty directory")
             return
+        if held is not None and knew and all(self._is_held_back(child) for child in self._living_below(node.path)):
+            # All that was in it is gone here, which a guard does not believe yet. So is the directory; once that is
+            # believed, whoever tells of this value is asked once more.
+            self._hold_back(node, held)
+            return
         # Something below was never seen by whoever put the file here: the directory keeps the name (S1).
         loser = self._lose(node, version, event)
         self._make_copy(self.node(node.path), loser)
@@ -504,10 +509,7 @@ class Deciding:
             self.put(self.drop(node))
             self.say(path, Case.EDIT_WINS, "it holds something that its deleter never saw")
         elif hold_back:
-            if not held.gone:
-                gone = replace(held, gone=True, hidden=False, unread=False)
-                self.put(replace(node, held={**node.held, self.service: gone}))
-            self.say(path, Case.HELD_BACK)
+            self._hold_back(node, held)
         else:
             back = self._went_back(node)
             # Its origin stays: whoever holds the content there still can take it on to where it was moved from here.
@@ -529,11 +531,25 @@ class Deciding:
             return None
         return Event(Seen.STANDS, _spelling(held, node.origin), held.version, held.token)
 
+    def _hold_back(self, node: Node, held: Holding) -> None:
+        """What this service held there is gone, but nobody concludes anything from that until it is approved."""
+        if not held.gone:
+            gone = replace(held, gone=True, hidden=False, unread=False)
+            self.put(replace(node, held={**node.held, self.service: gone}))
+        self.say(node.path, Case.HELD_BACK)
+
+    def _is_held_back(self, node: Node) -> bool:
+        held = node.held.get(self.service)
+        return held is not None and held.gone
+
     def _lives_below(self, directory: bytes) -> bool:
+        return any(True for _ in self._living_below(directory))
+
+    def _living_below(self, directory: bytes) -> Iterator[Node]:
+        """What stands directly in a directory."""
         changed = {path for path in self.changed if paths.parent(path) == directory}
-        if any(self.changed[path].head.exists for path in changed):
-            return True
-        return any(child.head.exists for child in self.view.children(directory) if child.path not in changed)
+        yield from (self.changed[path] for path in changed if self.changed[path].head.exists)
+        yield from (child for child in self.view.children(directory) if child.path not in changed and child.head.exists)
 
     # --- moves --------------------------------------------------------------------------------------------------
 

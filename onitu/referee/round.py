@@ -430,23 +430,27 @@ class Round:
         self.referee.view.put(node)
         self.change.nodes[node.path] = node
 
-    async def release(self, link: Link, path: bytes, restore: bool) -> None:
-        """A deletion that was held back is believed (or taken back, and the file restored)."""
+    async def release(self, link: Link, path: bytes, restore: bool) -> Sequence[bytes]:
+        """A deletion that was held back is believed (or taken back, and the file restored). Returns the path, as the
+        service spells it, where it is a directory's."""
         referee = self.referee
         self.change.quarantine[link.service, path] = False
         node = await referee.at_hand(lambda: referee.view[path])
         held = node.held.get(link.service)
         if held is None or not held.gone:
-            return
+            return ()
+        name = held.name or path
+        directory = (name,) if held.version.kind is Kind.DIRECTORY else ()
         if restore:
             self.take(replace(node, held={s: h for s, h in node.held.items() if s != link.service}))
-            return
-        event = Event(Seen.GONE, held.name or path)
+            return directory
+        event = Event(Seen.GONE, name)
         decision = await referee.at_hand(lambda: observe(referee.view, referee.rules, link.service, event, referee.seq))
         referee.seq = decision.seq
         for changed in decision.nodes.values():
             self.take(changed)
         self._write_down(link, event, decision)
+        return directory
 
 
 def _is_just(order: Order, event: Event) -> bool:

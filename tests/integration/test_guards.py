@@ -52,6 +52,29 @@ def test_a_large_directory_that_is_deleted_while_it_runs_leaves_no_directory_beh
         assert len(assert_same(*roots)) == 800
 
 
+@pytest.mark.parametrize("link", [True, False], ids=["link", "file"])
+def test_a_large_directory_in_whose_place_something_else_comes_while_it_runs_goes_everywhere(
+    roots: list[Path], state: Path, link: bool
+) -> None:
+    a = roots[0]
+    fill(a, 100)
+    for part in range(3):
+        (a / "data" / f"part {part}").mkdir(parents=True)
+        fill(a / "data" / f"part {part}", 25)
+    with watching(*roots, state=state) as daemon:
+        daemon.in_sync()
+        (a / "data").rename(a.with_name("elsewhere"))
+        if link:
+            (a / "data").symlink_to("../elsewhere")
+        else:
+            (a / "data").write_text("moved elsewhere")
+        expected = snapshot(a)
+        wait_for(lambda: not any((root / "data").is_dir() and not (root / "data").is_symlink() for root in roots))
+        daemon.in_sync()
+        assert assert_same(*roots) == expected
+        assert len(expected) == 101
+
+
 def test_a_root_that_is_missing_at_the_start_is_an_error(roots: list[Path], state: Path) -> None:
     a, b, c = roots
     fill(a, 10)

@@ -532,6 +532,17 @@ def test_the_deletion_of_a_directory_that_is_not_empty_is_held_back_too() -> Non
     assert said(decision) == [(b"n", Case.HELD_BACK)]
 
 
+def test_a_file_in_the_place_of_a_directory_waits_where_the_deletion_of_what_was_in_it_is_held_back() -> None:
+    there = node(b"n", DIR, a=DIR, b=DIR)
+    one = decide("b", gone(b"n/x"), there, node(b"n/x", ONE, a=ONE, b=ONE), hold_back=True).nodes[b"n/x"]
+    decision = decide("b", stands(TWO, path=b"n"), there, one)
+    assert said(decision) == [(b"n", Case.HELD_BACK)]
+    assert decision.nodes[b"n"].head == DIR
+    assert decision.nodes[b"n"].held["b"].gone
+    other = node(b"n/y", ONE, a=ONE)  # this one its maker never saw
+    assert said(decide("b", stands(TWO, path=b"n"), there, one, other)) == [(b"n", Case.DIRECTORY_WINS)]
+
+
 def test_a_deletion_of_what_was_deleted_and_made_anew_elsewhere_meanwhile_is_of_the_earlier_one() -> None:
     known = node(PATH, ONE, a=ONE, b=ONE, c=ONE)
     deleted = decide("a", gone(), known)
