@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 import trio
 
+from onitu.model import paths
 from onitu.model.events import Event, Seen, Trouble
 from onitu.model.outside import REAL
 from onitu.model.versions import Kind, Same, Version, same_content
@@ -94,13 +95,17 @@ class Reporter:
         missing = [path for path in findings.missing if path not in moved]
         directories = [entry for entry in stands if entry.kind is Kind.DIRECTORY]
         await self._stand(sorted(directories, key=lambda entry: entry.path), findings)
+        untold: set[bytes] = set()
         for portion in _split(moves):
             for move in await self._floor.tell_moved(portion):
                 self.doubt(move.row.path)
                 self.doubt(move.entry.path)
+                untold.update(paths.ancestors(move.row.path))
         await self._read_and_stand([entry for entry in stands if entry.kind is not Kind.DIRECTORY], findings)
         await self._floor.tell(findings.hidden)
-        for gone in _split(sorted(missing, reverse=True)):
+        for path in sorted(untold.intersection(missing)):
+            self.doubt(path)  # to whom it is told, something would still be in it
+        for gone in _split(sorted(set(missing) - untold, reverse=True)):
             for path in await self._floor.tell_gone(gone):
                 self.doubt(path)
         await self._read_and_stand(findings.replacing, findings)

@@ -245,9 +245,9 @@ class Round:
         """Whether this deletion is to be held back."""
         node = await self.referee.at_hand(lambda: self.referee.view[path])
         held = node.held.get(link.service)
-        if held is None or held.excluded or held.gone or not node.head.exists:
+        if held is None or held.excluded or not node.head.exists:
             return False
-        if node.head.kind is Kind.DIRECTORY:
+        if held.gone or node.head.kind is Kind.DIRECTORY:  # told again, or of no weight itself
             return link.guard.holding or link.guard.quarantined
         return link.guard.deletes(trio.current_time(), self.referee.counts.get("files", 0))
 

@@ -325,6 +325,34 @@ async def test_a_renamed_directory_moves_its_files(runtime: str) -> None:
         assert at.driver.counts["read"] == read
 
 
+async def test_a_directory_is_not_told_gone_before_a_file_that_was_renamed_out_of_it_and_on_is_told(
+    runtime: str,
+) -> None:
+    async with stage(runtime) as at:
+        at.driver.write(b"d/e/f", b"1")
+        at.driver.write(b"d/e/g", b"2")
+        await at.started()
+        at.referee.events.clear()
+        at.driver.rename(b"d", b"n")
+        listed = at.driver.scan
+
+        async def late(folder, directories):  # type: ignore[no-untyped-def]
+            found = await listed(folder, directories)
+            if b"n/e" in directories and b"n/e/f" in at.driver.things:
+                at.driver.rename(b"n/e/f", b"on")  # after the listing, before anything is told of it
+            return found
+
+        at.driver.scan = late  # type: ignore[method-assign]
+        await at.hint(Hint(HintKind.MOVED, b"n", b"d", directory=True))
+        await at.referee.until(lambda: b"n/e/g" in at.referee.seen(Seen.MOVED))
+        await at.hint(Hint(HintKind.MOVED, b"on", b"n/e/f"))
+        await at.referee.until(lambda: b"d" in at.referee.seen(Seen.GONE))
+        told = [(event.seen, event.path, event.source) for event in at.referee.events]
+        left = [place for place, (seen, path, source) in enumerate(told) if b"d/e/f" in (path, source)]
+        assert left
+        assert min(left) < told.index((Seen.GONE, b"d/e", b"")) < told.index((Seen.GONE, b"d", b""))
+
+
 async def test_whose_old_paths_are_known_need_not_wait_for_the_watcher(
     runtime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

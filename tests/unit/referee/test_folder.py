@@ -170,6 +170,22 @@ async def test_a_mass_deletion_is_held_back_until_it_is_approved() -> None:
         assert len(d.orders("b")) == 99  # what b takes at once, beside the new file
 
 
+async def test_what_is_told_gone_once_more_while_it_is_held_back_stays_held_back() -> None:
+    """Also a directory, in which something lives still as far as anybody else knows."""
+    async with desk(given=settings(("a", "b"))) as d:
+        directory = Event(Seen.STANDS, b"d", Version(Kind.DIRECTORY, mode=0o755), b"t")
+        await d.say("a", directory, *(stands(b"d/f%d" % n, f"v{n}") for n in range(120)))
+        for _ in range(3):
+            await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in d.orders("b")))
+        gone = [*(Event(Seen.GONE, b"d/f%d" % n) for n in range(120)), Event(Seen.GONE, b"d")]
+        for _ in range(2):
+            await d.say("a", *gone)
+        await d.until(lambda: d.folder.links["a"].guard.quarantined)
+        assert not d.orders("a")
+        assert not d.orders("b")
+        assert await d.folder.ask(lambda: d.folder.approve("a")) == 121
+
+
 async def _left_alone(store: MemoryStore, files: int) -> None:
     """Both hold so many files, and everybody ends."""
     async with desk(store, settings(("a", "b"))) as d:
