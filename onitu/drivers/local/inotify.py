@@ -188,7 +188,7 @@ class Inotify:
         if event.mask & _F.Q_OVERFLOW:
             return True
         if event.mask & _F.ISDIR:
-            return bool(event.mask & (_F.CREATE | _F.MOVED_TO | _F.MOVED_FROM))
+            return bool(event.mask & (_F.CREATE | _F.MOVED_TO | _F.MOVED_FROM | _F.ATTRIB))
         node = self._nodes.get(event.wd) if event.mask & _F.MOVED_FROM else None
         return node is not None and os.fsencode(event.name) in node.children
 
@@ -223,8 +223,8 @@ class Inotify:
     def _named(self, event: inotify_simple.Event, node: Node, name: bytes, now: float, closes: bool) -> None:
         """Something happened to a name. `closes`: these events also tell that a writer has closed it."""
         path, mask, directory = paths.join(node.path, name), event.mask, bool(event.mask & _F.ISDIR)
-        if mask & _F.CREATE and directory:
-            self._watch_below(node, name)
+        if directory and (mask & _F.CREATE or (mask & _F.ATTRIB and name not in node.children)):
+            self._watch_below(node, name)  # or of a directory that may be read only now
             self._changed(path, deep=True, directory=True)
         elif mask & _F.MODIFY or (mask & _F.CREATE and (closes or self._begun(path))):
             self._writing.setdefault(path, now + _WRITING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
+import inotify_simple
 import pytest
 import trio
 import trio.testing
@@ -264,6 +266,28 @@ async def test_no_file_in_new_nested_directories_is_missed(local: Local, watch: 
     for path in wanted:
         (local.root / os.fsdecode(path)).unlink()
     await watch.until(*wanted)
+
+
+async def test_a_directory_that_may_not_be_read_at_first_is_watched_once_it_may(
+    local: Local, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, closed = inotify_simple.INotify.add_watch, [True]
+
+    def add_watch(self: inotify_simple.INotify, path: str, mask: int) -> int:
+        if closed and os.readlink(path).endswith("/closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return int(add(self, path, mask))
+
+    monkeypatch.setattr(inotify_simple.INotify, "add_watch", add_watch)
+    (local.root / "closed" / "below").mkdir(parents=True)
+    await watch.quiet(local.root / "end")
+    watch.hints.clear()
+    closed.clear()
+    (local.root / "closed").chmod(0o700)
+    await watch.until(b"closed/below/anything")
+    watch.hints.clear()
+    (local.root / "closed" / "below" / "f").write_bytes(b"1")
+    await watch.until(b"closed/below/f")
 
 
 async def test_too_many_events_give_an_overflow_and_nothing_is_unwatched_afterwards(local: Local, watch: Watch) -> None:
