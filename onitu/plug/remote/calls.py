@@ -62,10 +62,17 @@ class Calls:
         self._limiter = limiter
 
     async def call(
-        self, doing: str, path: bytes, act: Callable[[], Awaitable[T]], quiet: float | None = None, tries: int = TRIES
+        self,
+        doing: str,
+        path: bytes,
+        act: Callable[[], Awaitable[T]],
+        quiet: float | None = None,
+        tries: int = TRIES,
+        patient: bool = True,
     ) -> T:
         """The result of a call. `doing`: "read", "write", for sentences; `quiet`: seconds that it may take, None: the
-        remote's own, infinite: it sees to that itself.
+        remote's own, infinite: it sees to that itself; `patient`: whether it is tried again where the service is not
+        reached at all.
 
         Raises:
             Missing, Changed: see `interface`.
@@ -78,7 +85,7 @@ class Calls:
                 return await self._once(act, self.remote.quiet if quiet is None else quiet)
             except Busy as error:
                 wait = pause if error.after is None else max(error.after, 0.0)
-                if attempt == tries or wait > LONGEST_PAUSE:
+                if attempt == tries or wait > LONGEST_PAUSE or (isinstance(error, Lost) and not patient):
                     raise self._told(doing, path, error) from error
                 log.info("{}: cannot {} {} yet: {}", self.service, doing, paths.show(path) or "the root", error.reason)
             except Refused as error:

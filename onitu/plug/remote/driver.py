@@ -140,8 +140,9 @@ class RemoteDriver(Driver):
 
     async def _probe(self, replica: Replica) -> Capabilities:
         try:
-            # One try only: whoever calls this does it again, and says meanwhile what is wrong.
-            return await replica.calls.call("use", paths.ROOT, replica.remote.probe, tries=1)
+            # Whoever calls this does it again, and says meanwhile what is wrong; but a server may still be at clearing
+            # away what was tried last (rclone's breaks a list off then).
+            return await replica.calls.call("use", paths.ROOT, replica.remote.probe, tries=2, patient=False)
         except Refused as error:
             raise Unavailable(error.reason) from error
         except (Missing, Changed) as error:

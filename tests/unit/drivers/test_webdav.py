@@ -403,7 +403,7 @@ async def test_no_other_server_is_asked(cloud: CloudServer, tmp_path: Path) -> N
                 await driver.identify(FOLDER)
         cloud.ill.answers = [told("301 Moved", f"Location: /{FILES.decode()}/docs/")]
         await driver.identify(FOLDER)
-        cloud.ill.answers = [told("301 Moved", f"Location: /{FILES.decode()}/docs/")] * 9
+        cloud.ill.answers = [told("301 Moved", f"Location: /{FILES.decode()}/docs/")] * 30
         with pytest.raises(Unavailable, match="redirects more than"):
             await driver.identify(FOLDER)
 

@@ -503,6 +503,24 @@ async def test_a_service_that_is_not_reached_is_unavailable_and_heals(
     assert await stage.driver.identify(FOLDER) == Identity("me", 1, 2)
 
 
+async def test_a_root_that_is_busy_for_a_moment_can_be_used_and_one_that_is_not_reached_is_told_at_once(
+    stage: Stage, autojump_clock: trio.testing.MockClock
+) -> None:
+    left: list[Exception] = [Busy("the list broke off")]
+
+    def fail(call: str, path: bytes) -> None:
+        if call == "probe" and left:
+            raise left.pop()
+
+    stage.cupboard.fail = fail
+    assert await stage.driver.identify(FOLDER) == Identity("me", 1, 2)
+    began = trio.current_time()
+    left.append(Lost("connection refused"))
+    with pytest.raises(Unavailable, match="shelf: cannot use the root: connection refused"):
+        await stage.driver.identify(FOLDER)
+    assert trio.current_time() == began
+
+
 async def test_a_call_that_stalls_is_given_up(stage: Stage, autojump_clock: trio.testing.MockClock) -> None:
     async def forever(path: bytes) -> Thing | None:
         await trio.sleep_forever()
