@@ -175,8 +175,11 @@ class DirtyPaths:
         return min((dirty.due for dirty in self._paths.values()), default=float("inf"))
 
     def first(self, limit: int) -> list[bytes]:
-        """The paths that became dirty first, whether they are due or not, at most `limit`."""
-        return list(itertools.islice(self._paths, limit))
+        """The paths that became dirty first, at most `limit`, and where what is there now was renamed from, whether
+        they are due or not."""
+        first = list(itertools.islice(self._paths.items(), limit))
+        sources = (dirty.source for _, dirty in first if dirty.source)
+        return list(dict.fromkeys([*(path for path, _ in first), *sources]))
 
     def take(self, now: float, limit: int) -> dict[bytes, Dirty]:
         """Paths that are due, in order, at most `limit`; they are remembered as looked at now."""

@@ -71,8 +71,11 @@ async def test_a_vanished_directory_goes_with_all_that_was_known_in_it_the_inner
         assert at.referee.seen(Seen.GONE) == [b"d/e/f", b"d/e", b"d"]
 
 
-async def test_what_a_scan_found_came_from_where_the_watcher_tells_a_moment_later(runtime: str) -> None:
-    """Renamed into a directory that was just made, and is not watched yet."""
+@pytest.mark.parametrize(
+    "hint", [Hint(HintKind.CHANGED, b"a"), Hint(HintKind.MOVED, b"d/a", b"a")], ids=["it went", "it moved"]
+)
+async def test_what_a_scan_found_came_from_where_the_watcher_tells_a_moment_later(runtime: str, hint: Hint) -> None:
+    """Renamed into a directory that was just made, and is not watched yet, or only just."""
     async with stage(runtime) as at, trio.open_nursery() as nursery:
         at.driver.write(b"a", b"content")
         at.referee.rows = {b"a": at.driver.known(b"a")}
@@ -83,7 +86,7 @@ async def test_what_a_scan_found_came_from_where_the_watcher_tells_a_moment_late
 
         async def late() -> None:
             await trio.sleep(0.005)
-            await at.hint(Hint(HintKind.CHANGED, b"a"))
+            await at.hint(hint)
 
         async def scanned(folder: str, directories: Sequence[bytes]) -> list[Listing]:
             nursery.start_soon(late)
