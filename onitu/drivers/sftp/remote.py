@@ -256,7 +256,10 @@ class SftpRemote(Remote):
             except BaseException:
                 session.close(handle)
                 raise
-        return await self._open_to_write(session, name, wire.TO_TRUNCATE | wire.TO_WRITE | wire.TO_CREATE, mode), 0
+        # It has to be a new file: a request whose answer did not come may be carried out long after the next one, and
+        # would empty what that has written. (Not every server knows the wish.)
+        flags = wire.TO_WRITE | wire.TO_CREATE | wire.TO_MAKE_NEW | wire.TO_TRUNCATE
+        return await self._open_to_write(session, name, flags, mode), 0
 
     async def _size_of(self, session: wire.Session, name: bytes) -> int:
         """Bytes of what an earlier try left; 0: nothing."""
@@ -269,9 +272,10 @@ class SftpRemote(Remote):
         try:
             return await session.open(name, flags, mode)
         except wire.Status as status:
-            if status.code != wire.PERMISSION_DENIED:
+            if status.code not in (wire.FAILURE, wire.PERMISSION_DENIED):
                 raise
-            await session.ask(wire.REMOVE, wire.string(name)).wait(wire.STATUS)  # read-only, from an earlier try
+            with contextlib.suppress(wire.Status):  # it is there, or read-only, from an earlier try
+                await session.ask(wire.REMOVE, wire.string(name)).wait(wire.STATUS)
             return await session.open(name, flags, mode)
 
     async def _standing(self, session: wire.Session, handle: bytes, content: Content, there: int) -> int:
@@ -412,7 +416,7 @@ class SftpRemote(Remote):
                 after = session.ask(wire.LSTAT, self._at(target)) if at_once else None  # OpenSSH answers in sequence
                 await renamed.wait(wire.STATUS)
         except (wire.Cut, trio.Cancelled):
-            self._unsure.add((path, target))
+            self._doubt(path, target)
             raise
         except wire.Status as status:
             if status.code != wire.NO_SUCH_FILE and await self.stat(target) is not None:
@@ -423,8 +427,13 @@ class SftpRemote(Remote):
         except wire.Status:
             return None  # it is gone again
         except wire.Cut:
-            self._unsure.add((path, target))
+            self._doubt(path, target)
             raise
+
+    def _doubt(self, path: bytes, target: bytes) -> None:
+        """Remember that a rename may have been done. Who lets something step aside sees to that itself."""
+        if not paths.within(target, LIMBO):
+            self._unsure.add((path, target))
 
     def _refused_at_once(self, path: bytes, target: bytes) -> bool:
         """Whether the server itself sees to it that nothing at the target is replaced (or nothing can be there)."""

@@ -51,6 +51,13 @@ class _InTheWay(Exception):
         self.entry = entry
 
 
+class Brought(msgspec.Struct, frozen=True):
+    """A content that is in `.onitu/tmp` of the service. `thing`: what was seen there."""
+
+    path: bytes
+    thing: Thing
+
+
 class Acting(msgspec.Struct):
     """Carries out one order. `content`: of a PUT of a file; `prepared`: what the service has of it already."""
 
@@ -67,7 +74,7 @@ class Acting(msgspec.Struct):
     _own: bytes = b""
     _made: dict[bytes, Thing] = msgspec.field(default_factory=dict)
     _back: list[Event] = msgspec.field(default_factory=list)
-    """What came back from a rename that was not carried out."""
+    """What came back from where it had stepped aside."""
 
     async def carry_out(self) -> list[Event]:
         """The events that tell what became of it. Raises nothing."""
@@ -233,22 +240,23 @@ class Acting(msgspec.Struct):
                 raise Changed
         return [self._done(await self._with_parents(self.order.path, lambda: self._write(self.order.path, expect)))]
 
-    async def bring(self) -> bytes:
-        """The path of the content in `.onitu/tmp`, where it may have been brought to already."""
-        if not isinstance(self.prepared, bytes):
+    async def bring(self) -> Brought:
+        """Where the content is in `.onitu/tmp`, where it may have been brought to already."""
+        if not isinstance(self.prepared, Brought):
             ready = self.limbo.take_tmp(self.order.version)
             try:
-                await self.limbo.in_private(lambda: self._write(ready, None))
+                thing = await self.limbo.in_private(lambda: self._write(ready, None))
             except BaseException:
                 self.limbo.give_tmp(ready)
                 raise
-            self.prepared = self._own = ready
+            self._own = ready
+            self.prepared = Brought(ready, thing)
         return self.prepared
 
     async def _put_by_rename(self, thing: Thing | None) -> list[Event]:
         """What stands there steps aside, and what is ready takes its name."""
-        path, ready, aside = self.order.path, await self.bring(), b""
-        displaced: list[Event] = []
+        brought = await self.bring()
+        path, ready, aside = self.order.path, brought.path, b""
         if thing is not None:
             aside = await self.limbo.take_aside(path, thing, delete=False, mark=self._mark(thing))
         looked = False
@@ -257,7 +265,8 @@ class Acting(msgspec.Struct):
                 out = await self.replica.stat(aside)
                 expected = out is None or (out.token == thing.token and await self._came_out_as_expected(aside, out))
                 if out is not None and not expected:
-                    displaced, aside = [await self._bring_back(aside, out)], b""
+                    self._back.append(await self._bring_back(aside, out))
+                    aside = b""
             looked = True
             put = await self._with_parents(path, lambda: self._rename(ready, path, None))
         except BaseException as error:
@@ -274,7 +283,15 @@ class Acting(msgspec.Struct):
         self.used = True
         if aside:
             await self.limbo.drop(aside)
-        return [*displaced, self._done(put)]
+        # Whoever puts a file over ours before it was looked at there has seen it: theirs is another value.
+        return [self._done(put) if self._is_same(put, brought.thing) else await self._found(read=True)]
+
+    def _is_same(self, there: Thing, brought: Thing) -> bool:
+        """Whether what stands there is what was brought, as far as a look tells and a rename leaves it as it is."""
+        step = self.replica.capabilities.mtimes
+        same_time = not (step and there.mtime and brought.mtime) or there.mtime // step == brought.mtime // step
+        same_digests = all(brought.digests.get(name, value) == value for name, value in there.digests.items())
+        return there.kind is brought.kind and there.size == brought.size and same_time and same_digests
 
     async def _came_out_as_expected(self, path: bytes, out: Thing) -> bool:
         return self._is_proof(out) or await self._as_held(path, out)
@@ -301,7 +318,7 @@ class Acting(msgspec.Struct):
         if content is None:
             data = await self.batch.take(self.order.number)
             self.content = content = self.replica.calls.paced(Content(version, data))
-        prepared = None if isinstance(self.prepared, bytes) else self.prepared
+        prepared = None if isinstance(self.prepared, Brought) else self.prepared
         put = await call(
             "write", self.order.path, lambda: remote.put(path, content, expect, prepared), quiet=float("inf")
         )

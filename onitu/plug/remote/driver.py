@@ -28,7 +28,7 @@ from onitu.plug.bell import Throttle
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Refused, Staged
 from onitu.plug.options import Options, RemoteOptions
 
-from .acting import Acting, waits_for
+from .acting import Acting, Brought, waits_for
 from .calls import Calls
 from .content import Content
 from .interface import Changed, Missing, Remote, Thing
@@ -173,6 +173,7 @@ class RemoteDriver(Driver):
         replica = self._root(folder).replica
         whole = paths.ROOT in directories
         if whole:
+            await self._root(folder).limbo.settle_doubtful()
             replica.calls.count("scans", 1)
             replica.begin_scan()
             await replica.list_tree()
@@ -289,8 +290,8 @@ class RemoteDriver(Driver):
             return await Acting(replica, root.limbo, self.service, order, content).bring()
 
         def unused(prepared: object) -> None:
-            if isinstance(prepared, bytes):
-                root.limbo.give_tmp(prepared)
+            if isinstance(prepared, Brought):
+                root.limbo.give_tmp(prepared.path)
 
         return Spooled(self._spooling(), version, self.small, bring, unused)
 

@@ -177,7 +177,8 @@ class Remote(abc.ABC):
 
     async def rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
         """Give a file, link or directory another path, without a transfer, where nothing stands: `Capabilities.moves`
-        says whether it is there. What stands at the target then, if that is known for free. Raises `Changed` where
+        says whether it is there. What stands at the target then, if that is known for free. After `Busy` it
+        may be asked for again, but never twice to the same name below `.onitu/limbo`. Raises `Changed` where
         something stands at the target, or (as far as the service can tell) what is renamed is not what `expect` names;
         `Missing`."""
         raise NotImplementedError

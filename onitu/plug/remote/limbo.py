@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 import attrs
 import logbook
@@ -36,6 +37,13 @@ from .spool import KEEP, Spool
 LONGEST = 200
 """Bytes of a path that are told by a name in the limbo; a longer one stands in a file beside it."""
 
+BESIDE = b".path"
+"""What the name of that file ends with."""
+
+LATE = 3600.0
+"""Seconds for which a request whose answer did not come may still be carried out. (Linux gives up to bring what a
+connection was given after a quarter of an hour: `tcp_retries2` in its ip-sysctl.)"""
+
 UNDO = 20.0
 """Seconds that are given to let something step aside, and to put it back, also where everything else was cancelled."""
 
@@ -43,6 +51,7 @@ UNSURE = b"unsure"
 """The mark of what a new life takes for a value that nobody has seen."""
 
 log = logbook.Logger("remote")
+T = TypeVar("T")
 
 
 def by_token(thing: Thing) -> bytes:
@@ -55,6 +64,19 @@ def by_content(value: bytes) -> bytes:
     return b"x" + value.hex()[:16].encode()
 
 
+def _name(path: bytes, delete: bool, mark: bytes) -> bytes:
+    """A name in the limbo, nobody else's, for what stands at a path."""
+    told = base64.urlsafe_b64encode(path).rstrip(b"=")
+    if len(path) > LONGEST:
+        told = b"." + blake3(path).hexdigest()[:32].encode()
+    return LIMBO + b"/" + b".".join([b"d" if delete else b"p", secrets.token_hex(4).encode(), mark, told])
+
+
+def _told_beside(aside: bytes) -> bool:
+    """Whether the path that it came from stands in a file beside it."""
+    return b".." in aside
+
+
 @attrs.define
 class Limbo:
     """One replica's. `spool`: on this host, for what has to be copied over it."""
@@ -64,6 +86,8 @@ class Limbo:
     spool: Spool
     _made: bool = False
     _taken: set[bytes] = attrs.field(factory=set)
+    _doubtful: dict[bytes, float] = attrs.field(factory=dict)
+    """Until when something may come to these names."""
 
     # --- on the way in ------------------------------------------------------------------------------------------
 
@@ -80,7 +104,7 @@ class Limbo:
     def give_tmp(self, path: bytes) -> None:
         self._taken.discard(path)
 
-    async def in_private(self, act: Callable[[], Awaitable[Thing]]) -> Thing:
+    async def in_private(self, act: Callable[[], Awaitable[T]]) -> T:
         """Do what needs `.onitu/tmp` and `.onitu/limbo`, which are made once."""
         if not self._made:
             for directory in (paths.PRIVATE, TMP, LIMBO):
@@ -94,30 +118,50 @@ class Limbo:
         """What stands at a path steps aside; returns where to. Raises `Missing`, `Changed`.
 
         `mark`: by which a new life knows whether it is what was expected: `by_token`, `by_content`, or `UNSURE`.
-        """
-        call, remote = self.replica.calls.call, self.replica.remote
-        short = len(path) <= LONGEST
-        told = base64.urlsafe_b64encode(path).rstrip(b"=") if short else b"." + blake3(path).hexdigest()[:32].encode()
-        aside = LIMBO + b"/" + b".".join([b"d" if delete else b"p", secrets.token_hex(4).encode(), mark, told])
 
-        async def rename() -> Thing:
-            if not short:
-                content = Content.of(path)
-                await call("write", aside, lambda: remote.put(aside + b".path", content, None))
-            await call("rename", path, lambda: remote.rename(path, aside, thing.token))
-            return thing
+        A request whose answer did not come may have been carried out, or may be yet, when the path is another's: each
+        try has a name of its own, so that none takes the place of what stands aside already (S1).
+        """
+        remote = self.replica.remote
+        tried: list[bytes] = []
+        aside = b""
+
+        async def earlier() -> bytes:
+            """Where to it stepped by an earlier try; empty: by none."""
+            for name in tried:
+                if await remote.stat(name) is not None:
+                    return name
+            return b""
+
+        async def rename() -> bytes:
+            if done := await earlier():
+                return done
+            name = _name(path, delete, mark)
+            if _told_beside(name):
+                await remote.put(name + BESIDE, Content.of(path), None)
+            try:
+                tried.append(name)
+                await remote.rename(path, name, thing.token)
+            except Missing:
+                if done := await earlier():
+                    return done
+                raise
+            return name
 
         try:
             # Once the service was asked its answer is waited for, also where all is cancelled: only that tells.
-            await finishing(UNDO, lambda: self.in_private(rename))
+            ask = partial(self.replica.calls.call, "rename", path, rename)
+            aside = await finishing(UNDO, lambda: self.in_private(ask))
         except trio.Cancelled:
             if not delete:
                 with trio.move_on_after(UNDO, shield=True), contextlib.suppress(Missing, Refused, Unavailable):
-                    # The service may have done it, or do it yet: then the next life puts it back. To ask once more
-                    # would be to let a user's new file take the place of what stepped aside (S1).
-                    if await self.replica.stat(aside) is not None:
-                        await self.put_back(aside, path)
+                    # The service may have done it, or do it yet: then the next life puts it back.
+                    for name in tried:
+                        if await self.replica.stat(name) is not None:
+                            await self.put_back(name, path)
             raise
+        finally:
+            self._doubt(set(tried) - {aside})
         return aside
 
     async def put_back(self, aside: bytes, path: bytes) -> bool:
@@ -127,10 +171,35 @@ class Limbo:
             return False
         try:
             await call("rename", aside, lambda: remote.rename(aside, path, None))
-        except Changed:
-            return False
+        except (Changed, Missing) as error:
+            if await self.replica.stat(aside) is not None:
+                if isinstance(error, Changed):
+                    return False
+                raise
+            # An earlier try did it, whose answer did not come: nobody else takes it away from there.
         await self._forget_path(aside)
         return True
+
+    # --- what may step aside yet --------------------------------------------------------------------------------
+
+    def _doubt(self, names: set[bytes]) -> None:
+        """Something may stand there by a request whose answer did not come, or may yet."""
+        until = trio.current_time() + LATE
+        self._doubtful.update(dict.fromkeys(names, until))
+
+    async def settle_doubtful(self) -> None:
+        """Look what came aside by requests whose answer did not come, and give it its path. Raises `Unavailable`."""
+        now = trio.current_time()
+        self._doubtful = {name: until for name, until in self._doubtful.items() if until > now}
+        if not self._doubtful:
+            return
+        for path, thing in (await self._found_in(LIMBO)).items():
+            if path in self._doubtful:
+                with contextlib.suppress(Missing, Changed, Refused):
+                    await self._settle(path, thing)
+                    del self._doubtful[path]
+
+    # --- aside no more ------------------------------------------------------------------------------------------
 
     async def drop(self, aside: bytes) -> None:
         """What stepped aside was what was expected. Where it cannot be dropped now, the next life does it."""
@@ -140,10 +209,10 @@ class Limbo:
         await self._forget_path(aside)
 
     async def _forget_path(self, aside: bytes) -> None:
-        if b".." in aside:
+        if _told_beside(aside):
             remote = self.replica.remote
             with contextlib.suppress(Missing, Refused):
-                await self.replica.calls.call("delete", aside, lambda: remote.delete(aside + b".path", None))
+                await self.replica.calls.call("delete", aside, lambda: remote.delete(aside + BESIDE, None))
 
     # --- a new life ---------------------------------------------------------------------------------------------
 
@@ -160,14 +229,18 @@ class Limbo:
     async def recover(self) -> None:
         """Settle what an earlier life left. Raises `Unavailable`."""
         for directory, settle in ((LIMBO, self._settle), (TMP, self._sweep)):
-            remote = self.replica.remote
-            try:
-                found = await self.replica.calls.call("list", directory, partial(remote.list, directory))
-            except (Missing, Refused):
-                continue
-            for name, thing in found.items():
+            for path, thing in (await self._found_in(directory)).items():
                 with contextlib.suppress(Missing, Changed, Refused):
-                    await settle(paths.join(directory, name), thing)
+                    await settle(path, thing)
+
+    async def _found_in(self, directory: bytes) -> dict[bytes, Thing]:
+        """What stands in one of our own directories, as far as it can be listed. Raises `Unavailable`."""
+        remote = self.replica.remote
+        try:
+            found = await self.replica.calls.call("list", directory, partial(remote.list, directory))
+        except (Missing, Refused):
+            return {}
+        return {paths.join(directory, name): thing for name, thing in found.items()}
 
     async def _sweep(self, path: bytes, thing: Thing) -> None:
         """Content on its way in is kept for a while, so that a transfer can go on."""
@@ -177,7 +250,7 @@ class Limbo:
 
     async def _settle(self, aside: bytes, thing: Thing) -> None:
         parts = paths.name(aside).split(b".")
-        if len(parts) < 4 or parts[-1] == b"path":
+        if len(parts) < 4 or aside.endswith(BESIDE):
             return
         path = await self._came_from(aside, parts)
         if not path:
@@ -205,12 +278,12 @@ class Limbo:
             told = parts[3]
             path = base64.urlsafe_b64decode(told + b"=" * (-len(told) % 4))
         else:
-            thing = await self.replica.stat(aside + b".path")
+            thing = await self.replica.stat(aside + BESIDE)
             remote = self.replica.remote
             if thing is None:
                 return b""
             size, token = thing.size, thing.token
-            path = await self.replica.calls.call("read", aside, lambda: remote.read(aside + b".path", token, 0, size))
+            path = await self.replica.calls.call("read", aside, lambda: remote.read(aside + BESIDE, token, 0, size))
         try:
             return paths.checked(path)
         except paths.BadPath:

@@ -17,7 +17,7 @@ from onitu.drivers.sftp.remote import SftpRemote
 from onitu.model.errors import Unavailable
 from onitu.model.events import Seen, Trouble
 from onitu.plug import Refused
-from onitu.plug.remote import Thing, calls
+from onitu.plug.remote import Content, Thing, calls
 from tests.integration.test_disks import memory_disk
 from tests.servers.sftp import Sshd, agent, make_key, proxied, rclone, sshd
 
@@ -168,6 +168,62 @@ async def test_a_rename_whose_answer_was_lost_is_not_taken_for_a_foreign_one(
         assert [event.seen for event in events] == [Seen.DONE]
         assert stage.visible() == {"file": NEW}
         assert stage.hidden() == []
+
+
+async def test_what_stepped_aside_without_an_answer_is_not_replaced_by_what_came_to_its_path_since(
+    server: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two values that nobody has seen: one that comes just before the rename, one that comes just after it."""
+    theirs = b"what a user wrote once it was away"
+    async with opened(server, server.root / "twice") as stage:
+        put = answer(await stage.put(b"file", OLD))
+        wait, rename = wire.Reply.wait, SftpRemote.rename
+        lost = False
+
+        async def deaf(reply: wire.Reply, kind: int) -> wire.Reader:
+            answered = await wait(reply, kind)
+            (stage.there / "file").write_bytes(theirs)
+            monkeypatch.setattr(wire.Reply, "wait", wait)
+            raise wire.Cut(f"the connection was closed before {answered}")
+
+        async def noticed(remote: SftpRemote, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
+            nonlocal lost
+            if path == b"file" and not lost:
+                lost = True
+                (stage.there / "file").write_bytes(MINE)
+                monkeypatch.setattr(wire.Reply, "wait", deaf)
+            return await rename(remote, path, target, expect)
+
+        monkeypatch.setattr(SftpRemote, "rename", noticed)
+        monkeypatch.setattr(SftpRemote, "_ready", only_session)
+        events = await stage.put(b"file", NEW, expect=put.token, held=put.version)
+        assert lost
+        assert answer(events).seen is Seen.STANDS
+        assert sorted(stage.visible().values()) == sorted([MINE, theirs])
+        assert stage.visible()["file"] == theirs
+        assert stage.hidden() == []
+
+
+async def test_an_upload_that_is_begun_too_late_does_not_empty_what_another_one_brought(
+    server: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(server, server.root / "late") as stage:
+        await stage.put(b"first", b"makes the directories")
+        open_, asked = wire.Session.open, list[tuple[bytes, int, int]]()
+
+        async def noted(session: wire.Session, path: bytes, flags: int, mode: int = -1) -> bytes:
+            asked.append((path, flags, mode))
+            return await open_(session, path, flags, mode)
+
+        monkeypatch.setattr(wire.Session, "open", noted)
+        version = file_version(NEW)
+        for _ in range(2):  # also where there is something from an earlier try
+            await stage.remote.put(b".onitu/tmp/new", Content(version, NEW), None)
+        session = await stage.remote.pool.session()
+        for late in asked:
+            with pytest.raises(wire.Status):
+                await open_(session, *late)
+        assert (stage.there / ".onitu/tmp/new").read_bytes() == NEW
 
 
 async def only_session(remote: SftpRemote, *changed: bytes) -> wire.Session:

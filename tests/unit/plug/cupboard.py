@@ -24,11 +24,13 @@ from onitu.plug.urls import Address, Url
 
 @attrs.define
 class Cupboard:
-    """What is in it, and what happened to it. `fail` is called before each request, and may raise."""
+    """What is in it, and what happened to it. `fail` is called before each request, and may raise; `lose` once one was
+    carried out, a rename: what it raises is heard in place of the answer."""
 
     things: dict[bytes, Thing] = attrs.field(factory=dict)
     data: dict[bytes, bytes] = attrs.field(factory=dict)
     fail: Callable[[str, bytes], object] = lambda call, path: None
+    lose: Callable[[str, bytes], object] = lambda call, path: None
     asked: list[tuple[str, bytes]] = attrs.field(factory=list)
     numbers: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
 
@@ -166,6 +168,7 @@ class CupboardRemote(Remote):
             cupboard.things[new] = cupboard.things.pop(old)
             if old in cupboard.data:
                 cupboard.data[new] = cupboard.data.pop(old)
+        cupboard.lose("rename", path)
         return None
 
     async def set_meta(self, path: bytes, version: Version, expect: bytes | None) -> Thing | None:

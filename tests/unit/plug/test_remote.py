@@ -590,6 +590,107 @@ async def test_what_stepped_aside_and_could_not_be_looked_at_is_not_dropped(rena
     assert OLD in renaming.cupboard.data.values()
 
 
+# --- what is heard of too late, or never ------------------------------------------------------------------------------
+
+THEIRS = b"what a user wrote once it was away"
+
+
+@pytest.mark.parametrize("do", ["put", "delete", "move"])
+async def test_a_value_that_stepped_aside_without_an_answer_is_kept_from_what_came_to_its_path_since(
+    renaming: Stage, autojump_clock: trio.testing.MockClock, do: str
+) -> None:
+    """The user writes just before the rename, and again before it is asked for once more."""
+    renaming.cupboard.write(b"a", OLD)
+    token = await renaming.token(b"a")
+    renaming.meanwhile("rename", b"a")
+
+    def lose(call: str, path: bytes) -> None:
+        if path == b"a":
+            renaming.cupboard.lose = lambda call, path: None
+            renaming.cupboard.write(b"a", THEIRS)
+            raise Busy("the connection was cut")
+
+    renaming.cupboard.lose = lose
+    if do == "put":
+        events = await renaming.put(b"a", expect=token, held=file_version(OLD))
+    elif do == "delete":
+        (events,) = await renaming.do(deletion(b"a", token))
+    else:
+        order = Order(1, Do.MOVE, b"a", file_version(OLD), token, file_version(OLD), b"b")
+        (events,) = await renaming.do(order)
+    assert renaming.cupboard.asked.count(("rename", b"a")) == 1
+    assert answer(events).seen is Seen.STANDS
+    data = renaming.data()
+    assert data.pop(b"a") == THEIRS
+    ((path, kept),) = data.items()
+    assert kept == MINE
+    assert path in {event.path for event in events if event.seen is Seen.STANDS}
+    assert renaming.hidden() == []
+
+
+@pytest.mark.parametrize("do", ["put", "delete"])
+async def test_what_a_late_rename_takes_away_stands_again_with_the_next_poll(
+    renaming: Stage, autojump_clock: trio.testing.MockClock, do: str
+) -> None:
+    """The first request reaches the service long after a second one was carried out."""
+    renaming.cupboard.write(b"a", OLD)
+    token = await renaming.token(b"a")
+    remote = renaming.driver._root(FOLDER).replica.remote
+    rename, late = remote.rename, list[bytes]()
+
+    async def slow(path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
+        if path == b"a" and not late:
+            late.append(target)
+            raise Busy("the connection was cut")
+        return await rename(path, target, expect)
+
+    remote.rename = slow  # type: ignore[method-assign]
+    if do == "put":
+        events = await renaming.put(b"a", expect=token, held=file_version(OLD))
+    else:
+        (events,) = await renaming.do(deletion(b"a", token))
+        renaming.cupboard.write(b"a", NEW)  # a user's
+    assert answer(events).seen is Seen.DONE
+    assert renaming.data() == {b"a": NEW}
+    await rename(b"a", *late, None)
+    assert renaming.data() == {}
+    (listing,) = await renaming.driver.scan(FOLDER, [paths.ROOT])
+    assert [entry.path for entry in listing.entries] == [b"a"]
+    assert renaming.data() == {b"a": NEW}
+    assert renaming.hidden() == []
+
+
+async def test_a_file_that_a_user_puts_over_what_came_just_now_is_not_taken_for_it(
+    renaming: Stage, autojump_clock: trio.testing.MockClock
+) -> None:
+    def lose(call: str, path: bytes) -> None:
+        renaming.cupboard.lose = lambda call, path: None
+        renaming.cupboard.write(b"a", MINE, mtime=7)
+
+    renaming.cupboard.lose = lose
+    found = answer(await renaming.put(b"a"))
+    assert (found.seen, found.version.digests[BLAKE3]) == (Seen.STANDS, blake3(MINE).digest())
+
+
+async def test_what_came_back_without_an_answer_is_known_to_stand(
+    renaming: Stage, autojump_clock: trio.testing.MockClock
+) -> None:
+    renaming.cupboard.write(b"a", OLD)
+    token = await renaming.token(b"a")
+    renaming.meanwhile("rename", b"a")
+
+    def lose(call: str, path: bytes) -> None:
+        if path.startswith(b".onitu/limbo/"):
+            renaming.cupboard.lose = lambda call, path: None
+            raise Busy("the connection was cut")
+
+    renaming.cupboard.lose = lose
+    (events,) = await renaming.do(deletion(b"a", token))
+    assert [(event.seen, event.path, event.order) for event in events] == [(Seen.STANDS, b"a", 1)]
+    assert renaming.data() == {b"a": MINE}
+    assert renaming.hidden() == []
+
+
 # --- contents -------------------------------------------------------------------------------------------------------
 
 BIG = bytes(range(256)) * 1200
