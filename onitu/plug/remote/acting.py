@@ -32,7 +32,7 @@ from onitu.model.versions import BLAKE3, Kind, Same, Version, same_content
 from onitu.plug.driver import Entry, Refused
 
 from .content import Content
-from .interface import NOTHING_THERE, Changed, Missing, Thing
+from .interface import NOTHING_THERE, Busy, Changed, Missing, Thing
 from .limbo import UNDO, UNSURE, Limbo, by_content, by_token
 from .replica import DIRECTORY, Replica, dirty_token_of, entry_of, is_dirty, matches, token_of
 from .spool import Batch
@@ -234,11 +234,21 @@ class Acting(msgspec.Struct):
     async def _put_in_place(self, thing: Thing | None) -> list[Event]:
         """In one request, which compares and swaps where the service can; else after another look."""
         expect = NOTHING_THERE if thing is None else thing.token
-        if not self.replica.capabilities.compare_and_swap:
-            again = await self.replica.stat(self.order.path)
-            if (again is None) != (thing is None) or (again and thing and again.token != thing.token):
-                raise Changed
-        return [self._done(await self._with_parents(self.order.path, lambda: self._write(self.order.path, expect)))]
+        look = None if self.replica.capabilities.compare_and_swap else partial(self._look_again, thing)
+        write = partial(self._write, self.order.path, expect, look)
+        return [self._done(await self._with_parents(self.order.path, write))]
+
+    async def _look_again(self, thing: Thing | None) -> None:
+        """Raise `Changed` where something else stands at the path than this. Part of each try of a call that cannot
+        compare: a user may have written since the one before, whose answer did not come."""
+        remote, again = self.replica.remote, None
+        with trio.move_on_after(remote.quiet) as scope, contextlib.suppress(Missing):
+            again = await remote.stat(self.order.path)
+        if scope.cancelled_caught:
+            raise Busy(f"no answer for {remote.quiet:g} s")
+        known = None if thing is None else (thing.kind, thing.token)
+        if known != (None if again is None else (again.kind, again.token)):
+            raise Changed
 
     async def bring(self) -> Brought:
         """Where the content is in `.onitu/tmp`, where it may have been brought to already."""
@@ -310,7 +320,10 @@ class Acting(msgspec.Struct):
         value = held.digests.get(BLAKE3) if held is not None and held.kind is Kind.FILE else None
         return UNSURE if value is None else by_content(value)
 
-    async def _write(self, path: bytes, expect: bytes | None) -> Thing:
+    async def _write(
+        self, path: bytes, expect: bytes | None, look: Callable[[], Awaitable[None]] | None = None
+    ) -> Thing:
+        """`look`: what each try begins with."""
         version, remote, content = self.order.version, self.replica.remote, self.content
         call = self.replica.calls.call
         if version.kind is Kind.LINK:
@@ -319,9 +332,13 @@ class Acting(msgspec.Struct):
             data = await self.batch.take(self.order.number)
             self.content = content = self.replica.calls.paced(Content(version, data))
         prepared = None if isinstance(self.prepared, Brought) else self.prepared
-        put = await call(
-            "write", self.order.path, lambda: remote.put(path, content, expect, prepared), quiet=float("inf")
-        )
+
+        async def bring() -> Thing:
+            if look is not None:
+                await look()
+            return await remote.put(path, content, expect, prepared)
+
+        put = await call("write", self.order.path, bring, quiet=float("inf"))
         self.replica.calls.count("written_bytes", content.size)
         self.used = self.used or prepared is not None or path == self.order.path
         return put
@@ -353,10 +370,12 @@ class Acting(msgspec.Struct):
                 await call("delete", path, lambda: remote.delete(path, thing.token))
                 return []
             if not able.moves:
-                again = await self.replica.stat(path)
-                if again is None or again.token != thing.token or again.kind is not thing.kind:
-                    raise Changed
-                await call("delete", path, lambda: remote.delete(path, thing.token))
+
+                async def delete() -> None:
+                    await self._look_again(thing)
+                    await remote.delete(path, thing.token)
+
+                await call("delete", path, delete)
                 return []
             aside = await self.limbo.take_aside(path, thing, delete=True, mark=self._mark(thing))
         except (Changed, Missing):

@@ -660,6 +660,38 @@ async def test_what_a_late_rename_takes_away_stands_again_with_the_next_poll(
     assert renaming.hidden() == []
 
 
+@pytest.mark.parametrize("do", ["put", "create", "delete"])
+@pytest.mark.parametrize("done", [False, True], ids=["not carried out", "carried out"])
+async def test_what_cannot_be_compared_is_looked_at_again_before_it_is_asked_for_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, do: str, done: bool
+) -> None:
+    async with opened(tmp_path, NEITHER) as stage:
+        token = b""
+        if do != "create":
+            stage.cupboard.write(b"a", OLD)
+            token = await stage.token(b"a")
+        remote, name = stage.driver._root(FOLDER).replica.remote, "delete" if do == "delete" else "put"
+        asked, act = list[bytes](), getattr(remote, name)
+
+        async def unheard(path: bytes, *arguments: object) -> Thing | None:
+            if path != b"a" or asked:
+                return await act(path, *arguments)  # type: ignore[no-any-return]
+            asked.append(path)
+            if done:
+                await act(path, *arguments)
+            stage.cupboard.write(b"a", MINE)
+            raise Busy("the connection was cut")
+
+        setattr(remote, name, unheard)
+        if do == "delete":
+            (events,) = await stage.do(deletion(b"a", token))
+        else:
+            events = await stage.put(b"a", expect=token, held=file_version(OLD) if token else None)
+        assert asked
+        assert answer(events).seen is Seen.STANDS
+        assert stage.data() == {b"a": MINE}
+
+
 async def test_a_file_that_a_user_puts_over_what_came_just_now_is_not_taken_for_it(
     renaming: Stage, autojump_clock: trio.testing.MockClock
 ) -> None:
