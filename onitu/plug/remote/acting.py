@@ -73,6 +73,8 @@ class Acting(msgspec.Struct):
     """Whether what was brought ahead is used up."""
     _own: bytes = b""
     _made: dict[bytes, Thing] = msgspec.field(default_factory=dict)
+    _asides: list[bytes] = msgspec.field(default_factory=list)
+    """Where to something stepped aside."""
     _back: list[Event] = msgspec.field(default_factory=list)
     """What came back from where it had stepped aside."""
 
@@ -90,6 +92,8 @@ class Acting(msgspec.Struct):
         except (Missing, Changed):
             reason = f"{self.service}: {paths.show(self.order.path)} changes faster than it can be looked at"
             events = [self._failed(Trouble.IO, reason)]
+        finally:
+            self.limbo.leave(self._asides)
         made = (Version(Kind.DIRECTORY, mode=thing.mode) for thing in self._made.values())
         beside = [
             Event(Seen.STANDS, path, version, DIRECTORY, order=BESIDE)
@@ -268,7 +272,7 @@ class Acting(msgspec.Struct):
         brought = await self.bring()
         path, ready, aside = self.order.path, brought.path, b""
         if thing is not None:
-            aside = await self.limbo.take_aside(path, thing, delete=False, mark=self._mark(thing))
+            aside = await self._take_aside(thing, delete=False, mark=self._mark(thing))
         looked = False
         try:
             if thing is not None:
@@ -302,6 +306,11 @@ class Acting(msgspec.Struct):
         same_time = not (step and there.mtime and brought.mtime) or there.mtime // step == brought.mtime // step
         same_digests = all(brought.digests.get(name, value) == value for name, value in there.digests.items())
         return there.kind is brought.kind and there.size == brought.size and same_time and same_digests
+
+    async def _take_aside(self, thing: Thing, delete: bool, mark: bytes) -> bytes:
+        aside = await self.limbo.take_aside(self.order.path, thing, delete, mark)
+        self._asides.append(aside)
+        return aside
 
     async def _came_out_as_expected(self, path: bytes, out: Thing) -> bool:
         return self._is_proof(out) or await self._as_held(path, out)
@@ -377,7 +386,7 @@ class Acting(msgspec.Struct):
 
                 await call("delete", path, delete)
                 return []
-            aside = await self.limbo.take_aside(path, thing, delete=True, mark=self._mark(thing))
+            aside = await self._take_aside(thing, delete=True, mark=self._mark(thing))
         except (Changed, Missing):
             return [await self._found()]
         out = await self.replica.stat(aside)
@@ -436,7 +445,7 @@ class Acting(msgspec.Struct):
         steps, a second name and the end of the first, and would delete what a user puts there in between (S1)."""
         path = self.order.path
         # A new life must not drop what was on its way, whatever stands at its old path by then.
-        aside = await self.limbo.take_aside(path, thing, delete=False, mark=UNSURE)
+        aside = await self._take_aside(thing, delete=False, mark=UNSURE)
         try:
             out = await self._after(aside)
             same = out.token == thing.token and out.kind is thing.kind and await self._came_out_as_expected(aside, out)

@@ -12,7 +12,7 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
@@ -86,8 +86,12 @@ class Limbo:
     spool: Spool
     _made: bool = False
     _taken: set[bytes] = attrs.field(factory=set)
+    _used: set[bytes] = attrs.field(factory=set)
+    """Names in the limbo of which somebody takes care."""
     _doubtful: dict[bytes, float] = attrs.field(factory=dict)
-    """Until when something may come to these names."""
+    """Names of which nobody does, and until when something may come there; infinite: it may be there."""
+    _unlisted: bool = False
+    """Whether an earlier life may have left something that was not seen yet."""
 
     # --- on the way in ------------------------------------------------------------------------------------------
 
@@ -122,34 +126,11 @@ class Limbo:
         A request whose answer did not come may have been carried out, or may be yet, when the path is another's: each
         try has a name of its own, so that none takes the place of what stands aside already (S1).
         """
-        remote = self.replica.remote
         tried: list[bytes] = []
         aside = b""
-
-        async def earlier() -> bytes:
-            """Where to it stepped by an earlier try; empty: by none."""
-            for name in tried:
-                if await remote.stat(name) is not None:
-                    return name
-            return b""
-
-        async def rename() -> bytes:
-            if done := await earlier():
-                return done
-            name = _name(path, delete, mark)
-            if _told_beside(name):
-                await remote.put(name + BESIDE, Content.of(path), None)
-            try:
-                tried.append(name)
-                await remote.rename(path, name, thing.token)
-            except Missing:
-                if done := await earlier():
-                    return done
-                raise
-            return name
-
         try:
             # Once the service was asked its answer is waited for, also where all is cancelled: only that tells.
+            rename = partial(self._step_aside, path, thing, partial(_name, path, delete, mark), tried)
             ask = partial(self.replica.calls.call, "rename", path, rename)
             aside = await finishing(UNDO, lambda: self.in_private(ask))
         except trio.Cancelled:
@@ -161,7 +142,36 @@ class Limbo:
                             await self.put_back(name, path)
             raise
         finally:
-            self._doubt(set(tried) - {aside})
+            self._doubt([name for name in tried if name != aside and name in self._used], LATE)
+        return aside
+
+    async def _step_aside(self, path: bytes, thing: Thing, named: Callable[[], bytes], tried: list[bytes]) -> bytes:
+        """One try. `tried`: where something stands by it or by those before it, as far as is known."""
+        remote, translated = self.replica.remote, self.replica.calls.translated
+
+        async def earlier() -> bytes:
+            """Where to it stepped already; empty: nowhere."""
+            for name in tried:
+                if await remote.stat(name) is not None:
+                    return name
+            return b""
+
+        if done := await earlier():
+            return done
+        aside = named()
+        self._used.add(aside)
+        if _told_beside(aside):
+            await remote.put(aside + BESIDE, Content.of(path), None)
+        tried.append(aside)
+        try:
+            with translated():
+                await remote.rename(path, aside, thing.token)
+        except (Missing, Changed, Refused) as error:
+            tried.remove(aside)
+            self._used.discard(aside)
+            if isinstance(error, Missing) and (done := await earlier()):
+                return done
+            raise
         return aside
 
     async def put_back(self, aside: bytes, path: bytes) -> bool:
@@ -180,41 +190,64 @@ class Limbo:
         await self._forget_path(aside)
         return True
 
-    # --- what may step aside yet --------------------------------------------------------------------------------
-
-    def _doubt(self, names: set[bytes]) -> None:
-        """Something may stand there by a request whose answer did not come, or may yet."""
-        until = trio.current_time() + LATE
-        self._doubtful.update(dict.fromkeys(names, until))
-
-    async def settle_doubtful(self) -> None:
-        """Look what came aside by requests whose answer did not come, and give it its path. Raises `Unavailable`."""
-        now = trio.current_time()
-        self._doubtful = {name: until for name, until in self._doubtful.items() if until > now}
-        if not self._doubtful:
-            return
-        for path, thing in (await self._found_in(LIMBO)).items():
-            if path in self._doubtful:
-                with contextlib.suppress(Missing, Changed, Refused):
-                    await self._settle(path, thing)
-                    del self._doubtful[path]
-
-    # --- aside no more ------------------------------------------------------------------------------------------
-
     async def drop(self, aside: bytes) -> None:
-        """What stepped aside was what was expected. Where it cannot be dropped now, the next life does it."""
+        """What stepped aside was what was expected. Where it cannot be dropped now, that is done later."""
         remote = self.replica.remote
-        with contextlib.suppress(Missing, Refused):
+        try:
             await self.replica.calls.call("delete", aside, lambda: remote.delete(aside, None))
+        except Missing:
+            pass
+        except Refused:
+            return
         await self._forget_path(aside)
 
+    def leave(self, taken: Iterable[bytes]) -> None:
+        """Whoever let these step aside is done: what was neither put back nor dropped is settled by the next poll."""
+        self._doubt([aside for aside in taken if aside in self._used], float("inf"))
+
     async def _forget_path(self, aside: bytes) -> None:
+        """It is there no more."""
+        self._used.discard(aside)
         if _told_beside(aside):
             remote = self.replica.remote
             with contextlib.suppress(Missing, Refused):
                 await self.replica.calls.call("delete", aside, lambda: remote.delete(aside + BESIDE, None))
 
-    # --- a new life ---------------------------------------------------------------------------------------------
+    # --- what is left, and what comes late ----------------------------------------------------------------------
+
+    def _doubt(self, names: Iterable[bytes], seconds: float) -> None:
+        """Something may stand there, or come there within so long, and nobody looks after it any more."""
+        until = trio.current_time() + seconds
+        self._doubtful.update((name, until) for name in names)
+        self._used.difference_update(names)
+
+    async def settle_doubtful(self) -> None:
+        """Give what is aside, and in nobody's hands, its path again. Raises `Unavailable`."""
+        now = trio.current_time()
+        self._doubtful = {name: until for name, until in self._doubtful.items() if until > now}
+        if not (self._doubtful or self._unlisted):
+            return
+        found = await self._found_in(LIMBO)
+        if found is None:
+            return
+        left = self._doubtful.keys() & found.keys()
+        if self._unlisted:
+            left = found.keys() - self._used
+            self._unlisted = False
+        for name in left:
+            self._doubtful[name] = float("inf")
+            await self._try_to_settle(name, found[name])
+        for name in self._doubtful.keys() - found.keys():
+            if self._doubtful[name] == float("inf"):
+                del self._doubtful[name]
+
+    async def _try_to_settle(self, aside: bytes, thing: Thing) -> None:
+        try:
+            await self._settle(aside, thing)
+        except (Missing, Changed, Refused):
+            self._doubtful[aside] = float("inf")  # the next poll tries it again
+        else:
+            self._doubtful.pop(aside, None)
 
     async def is_empty(self) -> bool:
         """Whether an earlier life left nothing to settle. Raises `Unavailable`."""
@@ -228,18 +261,23 @@ class Limbo:
 
     async def recover(self) -> None:
         """Settle what an earlier life left. Raises `Unavailable`."""
-        for directory, settle in ((LIMBO, self._settle), (TMP, self._sweep)):
-            for path, thing in (await self._found_in(directory)).items():
-                with contextlib.suppress(Missing, Changed, Refused):
-                    await settle(path, thing)
+        found = await self._found_in(LIMBO)
+        self._unlisted = found is None
+        for aside, thing in (found or {}).items():
+            await self._try_to_settle(aside, thing)
+        for path, thing in (await self._found_in(TMP) or {}).items():
+            with contextlib.suppress(Missing, Changed, Refused):
+                await self._sweep(path, thing)
 
-    async def _found_in(self, directory: bytes) -> dict[bytes, Thing]:
-        """What stands in one of our own directories, as far as it can be listed. Raises `Unavailable`."""
+    async def _found_in(self, directory: bytes) -> dict[bytes, Thing] | None:
+        """What stands in one of our own directories; None: it cannot be listed. Raises `Unavailable`."""
         remote = self.replica.remote
         try:
             found = await self.replica.calls.call("list", directory, partial(remote.list, directory))
-        except (Missing, Refused):
+        except Missing:
             return {}
+        except Refused:
+            return None
         return {paths.join(directory, name): thing for name, thing in found.items()}
 
     async def _sweep(self, path: bytes, thing: Thing) -> None:

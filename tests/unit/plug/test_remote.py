@@ -660,6 +660,64 @@ async def test_what_a_late_rename_takes_away_stands_again_with_the_next_poll(
     assert renaming.hidden() == []
 
 
+@pytest.mark.parametrize("do", ["put", "delete", "move"])
+async def test_what_could_not_be_looked_at_aside_stands_again_with_the_next_poll(renaming: Stage, do: str) -> None:
+    renaming.cupboard.write(b"a", OLD)
+    token = await renaming.token(b"a")
+    remote = renaming.driver._root(FOLDER).replica.remote
+    stat, rename = remote.stat, remote.rename
+
+    async def blind(path: bytes) -> Thing | None:
+        if path.startswith(b".onitu/limbo/"):
+            raise Refused(Trouble.IO, "it cannot be read")
+        return await stat(path)
+
+    async def surprised(path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
+        if path == b"a":
+            renaming.cupboard.write(b"a", MINE)
+            remote.stat = blind  # type: ignore[method-assign]
+        elif path.startswith(b".onitu/limbo/"):
+            raise Refused(Trouble.IO, "it cannot be written")
+        return await rename(path, target, expect)
+
+    remote.rename = surprised  # type: ignore[method-assign]
+    if do == "put":
+        events = await renaming.put(b"a", expect=token, held=file_version(OLD))
+    elif do == "delete":
+        (events,) = await renaming.do(deletion(b"a", token))
+    else:
+        order = Order(1, Do.MOVE, b"a", file_version(OLD), token, file_version(OLD), b"b")
+        (events,) = await renaming.do(order)
+    assert answer(events).seen is Seen.FAILED
+    assert renaming.data() == {}
+    await renaming.driver.scan(FOLDER, [paths.ROOT])
+    assert renaming.data() == {}  # it still cannot
+    remote.stat, remote.rename = stat, rename  # type: ignore[method-assign]
+    (listing,) = await renaming.driver.scan(FOLDER, [paths.ROOT])
+    assert [entry.path for entry in listing.entries] == [b"a"]
+    assert renaming.data() == {b"a": MINE}
+    assert not any(path.startswith(b".onitu/limbo/") for path in renaming.hidden())
+    renaming.cupboard.asked.clear()
+    await renaming.driver.scan(FOLDER, [paths.ROOT])
+    assert ("list", b".onitu/limbo") not in renaming.cupboard.asked  # nothing is left to look for
+
+
+async def test_a_limbo_that_cannot_be_listed_as_a_life_begins_is_settled_by_the_next_poll(renaming: Stage) -> None:
+    renaming.cupboard.write(b"a", OLD)
+    await renaming.driver._root(FOLDER).limbo.take_aside(b"a", renaming.cupboard.things[b"a"], False, UNSURE)
+
+    def fail(call: str, path: bytes) -> None:
+        if (call, path) == ("list", b".onitu/limbo"):
+            raise Refused(Trouble.IO, "it cannot be read")
+
+    renaming.cupboard.fail = fail
+    await renaming.driver.identify(FOLDER)
+    assert renaming.data() == {}
+    renaming.cupboard.fail = lambda call, path: None
+    await renaming.driver.scan(FOLDER, [paths.ROOT])
+    assert renaming.data() == {b"a": OLD}
+
+
 @pytest.mark.parametrize("do", ["put", "create", "delete"])
 @pytest.mark.parametrize("done", [False, True], ids=["not carried out", "carried out"])
 async def test_what_cannot_be_compared_is_looked_at_again_before_it_is_asked_for_again(
