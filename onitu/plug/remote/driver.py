@@ -72,6 +72,8 @@ class RemoteDriver(Driver):
         self._roots: dict[str, _Root] = {}
         self._tried: set[str] = set()
         """Folders of which this life knows more than an earlier one."""
+        self._doubtful: dict[str, dict[bytes, float]] = {}
+        """By folder, what `Limbo` doubts."""
         self._limiter: trio.CapacityLimiter | None = None
         self._spool: Spool | None = None
         rate = float(self.options.bandwidth if self.paces_files else 0)
@@ -127,7 +129,7 @@ class RemoteDriver(Driver):
         probed = await self._probe(replica)
         replica.capabilities = attrs.evolve(probed, watches=False)
         replica.identity = await replica.read_marker()
-        limbo = Limbo(replica, self.service, self._spooling())
+        limbo = Limbo(replica, self.service, self._spooling(), self._doubtful.setdefault(folder, {}))
         root = _Root(replica, limbo, memory, 0 if recalled else tried)
         if replica.identity.marker and not self.look_only:
             await trio.to_thread.run_sync(self._spooling().sweep)

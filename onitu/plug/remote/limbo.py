@@ -79,17 +79,21 @@ def _told_beside(aside: bytes) -> bool:
 
 @attrs.define
 class Limbo:
-    """One replica's. `spool`: on this host, for what has to be copied over it."""
+    """One replica's.
+
+    Attributes:
+        spool: on this host, for what has to be copied over it.
+        doubtful: names of which nobody takes care, and until when something may come there; infinite: it may be there.
+    """
 
     replica: Replica
     service: str
     spool: Spool
+    doubtful: dict[bytes, float] = attrs.field(factory=dict)
     _made: bool = False
     _taken: set[bytes] = attrs.field(factory=set)
     _used: set[bytes] = attrs.field(factory=set)
     """Names in the limbo of which somebody takes care."""
-    _doubtful: dict[bytes, float] = attrs.field(factory=dict)
-    """Names of which nobody does, and until when something may come there; infinite: it may be there."""
     _unlisted: bool = False
     """Whether an earlier life may have left something that was not seen yet."""
 
@@ -218,36 +222,37 @@ class Limbo:
     def _doubt(self, names: Iterable[bytes], seconds: float) -> None:
         """Something may stand there, or come there within so long, and nobody looks after it any more."""
         until = trio.current_time() + seconds
-        self._doubtful.update((name, until) for name in names)
+        self.doubtful.update((name, until) for name in names)
         self._used.difference_update(names)
 
     async def settle_doubtful(self) -> None:
         """Give what is aside, and in nobody's hands, its path again. Raises `Unavailable`."""
         now = trio.current_time()
-        self._doubtful = {name: until for name, until in self._doubtful.items() if until > now}
-        if not (self._doubtful or self._unlisted):
+        for name in [name for name, until in self.doubtful.items() if until <= now]:
+            del self.doubtful[name]
+        if not (self.doubtful or self._unlisted):
             return
         found = await self._found_in(LIMBO)
         if found is None:
             return
-        left = self._doubtful.keys() & found.keys()
+        left = self.doubtful.keys() & found.keys()
         if self._unlisted:
             left = found.keys() - self._used
             self._unlisted = False
         for name in left:
-            self._doubtful[name] = float("inf")
+            self.doubtful[name] = float("inf")
             await self._try_to_settle(name, found[name])
-        for name in self._doubtful.keys() - found.keys():
-            if self._doubtful[name] == float("inf"):
-                del self._doubtful[name]
+        for name in self.doubtful.keys() - found.keys():
+            if self.doubtful[name] == float("inf"):
+                del self.doubtful[name]
 
     async def _try_to_settle(self, aside: bytes, thing: Thing) -> None:
         try:
             await self._settle(aside, thing)
         except (Missing, Changed, Refused):
-            self._doubtful[aside] = float("inf")  # the next poll tries it again
+            self.doubtful[aside] = float("inf")  # the next poll tries it again
         else:
-            self._doubtful.pop(aside, None)
+            self.doubtful.pop(aside, None)
 
     async def is_empty(self) -> bool:
         """Whether an earlier life left nothing to settle. Raises `Unavailable`."""

@@ -628,9 +628,10 @@ async def test_a_value_that_stepped_aside_without_an_answer_is_kept_from_what_ca
     assert renaming.hidden() == []
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["", "identified anew"])
 @pytest.mark.parametrize("do", ["put", "delete"])
 async def test_what_a_late_rename_takes_away_stands_again_with_the_next_poll(
-    renaming: Stage, autojump_clock: trio.testing.MockClock, do: str
+    renaming: Stage, autojump_clock: trio.testing.MockClock, do: str, anew: bool
 ) -> None:
     """The first request reaches the service long after a second one was carried out."""
     renaming.cupboard.write(b"a", OLD)
@@ -652,6 +653,8 @@ async def test_what_a_late_rename_takes_away_stands_again_with_the_next_poll(
         renaming.cupboard.write(b"a", NEW)  # a user's
     assert answer(events).seen is Seen.DONE
     assert renaming.data() == {b"a": NEW}
+    if anew:
+        await renaming.driver.identify(FOLDER)
     await rename(b"a", *late, None)
     assert renaming.data() == {}
     (listing,) = await renaming.driver.scan(FOLDER, [paths.ROOT])
