@@ -26,6 +26,7 @@ from onitu.plug.options import Value
 from onitu.testing.conformance import Denied, Fault, Root, Server
 from onitu.testing.conformance.server import LocalRoot
 
+from . import cached
 from .disks import WITHOUT_RIGHTS, memory_disk, without_space
 
 READY = 20.0
@@ -129,9 +130,10 @@ def rclone(user: str, password: str, prefix: Sequence[str] = ()) -> Iterator[Ssh
         make_key(home / "host")
         command = [*prefix, str(binary), "serve", "sftp", str(home / "served"), "--addr", f"127.0.0.1:{port}"]
         command += ["--user", user, "--pass", password, "--key", str(home / "host")]
-        command += ["--dir-cache-time", "1ms"]  # what a test writes on the disk is seen; with 0 rclone spins
         with open(home / "log", "wb") as log:
-            process = subprocess.Popen([*command, "--config", str(home / "none")], stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [*command, *cached.OPTIONS, "--config", str(home / "none")], stdout=log, stderr=log
+            )
         try:
             wait_for_port(port, process, home / "log")
             server = Sshd(home, port, process)
@@ -366,7 +368,7 @@ class SftpServer(Server):
                 os.chmod(denied, 0o755)
 
 
-class RcloneRoot(LocalRoot):
+class RcloneRoot(cached.CachedRoot):
     """A directory that rclone serves as one in its `/`, and of which it shows odd names as others."""
 
     def write(self, path: bytes, data: bytes) -> None:

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import attrs
 import pytest
@@ -25,6 +25,7 @@ from onitu.plug.options import Value
 from onitu.testing.conformance import Denied, Fault, Root, Server
 from onitu.testing.conformance.server import LocalRoot
 
+from . import cached
 from .http_faults import Ill
 
 READY = 20.0
@@ -154,8 +155,7 @@ def rclone(directory: Path) -> Iterator[Served]:
     directory.mkdir(mode=0o700)
     root, port = directory / "served", free_port()
     root.mkdir()
-    soon = ["--dir-cache-time", "1ms"]  # what a test writes on the disk is seen; with 0 rclone spins
-    command = [str(binary), "serve", "webdav", "--addr", f"127.0.0.1:{port}", *soon, str(root)]
+    command = [str(binary), "serve", "webdav", "--addr", f"127.0.0.1:{port}", *cached.OPTIONS, str(root)]
     with running(command, port, directory):
         yield Served(port, root)
 
@@ -224,9 +224,11 @@ def patient(fault: Fault) -> Iterator[None]:
 class DavRoot(Root):
     """A directory that a server serves; a user writes to it on the server's own disk."""
 
+    kind: ClassVar[type[LocalRoot]] = LocalRoot
+
     def __init__(self, served: Served, port: int, where: str, name: str) -> None:
         self.place = served.root / name
-        self._local = LocalRoot(self.place)
+        self._local = self.kind(self.place)
         self._served = served
         served.own(self.place)
         self.path = name
@@ -314,6 +316,8 @@ class DigestServer(ApacheServer):
 
 class RcloneRoot(DavRoot):
     """A directory that rclone serves, which shows control characters as others."""
+
+    kind = cached.CachedRoot
 
     def write(self, path: bytes, data: bytes) -> None:
         if any(byte < 32 or byte == 127 for byte in path):

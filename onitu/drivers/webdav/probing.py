@@ -19,7 +19,7 @@ from onitu.plug.remote import Changed, Missing
 
 from .client import Bytes
 from .collection import SECOND, Collection, expected
-from .multistatus import Member
+from .multistatus import Member, NotXml
 
 TRIED = paths.PRIVATE + b"/tried-"
 _WRONG = '"onitu-never"'
@@ -30,6 +30,8 @@ _CONTROLS = bytes((*range(1, 32), 127))
 _SOME = b"\n\t\x01\x7f"
 _CUT = 1 << 18
 """Bytes of an upload that is cut off in its middle."""
+_PAUSES = 0.05, 0.1, 0.2, 0.4, 0.8
+"""Seconds before a list that broke off is asked for again."""
 
 
 class Able(msgspec.Struct, frozen=True):
@@ -209,7 +211,15 @@ class _Trial:
         source, target = self._box + b"/plain", self._box + b"/odd" + characters + b"41"
         await self._write(source)
         answer = await self._root.move(source, target, {})
-        return answer.status // 100 == 2 and target in [path async for path, _ in self._root.inside(self._box)]
+        return answer.status // 100 == 2 and target in await self._names()
+
+    async def _names(self) -> list[bytes]:
+        """What is in the box. rclone breaks a list off where it is just clearing away an upload that was cut."""
+        for pause in _PAUSES:
+            with contextlib.suppress(NotXml):
+                return [path async for path, _ in self._root.inside(self._box)]
+            await trio.sleep(pause)
+        return [path async for path, _ in self._root.inside(self._box)]
 
     async def _deep(self) -> bool:
         try:

@@ -20,6 +20,7 @@ import trustme
 
 from onitu.drivers.webdav import WebdavDriver
 from onitu.drivers.webdav.client import Answer, refusal
+from onitu.drivers.webdav.collection import Collection
 from onitu.drivers.webdav.multistatus import LONGEST, Member, NotXml, members
 from onitu.model import paths
 from onitu.model.errors import ConfigurationError, Unavailable
@@ -83,6 +84,29 @@ async def test_what_a_real_server_can_do_is_found_out_and_nothing_stays(kind: ty
     assert able.compare_and_swap is (kind is ApacheServer)
     assert able.mtimes == 0
     assert able.racy == (1_000_000_000 if kind is WsgidavServer else 0)
+
+
+async def test_a_list_that_breaks_off_while_a_server_is_tried_is_asked_for_again(
+    cloud: CloudServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As rclone's does where it is just clearing away the upload that was cut to see what becomes of it."""
+    root, inside = cloud.empty("docs"), Collection.inside
+    left = 3
+
+    async def broken_off(self: Collection, directory: bytes, depth: str = "1") -> AsyncIterator[tuple[bytes, Member]]:
+        nonlocal left
+        async for found in inside(self, directory, depth):
+            yield found
+            if depth == "1" and left:
+                left -= 1
+                raise NotXml("junk after document element")
+
+    monkeypatch.setattr(Collection, "inside", broken_off)
+    async with opened(WebdavDriver, root, tmp_path / "workspace") as driver:
+        assert isinstance(driver, WebdavDriver)
+        await driver.identify(FOLDER)
+        assert left == 0
+        assert [able.spoils for able in driver.known.values()] == [b""]
 
 
 async def test_a_server_that_ignores_conditions_is_found_out(cloud: CloudServer, tmp_path: Path) -> None:
