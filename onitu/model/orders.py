@@ -10,7 +10,7 @@ import enum
 
 import msgspec
 
-from .versions import Version
+from .versions import Kind, Version
 
 
 class Do(enum.IntEnum):
@@ -60,6 +60,12 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     target: bytes = b""
     keep: bytes = b""
     sources: tuple[Source, ...] = ()
+
+    @property
+    def ends_a_directory(self) -> bool:
+        """Whether a directory stands at the path, and is to go."""
+        held = self.held
+        return held is not None and held.kind is Kind.DIRECTORY is not self.version.kind
 
     def numbered(self, number: int) -> Order:
         """The same, under this number."""

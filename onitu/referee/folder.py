@@ -400,6 +400,7 @@ class FolderReferee:
     async def _feed(self, link: Link) -> None:
         orders: list[Order] = []
         now, sources = trio.current_time(), self.sources()
+        filling: frozenset[bytes] | None = None
         while link.open:
             if not link.ready and not await self._read_on(link):
                 break
@@ -415,6 +416,11 @@ class FolderReferee:
             if any(ends) and any(paths.key(other) in link.busy for other in ends if other):
                 link.failed(path, now, passing=True)  # another order is under way at its other end
                 continue
+            if todo.order.ends_a_directory:
+                filling = link.filling() if filling is None else filling
+                if path in filling:
+                    link.failed(path, now, passing=True, full=True)
+                    continue
             self._order += 1
             order = todo.order.numbered(self._order)
             link.send(order)

@@ -10,7 +10,7 @@ from collections import deque
 import msgspec
 
 from onitu.model import paths
-from onitu.model.orders import Order
+from onitu.model.orders import Do, Order
 
 from .guard import QUIET, Guard
 
@@ -19,6 +19,9 @@ READY = 10_000
 
 GIVE_UP = 3
 """After so many failures, what should pass by itself is told as a problem (and tried on)."""
+
+SOON = 0.1
+"""Seconds that the first rest of what should pass by itself takes."""
 
 START = (0, b"")
 """Before everything that is left to plan."""
@@ -171,12 +174,23 @@ class Link(msgspec.Struct):
                 self.busy.pop(path, None)
         return order
 
+    def filling(self) -> frozenset[bytes]:
+        """The directories into which orders under way bring something. None is removed meanwhile: where directories are
+        what stands in them it would come back with that, and be taken for a user's."""
+        return frozenset(
+            above
+            for order in self.in_flight.values()
+            if order.do is Do.PUT or order.target
+            for path in (order.target or order.path, order.keep)
+            for above in paths.ancestors(paths.key(path))
+        )
+
     def failed(self, path: bytes, now: float, passing: bool, full: bool = False) -> int:
         """Something did not work at the path: it rests for a time that grows. How often it failed by now.
 
         What passes by itself is tried again after 0.1 s to 5 s, all else after 1 s to 60 s.
         """
-        first, most = (0.1, 5.0) if passing else (1.0, 60.0)
+        first, most = (SOON, 5.0) if passing else (1.0, 60.0)
         times = self.retry[path].times + 1 if path in self.retry else 1
         if len(self.retry) >= READY:
             self.retry.clear()
@@ -200,6 +214,19 @@ class Link(msgspec.Struct):
             if 0 < retry.when <= now:
                 self.retry[path] = msgspec.structs.replace(retry, when=0.0)
                 self.add(path)
+
+    def emptier(self, path: bytes, now: float) -> None:
+        """Something went from a directory. If it could not be removed as it was not empty, it is tried again soon, and
+        from then on as after its first failure: else a tree, whose directories rest in turn, would go one level every
+        few seconds."""
+        retry = self.retry.get(path)
+        if retry is None or not retry.full:
+            return
+        if not retry.when:  # it is being tried
+            self.retry[path] = msgspec.structs.replace(retry, times=0)
+        elif retry.when > now + SOON:
+            self.retry[path] = msgspec.structs.replace(retry, when=now + SOON, times=1)
+            self.soonest = min(self.soonest, now + SOON)
 
     def rests(self, path: bytes, now: float) -> bool:
         """Whether the path is to be left alone for now, after a failure."""

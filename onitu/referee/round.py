@@ -406,11 +406,14 @@ class Round:
 
     async def settle(self) -> None:
         """Work out what is left at everything that was touched, and tidy what nothing is left of."""
-        referee = self.referee
+        referee, now = self.referee, trio.current_time()
         for path, known in list(self.touched.items()):
             services = known
             if services is None:
                 services = await referee.at_hand(functools.partial(left, referee.view, referee.rules, path))
+            for link in referee.links.values():
+                if link.retry and link.service not in services:
+                    link.emptier(paths.parent(path), now)
             if services:
                 self.left[path] = services
                 self.change.todo[path] = referee.score

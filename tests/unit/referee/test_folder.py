@@ -350,6 +350,60 @@ async def test_a_directory_that_cannot_be_removed_is_looked_into_after_some_trie
     assert looks == [3, 6]
 
 
+async def test_no_directory_is_removed_while_something_is_on_its_way_into_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A bucket's directory would come back with it, as if a user had made it."""
+    directories = [Event(Seen.STANDS, path, Version(Kind.DIRECTORY), b"t") for path in (b"d", b"d/e", b"other")]
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("b", *directories)
+        await d.say("a", *directories, stands(b"d/e/x", "v1"))
+        (put,) = (order for order in d.orders("b") if order.path == b"d/e/x")
+        assert put.do is Do.PUT
+        await d.say("a", *(Event(Seen.GONE, path) for path in (b"d/e/x", b"d/e", b"d", b"other")))
+        await trio.sleep(10)
+        assert [(order.do, order.path) for order in d.orders("b")] == [(Do.DELETE, b"other")]
+        await d.say("b", Event(Seen.DONE, b"d/e/x", put.version, b"t", order=put.number))
+        gone: list[bytes] = []
+        while len(gone) < 3:
+            for order in await d.until(lambda: d.orders("b")):
+                assert order.do is Do.DELETE
+                gone.append(order.path)
+                await d.say("b", Event(Seen.DONE, order.path, order=order.number))
+        assert gone == [b"d/e/x", b"d/e", b"d"]
+
+
+async def test_a_tree_of_directories_that_could_not_be_removed_goes_as_soon_as_it_can(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What is in the innermost one goes only when each rests for as long as it may, the inner ones the longer."""
+    paths = [b"/".join([b"d"] * depth) for depth in range(1, 9)]
+    async with desk(given=settings(("a", "b"))) as d:
+        found = [Event(Seen.STANDS, path, Version(Kind.DIRECTORY), b"t") for path in paths]
+        await d.say("b", *found)
+        await d.say("a", *found)
+        d.sent.clear()
+        standing = {*paths, paths[-1] + b"/unknown"}
+
+        async def act() -> None:
+            for order in reversed(await d.until(lambda: d.orders("b"))):
+                await trio.sleep(0.05)
+                if any(inner.startswith(order.path + b"/") for inner in standing):
+                    trouble = Trouble.NOT_EMPTY
+                    await d.say("b", Event(Seen.FAILED, order.path, order=order.number, trouble=trouble, reason="?"))
+                else:
+                    standing.remove(order.path)
+                    await d.say("b", Event(Seen.DONE, order.path, order=order.number))
+
+        await d.say("a", *(Event(Seen.GONE, path) for path in reversed(paths)))
+        while trio.current_time() < 12:
+            await act()
+        standing.remove(paths[-1] + b"/unknown")
+        while standing:
+            await act()
+        assert trio.current_time() < 12 + 5 + 8 * 0.5
+
+
 async def test_a_lookup_tells_what_a_service_holds_as_it_spells_it() -> None:
     async with desk() as d:
         await d.say("a", stands("e\u0301".encode(), "v1", b"ta"))
