@@ -285,20 +285,21 @@ class Deciding:
                 case = Case.UNCHANGED if held is not None and held.version.kind is Kind.DIRECTORY else Case.ADOPTED
                 self.put(self.hold(node, version.given(head.service, head.seq), event))
                 self.say(node.path, case)
-        elif not head.exists:
-            known = held is not None and held.version.kind is Kind.DIRECTORY and not _forgotten(node, held)
-            if held is not None and known:
-                version = replace(version, seq=held.version.seq)
-            if known or event.order == BESIDE:
-                # Deleted elsewhere and not yet here: to be seen again, or made by an order on its way, is no edit (S4).
-                self.put(self.hold(node, version, event))
-                self.say(node.path, Case.UNCHANGED)
-            else:
-                self.put(self.crown(node, version, event))
-                self.say(node.path, Case.CREATED)
-        elif held is not None and same_content(held.version, head) is Same.YES:
+            return
+        known = held is not None and held.version.kind is Kind.DIRECTORY and not _forgotten(node, held)
+        if head.exists and held is not None and same_content(held.version, head) is Same.YES:
             self.put(self.crown(node, version, event))
             self.say(node.path, Case.FAST_FORWARD, "a directory replaces the file")
+        elif known or event.order == BESIDE or self._holds_below(node.path):
+            # Deleted or replaced elsewhere and not yet here: to be seen again, made by an order on its way, or there
+            # only by what is still in it (in a bucket) is no edit (S4).
+            if held is not None and known:
+                version = replace(version, seq=held.version.seq)
+            self.put(self.hold(node, version, event))
+            self.say(node.path, Case.UNCHANGED)
+        elif not head.exists:
+            self.put(self.crown(node, version, event))
+            self.say(node.path, Case.CREATED)
         else:
             self._make_copy(node, head)
             self.put(self.crown(self.node(node.path), version, event))
@@ -544,6 +545,12 @@ class Deciding:
 
     def _lives_below(self, directory: bytes) -> bool:
         return any(True for _ in self._living_below(directory))
+
+    def _holds_below(self, directory: bytes) -> bool:
+        """Whether the service is known to hold something directly in a directory."""
+        changed = {path: node for path, node in self.changed.items() if paths.parent(path) == directory}
+        nodes = (changed.get(child.path, child) for child in self.view.children(directory))
+        return any((held := node.held.get(self.service)) and not held.gone for node in nodes)
 
     def _living_below(self, directory: bytes) -> Iterator[Node]:
         """What stands directly in a directory."""

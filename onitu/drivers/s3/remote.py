@@ -11,7 +11,7 @@ import base64
 import contextlib
 import mimetypes
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from urllib.parse import quote
 
 import logbook
@@ -53,6 +53,7 @@ class S3Remote(Remote):
         self._probed = False
         self._recalled = False
         self._marked: set[bytes] = set()
+        self._made: list[bytes] = []
         self._directories: set[bytes] = set()
 
     @property
@@ -264,6 +265,11 @@ class S3Remote(Remote):
             return
         with contextlib.suppress(Changed):
             await self._mark(directory)
+            self._made.append(directory)
+
+    def take_made(self) -> Sequence[bytes]:
+        made, self._made = self._made, []
+        return made
 
     async def make_directory(self, path: bytes) -> None:
         if _is_private(path):

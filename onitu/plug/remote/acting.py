@@ -94,6 +94,8 @@ class Acting(msgspec.Struct):
             events = [self._failed(Trouble.IO, reason)]
         finally:
             self.limbo.leave(self._asides)
+        for directory in self.replica.remote.take_made():
+            self._made.setdefault(directory, Thing(Kind.DIRECTORY))
         made = (Version(Kind.DIRECTORY, mode=thing.mode) for thing in self._made.values())
         beside = [
             Event(Seen.STANDS, path, version, DIRECTORY, order=BESIDE)

@@ -20,7 +20,7 @@ Cancellation may hit every `await`: what stands under a path outside `.onitu` is
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -169,6 +169,11 @@ class Remote(abc.ABC):
     async def make_directory(self, path: bytes) -> None:
         """Raises `Changed` where something stands there, `Missing` where its parent does not. Where directories exist
         only by what is in them, the mark that other tools of the service use is made."""
+
+    def take_made(self) -> Sequence[bytes]:
+        """The directories that were made since the last call of this though nobody asked for them, as something needed
+        them: they are told as nobody's doing."""
+        return ()
 
     @abc.abstractmethod
     async def remove_directory(self, path: bytes) -> None:

@@ -24,9 +24,10 @@ from onitu.drivers.s3.client import EMPTY, Failed, Keys, sign
 from onitu.drivers.s3.credentials import Credentials
 from onitu.drivers.s3.remote import S3Remote
 from onitu.model.errors import ConfigurationError, Unavailable
-from onitu.model.events import Trouble
+from onitu.model.events import BESIDE, Seen, Trouble
+from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
-from onitu.plug.driver import Refused
+from onitu.plug.driver import Identity, Refused
 from onitu.plug.options import Value, filled
 from onitu.plug.remote import NOTHING_THERE, Busy, Changed, Content, Missing, Thing
 from onitu.testing.conformance import Fault
@@ -483,6 +484,21 @@ async def test_a_new_time_leaves_the_rest_of_the_metadata(place: Place) -> None:
     assert head["Metadata"]["author"] == "me"
     assert (head["ContentType"], head["CacheControl"]) == ("text/x-own", "no-cache")
     assert place.data("a.html") == b"a user's"
+
+
+async def test_a_directory_that_gets_its_mark_as_the_last_thing_goes_is_told_as_nobodys_doing(place: Place) -> None:
+    """It stood by that thing alone, and whoever had the thing made may never have heard of the directory."""
+    async with place.driver() as driver:
+        await driver.identify("docs")
+        await driver.mark("docs", Identity("me", 1, 0))
+        place.write("d/e/x")
+        (x,) = await driver.stat("docs", [b"d/e/x"])
+        assert x is not None
+        order = Order(1, Do.DELETE, b"d/e/x", Version(Kind.NOTHING), x.token, x.version)
+        ((beside, done),) = await driver.perform("docs", [order], {}, {})
+        assert (beside.seen, beside.path, beside.order) == (Seen.STANDS, b"d/e", BESIDE)
+        assert (done.seen, done.order) == (Seen.DONE, 1)
+        assert place.keys() == [".onitu/marker", "d/e/"]
 
 
 async def test_a_copy_is_made_by_the_service_and_keeps_what_the_original_has(place: Place, small_parts: int) -> None:

@@ -413,6 +413,24 @@ def test_a_directory_beside_an_order_is_nobodys() -> None:
     assert held(replaced, "b", b"n") == (directory(), b"new"), "it has no number, whatever stood there before"
 
 
+def test_a_directory_that_was_replaced_elsewhere_is_seen_again() -> None:
+    """As by who looks what is in it, where it could not go: the file does not become a copy for that."""
+    decision = decide("b", stands(directory(), PATH), node(PATH, ONE, a=ONE, b=DIR))
+    assert said(decision) == [(PATH, Case.UNCHANGED)]
+    assert decision.nodes[PATH].head == ONE
+    assert held(decision, "b")[0].seq == DIR.seq
+
+
+@pytest.mark.parametrize(
+    ("order", "inside"), [(BESIDE, ()), (0, (node(PATH + b"/x", NOTHING, b=ONE),))], ids=["made", "by what is in it"]
+)
+def test_a_directory_in_the_way_of_a_file_that_nobody_made_there_is_nobodys(order: int, inside: tuple[Node]) -> None:
+    decision = decide("b", stands(directory(), PATH, order=order), node(PATH, ONE, a=ONE), *inside)
+    assert said(decision) == [(PATH, Case.UNCHANGED)]
+    assert decision.nodes[PATH].head == ONE
+    assert held(decision, "b") == (directory(), b"new")
+
+
 def test_a_directory_replaces_the_file_that_its_maker_saw() -> None:
     decision = decide("b", stands(directory(), PATH), node(PATH, ONE, a=ONE, b=ONE))
     assert said(decision) == [(PATH, Case.FAST_FORWARD)]
@@ -937,6 +955,23 @@ def test_a_directory_that_could_not_go_comes_back_with_what_lives_in_it() -> Non
     ):
         assert said(quiet) == [(b"n", Case.FAILED)]
         assert not quiet.nodes
+
+
+@pytest.mark.parametrize(
+    ("inside", "case"),
+    [
+        (node(b"n/x", NOTHING, b=ONE), Case.UNCHANGED),
+        (node(b"n/x", ONE, a=ONE, b=ONE), Case.UNCHANGED),
+        (node(b"n/x", NOTHING, a=ONE), Case.CREATED),
+        (node(b"other", NOTHING, b=ONE), Case.CREATED),
+    ],
+)
+def test_a_directory_that_was_deleted_and_stands_by_what_is_still_in_it_is_no_new_one(inside: Node, case: Case) -> None:
+    """A bucket's does, also where nobody has heard of it before."""
+    decision = decide("b", Event(Seen.STANDS, b"n", directory(0, 0), b"t"), node(b"n", NOTHING, a=DIR), inside)
+    assert decision.case is case
+    assert decision.nodes[b"n"].head.exists is (case is Case.CREATED)
+    assert "b" in decision.nodes[b"n"].held
 
 
 def test_a_file_whose_directory_could_not_go_for_it_becomes_a_copy_beside_it() -> None:
