@@ -197,12 +197,14 @@ class _Fault:
 
         What stands nowhere else is destroyed with that, by whoever does it; what stands elsewhere nobody gave up. What
         comes back is written anew by him, but not what somebody replaced or deleted elsewhere: it is the same value,
-        and there it may be told later that it went than here that it is back. Not to a moment of the same generation,
-        less than `onitu.plug.replica.ADVANCE` before a change: the marker cannot tell that, so what was made since
-        would be taken for deleted. That window is known.
+        and there it may be told later that it went than here that it is back. Not to a moment of the same generation
+        (or of one that is pending and that it has got since), less than `onitu.plug.replica.ADVANCE` before a change:
+        the marker cannot tell that, so what was made since would be taken for deleted. That window is known.
         """
         host = self.host
-        if host.snapshot is None or host.snapshot[1].generation in (host.identity.generation, 0):
+        if host.snapshot is None or not host.snapshot[1].generation:
+            return
+        if host.identity.generation in (host.snapshot[1].generation, host.snapshot[1].pending):
             return
         self.world.processes[self.name].life.die()
         before = tree_of(host.disk)
