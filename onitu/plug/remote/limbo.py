@@ -30,7 +30,7 @@ from onitu.plug.bell import finishing
 from onitu.plug.driver import Refused
 
 from .content import Content
-from .interface import NOTHING_THERE, Changed, Missing, Thing
+from .interface import NOTHING_THERE, Busy, Changed, Missing, Thing
 from .replica import CHUNK, LIMBO, TMP, Replica
 from .spool import KEEP, Spool
 
@@ -173,6 +173,9 @@ class Limbo:
         except (Missing, Changed, Refused) as error:
             tried.remove(aside)
             self._used.discard(aside)
+            if _told_beside(aside):
+                with contextlib.suppress(Missing, Busy, Refused), translated():
+                    await remote.delete(aside + BESIDE, None)
             if isinstance(error, Missing) and (done := await earlier()):
                 return done
             raise
@@ -269,10 +272,12 @@ class Limbo:
         found = await self._found_in(LIMBO)
         self._unlisted = found is None
         for aside, thing in (found or {}).items():
-            await self._try_to_settle(aside, thing)
+            if not aside.endswith(BESIDE):
+                await self._try_to_settle(aside, thing)
+            elif aside.removesuffix(BESIDE) not in (found or {}):
+                await self._sweep(aside, thing, LATE)  # what it told of never came, or is gone
         for path, thing in (await self._found_in(TMP) or {}).items():
-            with contextlib.suppress(Missing, Changed, Refused):
-                await self._sweep(path, thing)
+            await self._sweep(path, thing, KEEP)
 
     async def _found_in(self, directory: bytes) -> dict[bytes, Thing] | None:
         """What stands in one of our own directories; None: it cannot be listed. Raises `Unavailable`."""
@@ -285,11 +290,12 @@ class Limbo:
             return None
         return {paths.join(directory, name): thing for name, thing in found.items()}
 
-    async def _sweep(self, path: bytes, thing: Thing) -> None:
-        """Content on its way in is kept for a while, so that a transfer can go on."""
-        if thing.kind is not Kind.DIRECTORY and time.time() - thing.mtime / 1e9 > KEEP:
+    async def _sweep(self, path: bytes, thing: Thing, seconds: float) -> None:
+        """Delete what is older than that: content on its way in is kept for a while, so that a transfer can go on."""
+        if thing.kind is not Kind.DIRECTORY and time.time() - thing.mtime / 1e9 > seconds:
             remote = self.replica.remote
-            await self.replica.calls.call("delete", path, lambda: remote.delete(path, None))
+            with contextlib.suppress(Missing, Changed, Refused):
+                await self.replica.calls.call("delete", path, lambda: remote.delete(path, None))
 
     async def _settle(self, aside: bytes, thing: Thing) -> None:
         parts = paths.name(aside).split(b".")

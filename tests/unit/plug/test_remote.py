@@ -705,6 +705,25 @@ async def test_what_could_not_be_looked_at_aside_stands_again_with_the_next_poll
     assert ("list", b".onitu/limbo") not in renaming.cupboard.asked  # nothing is left to look for
 
 
+async def test_nothing_is_left_of_a_long_path_that_is_gone_when_it_is_to_step_aside(renaming: Stage) -> None:
+    long = b"/".join([b"x" * 100] * 5)
+    renaming.cupboard.write(long, OLD)
+    token = await renaming.token(long)
+
+    def fail(call: str, path: bytes) -> None:
+        if (call, path) == ("rename", long):
+            del renaming.cupboard.things[path], renaming.cupboard.data[path]
+
+    renaming.cupboard.fail = fail
+    (events,) = await renaming.do(deletion(long, token))
+    assert answer(events).seen is Seen.GONE
+    assert renaming.hidden() == []
+    renaming.cupboard.write(b".onitu/limbo/d.1.2..3.path", long, mtime=1)
+    renaming.cupboard.write(b".onitu/limbo/d.1.2..4.path", long)
+    await renaming.driver.identify(FOLDER)
+    assert renaming.hidden() == [b".onitu/limbo/d.1.2..4.path"]  # what it tells of may come yet
+
+
 async def test_a_limbo_that_cannot_be_listed_as_a_life_begins_is_settled_by_the_next_poll(renaming: Stage) -> None:
     renaming.cupboard.write(b"a", OLD)
     await renaming.driver._root(FOLDER).limbo.take_aside(b"a", renaming.cupboard.things[b"a"], False, UNSURE)
