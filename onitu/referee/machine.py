@@ -547,9 +547,10 @@ class Deciding:
         return any(True for _ in self._living_below(directory))
 
     def _holds_below(self, directory: bytes) -> bool:
-        """Whether the service is known to hold something directly in a directory."""
-        changed = {path: node for path, node in self.changed.items() if paths.parent(path) == directory}
-        nodes = (changed.get(child.path, child) for child in self.view.children(directory))
+        """Whether the service is known to hold something directly in a directory, of which nothing is to stay."""
+        nodes = [self.changed.get(child.path, child) for child in self.view.children(directory)]
+        if self._lives_below(directory):
+            return False
         return any((held := node.held.get(self.service)) and not held.gone for node in nodes)
 
     def _living_below(self, directory: bytes) -> Iterator[Node]:

@@ -961,7 +961,7 @@ def test_a_directory_that_could_not_go_comes_back_with_what_lives_in_it() -> Non
     ("inside", "case"),
     [
         (node(b"n/x", NOTHING, b=ONE), Case.UNCHANGED),
-        (node(b"n/x", ONE, a=ONE, b=ONE), Case.UNCHANGED),
+        (node(b"n/x", ONE, a=ONE, b=ONE), Case.CREATED),
         (node(b"n/x", NOTHING, a=ONE), Case.CREATED),
         (node(b"other", NOTHING, b=ONE), Case.CREATED),
     ],
