@@ -64,8 +64,8 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def ends_a_directory(self) -> bool:
         """Whether a directory stands at the path, and is to go."""
-        held = self.held
-        return held is not None and held.kind is Kind.DIRECTORY is not self.version.kind
+        stands = self.held is not None and self.held.kind is Kind.DIRECTORY
+        return stands and self.version.kind is not Kind.DIRECTORY
 
     def numbered(self, number: int) -> Order:
         """The same, under this number."""

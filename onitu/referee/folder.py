@@ -419,7 +419,7 @@ class FolderReferee:
             if todo.order.ends_a_directory:
                 filling = link.filling() if filling is None else filling
                 if path in filling:
-                    link.failed(path, now, passing=True, full=True)
+                    link.waits(path, now)
                     continue
             self._order += 1
             order = todo.order.numbered(self._order)

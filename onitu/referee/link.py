@@ -199,6 +199,11 @@ class Link(msgspec.Struct):
         self.soonest = min(self.soonest, when)
         return times
 
+    def waits(self, path: bytes, now: float) -> None:
+        """A directory is not to be removed yet: it rests for up to half a second, which is never too often."""
+        times = self.failed(path, now, passing=True, full=True)
+        self.retry[path] = msgspec.structs.replace(self.retry[path], times=min(times, GIVE_UP - 1))
+
     @property
     def next(self) -> float:
         """When something is to be done though nothing happens: a rest is over, or a burst that is held back. Infinite:
