@@ -170,7 +170,7 @@ class Limbo:
         try:
             with translated():
                 await remote.rename(path, aside, thing.token)
-        except (Missing, Changed, Refused) as error:
+        except (Missing, Changed) as error:  # else it is not certain that nothing came there
             tried.remove(aside)
             self._used.discard(aside)
             if _told_beside(aside):
