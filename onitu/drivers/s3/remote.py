@@ -263,9 +263,9 @@ class S3Remote(Remote):
         """Give a directory its mark, so that it does not go with the last thing in it."""
         if directory == paths.ROOT or directory in self._marked or _is_private(directory):
             return
+        self._made.append(directory)  # also where an earlier try made it, whose answer did not come
         with contextlib.suppress(Changed):
             await self._mark(directory)
-            self._made.append(directory)
 
     def take_made(self) -> Sequence[bytes]:
         made, self._made = self._made, []
