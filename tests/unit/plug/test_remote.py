@@ -595,6 +595,17 @@ async def test_what_stepped_aside_and_could_not_be_looked_at_is_not_dropped(rena
 THEIRS = b"what a user wrote once it was away"
 
 
+async def displace(stage: Stage, do: str, token: bytes) -> list[Event]:
+    """Order what lets `OLD` step aside from `a`: a put, a deletion or a move."""
+    if do == "put":
+        return await stage.put(b"a", expect=token, held=file_version(OLD))
+    order = deletion(b"a", token)
+    if do == "move":
+        order = Order(1, Do.MOVE, b"a", file_version(OLD), token, file_version(OLD), b"b")
+    (events,) = await stage.do(order)
+    return events
+
+
 @pytest.mark.parametrize("do", ["put", "delete", "move"])
 async def test_a_value_that_stepped_aside_without_an_answer_is_kept_from_what_came_to_its_path_since(
     renaming: Stage, autojump_clock: trio.testing.MockClock, do: str
@@ -611,13 +622,7 @@ async def test_a_value_that_stepped_aside_without_an_answer_is_kept_from_what_ca
             raise Busy("the connection was cut")
 
     renaming.cupboard.lose = lose
-    if do == "put":
-        events = await renaming.put(b"a", expect=token, held=file_version(OLD))
-    elif do == "delete":
-        (events,) = await renaming.do(deletion(b"a", token))
-    else:
-        order = Order(1, Do.MOVE, b"a", file_version(OLD), token, file_version(OLD), b"b")
-        (events,) = await renaming.do(order)
+    events = await displace(renaming, do, token)
     assert renaming.cupboard.asked.count(("rename", b"a")) == 1
     assert answer(events).seen is Seen.STANDS
     data = renaming.data()
@@ -684,13 +689,7 @@ async def test_what_could_not_be_looked_at_aside_stands_again_with_the_next_poll
         return await rename(path, target, expect)
 
     remote.rename = surprised  # type: ignore[method-assign]
-    if do == "put":
-        events = await renaming.put(b"a", expect=token, held=file_version(OLD))
-    elif do == "delete":
-        (events,) = await renaming.do(deletion(b"a", token))
-    else:
-        order = Order(1, Do.MOVE, b"a", file_version(OLD), token, file_version(OLD), b"b")
-        (events,) = await renaming.do(order)
+    events = await displace(renaming, do, token)
     assert answer(events).seen is Seen.FAILED
     assert renaming.data() == {}
     await renaming.driver.scan(FOLDER, [paths.ROOT])
