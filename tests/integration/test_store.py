@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,16 +15,12 @@ import trio
 import trustme
 
 from onitu.store.embedded import wait_ready
+from onitu.testing.ports import free_port
 from tests.conftest import Server
 
 from .harness import assert_same, onitu, started
 
 PASSWORD = "a word that nobody is to see"
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture

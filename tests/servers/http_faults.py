@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 from onitu.testing.conformance import Fault
+from onitu.testing.ports import free_port
 
 
 class Ill:
@@ -29,7 +30,7 @@ class Ill:
         self.cut = 300_000
         self._behind = behind
         self._held: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", free_port()))
         self.port: int = self._listener.getsockname()[1]
         self._start()
 

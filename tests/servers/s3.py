@@ -11,7 +11,6 @@ import contextlib
 import io
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -33,6 +32,7 @@ from onitu.drivers.s3 import client
 from onitu.model import paths
 from onitu.plug.options import Value
 from onitu.testing.conformance import Denied, Fault, Root, Server
+from onitu.testing.ports import free_port, free_ports
 
 DEADLINE = 60.0
 ACCESS, SECRET = "AKIATESTTEST", "a-secret/with+signs"
@@ -50,21 +50,6 @@ class S3Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-
-def free_ports(count: int, spare: int = 0) -> list[int]:
-    """Ports of loopback that nobody has now, nor the ones `spare` above them. By chance, so that two workers take
-    others, and below what the kernel gives to connections, so that none is taken before the server has it."""
-    chance = random.SystemRandom()
-    found: list[int] = []
-    with contextlib.ExitStack() as held:
-        while len(found) < count:
-            port = chance.randrange(12_000, 22_000)
-            with contextlib.suppress(OSError):
-                for one in {port, port + spare}:
-                    held.enter_context(socket.create_server(("127.0.0.1", one)))
-                found.append(port)
-    return found
 
 
 def program(name: str) -> str:
@@ -135,7 +120,7 @@ def seaweedfs(place: Path) -> Iterator[S3Server]:
 
 @contextlib.contextmanager
 def moto(place: Path) -> Iterator[S3Server]:
-    (port,) = free_ports(1)
+    port = free_port()
     server = S3Server("moto", port, place, True)
     command = [program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
     with _running(command, place, lambda: _answers(server.url)):
@@ -144,7 +129,7 @@ def moto(place: Path) -> Iterator[S3Server]:
 
 @contextlib.contextmanager
 def rclone(place: Path) -> Iterator[S3Server]:
-    (port,) = free_ports(1)
+    port = free_port()
     (place / "data").mkdir()
     server = S3Server("rclone", port, place / "data", False)
     command = [program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--config", str(place / "none")]
@@ -176,7 +161,7 @@ class Ill:
         self.cuts = ""
         self._behind = server.port
         self._held: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", free_port()))
         self.port: int = self._listener.getsockname()[1]
         self._start()
 

@@ -25,6 +25,7 @@ import pytest
 from onitu.plug.options import Value
 from onitu.testing.conformance import Denied, Fault, Root, Server
 from onitu.testing.conformance.server import LocalRoot
+from onitu.testing.ports import free_port
 
 from . import cached
 from .disks import WITHOUT_RIGHTS, memory_disk, without_space
@@ -169,12 +170,6 @@ def make_key(path: Path, passphrase: str = "") -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)], check=True)
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + READY
     while True:
@@ -210,7 +205,7 @@ class Proxy:
     each: float = float("inf")
     down: bool = False
     connections: int = 0
-    _listener: socket.socket = attrs.field(factory=lambda: socket.create_server(("127.0.0.1", 0)))
+    _listener: socket.socket = attrs.field(factory=lambda: socket.create_server(("127.0.0.1", free_port())))
     _sockets: set[socket.socket] = attrs.field(factory=set)
     _goes: threading.Event = attrs.field(factory=threading.Event)
     _threads: list[threading.Thread] = attrs.field(factory=list)

@@ -24,6 +24,7 @@ from onitu.drivers.webdav import client
 from onitu.plug.options import Value
 from onitu.testing.conformance import Denied, Fault, Root, Server
 from onitu.testing.conformance.server import LocalRoot
+from onitu.testing.ports import free_port
 
 from . import cached
 from .http_faults import Ill
@@ -147,7 +148,7 @@ def _users(home: Path) -> None:
 
 
 @contextlib.contextmanager
-def rclone(directory: Path) -> Iterator[Served]:
+def rclone(directory: Path, options: Sequence[str] = cached.OPTIONS) -> Iterator[Served]:
     """`rclone serve webdav`."""
     binary = Path(sys.executable).parent / "rclone"
     if not binary.exists():
@@ -155,7 +156,7 @@ def rclone(directory: Path) -> Iterator[Served]:
     directory.mkdir(mode=0o700)
     root, port = directory / "served", free_port()
     root.mkdir()
-    command = [str(binary), "serve", "webdav", "--addr", f"127.0.0.1:{port}", *cached.OPTIONS, str(root)]
+    command = [str(binary), "serve", "webdav", "--addr", f"127.0.0.1:{port}", *options, str(root)]
     with running(command, port, directory):
         yield Served(port, root)
 
@@ -176,12 +177,6 @@ def missing(why: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(why)
     pytest.skip(why)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ after one second instead of sixty. Whether all is in sync is asked through its R
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 import urllib.request
@@ -16,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
+
+from onitu.testing.ports import free_ports
 
 from .base import BREATH, Adapter, Broken, end, kill, launch, output_of
 
@@ -150,13 +151,3 @@ class Syncthing(Adapter):
         asked = urllib.request.Request(url, data=data, headers={"X-API-Key": KEY})
         with urllib.request.urlopen(asked, timeout=timeout) as answer:  # noqa: S310
             return json.loads(answer.read() or b"null")
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of loopback that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
