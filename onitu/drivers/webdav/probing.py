@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import trio
@@ -201,25 +201,40 @@ class _Trial:
         return member.tag if member is not None else b""
 
     async def _spoils(self) -> bytes:
-        spoils = b"" if await self._survives(_SOME) else _CONTROLS
-        if not await self._survives(_MARKS):
-            spoils += bytes([mark for mark in _MARKS if not await self._survives(bytes([mark]))])
-        return spoils
+        survive = await self._survivors([_SOME, _MARKS])
+        spoils = b"" if _SOME in survive else _CONTROLS
+        if _MARKS not in survive:
+            each = [bytes([mark]) for mark in _MARKS]
+            spoils += bytes(set(_MARKS) - set(b"".join(await self._survivors(each))))
+        return bytes(sorted(spoils))
 
-    async def _survives(self, characters: bytes) -> bool:
-        """Whether a file that is moved to a name with these characters has that name."""
-        source, target = self._box + b"/plain", self._box + b"/odd" + characters + b"41"
-        await self._write(source)
-        answer = await self._root.move(source, target, {})
-        return answer.status // 100 == 2 and target in await self._names()
+    async def _survivors(self, some: Sequence[bytes]) -> list[bytes]:
+        """Those of which a file that is moved to a name with them has that name.
 
-    async def _names(self) -> list[bytes]:
-        """What is in the box. rclone breaks a list off where it is just clearing away an upload that was cut."""
+        What is listed is a directory that was renamed since: of another one the server may remember what it was asked
+        to make (rclone does, for as long as `--dir-cache-time`), where it would show another name to whoever comes
+        later.
+        """
+        source, made, moved = (
+            self._box + b"/plain",
+            self._box + b"/odd",
+            self._box + b"/odd-" + secrets.token_hex(4).encode(),
+        )
+        expected(await self._root.make(made))
+        for characters in some:
+            await self._write(source)
+            await self._root.move(source, made + b"/a" + characters + b"41", {})
+        expected(await self._root.move(made, moved, {}, folder=True))
+        names = await self._names(moved)
+        return [characters for characters in some if moved + b"/a" + characters + b"41" in names]
+
+    async def _names(self, directory: bytes) -> list[bytes]:
+        """What is in a directory. rclone breaks a list off where it is just clearing away an upload that was cut."""
         for pause in _PAUSES:
             with contextlib.suppress(NotXml):
-                return [path async for path, _ in self._root.inside(self._box)]
+                return [path async for path, _ in self._root.inside(directory)]
             await trio.sleep(pause)
-        return [path async for path, _ in self._root.inside(self._box)]
+        return [path async for path, _ in self._root.inside(directory)]
 
     async def _deep(self) -> bool:
         try:

@@ -32,7 +32,16 @@ from onitu.plug.remote import Busy, Changed, Missing
 from onitu.testing.conformance.bench import FOLDER, Bench, answer, bench_on, file_version, opened
 from tests.servers.cloud import FILES, TOKEN, UPLOADS, Cloud, CloudRoot, CloudServer
 from tests.servers.http_faults import answer as told
-from tests.servers.webdav import ApacheServer, DavRoot, DigestServer, RcloneServer, WsgidavServer, _DavServer
+from tests.servers.webdav import (
+    ApacheServer,
+    DavRoot,
+    DigestServer,
+    RcloneRoot,
+    RcloneServer,
+    WsgidavServer,
+    _DavServer,
+    rclone,
+)
 
 MIB = 1 << 20
 
@@ -84,6 +93,20 @@ async def test_what_a_real_server_can_do_is_found_out_and_nothing_stays(kind: ty
     assert able.compare_and_swap is (kind is ApacheServer)
     assert able.mtimes == 0
     assert able.racy == (1_000_000_000 if kind is WsgidavServer else 0)
+
+
+@pytest.mark.parametrize("cache", ["1ms", "5m"])
+async def test_a_server_that_remembers_what_it_was_asked_to_make_is_found_to_make_other_names(
+    tmp_path: Path, cache: str
+) -> None:
+    """rclone shows control characters as others, but not to whom it tells what it remembers."""
+    with rclone(tmp_path / "rclone", ("--dir-cache-time", cache)) as served:
+        root = RcloneRoot(served, served.port, "", "docs")
+        for again in range(3):
+            async with opened(WebdavDriver, root, tmp_path / f"workspace {again}") as driver:
+                assert isinstance(driver, WebdavDriver)
+                await driver.identify(FOLDER)
+                assert [able.spoils for able in driver.known.values()] == [bytes((*range(1, 32), 127))]
 
 
 async def test_a_list_that_breaks_off_while_a_server_is_tried_is_asked_for_again(
