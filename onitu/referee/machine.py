@@ -274,6 +274,8 @@ class Deciding:
             self._raise_parents(path, event.path)
 
     def _directory_stands(self, node: Node, held: Holding | None, version: Version, event: Event) -> None:
+        if node.head.kind is Kind.DIRECTORY and not node.head.mode and version.mode:
+            node = _with_mode(node, version.mode)
         head = node.head
         if head.kind is Kind.DIRECTORY:
             version = replace(version, mode=version.mode or head.mode)  # 0: the service keeps no modes
@@ -625,6 +627,8 @@ class Deciding:
             source = self.node(paths.key(event.source))
             self.put(self.drop(source))
         node = self.node(path)
+        if version.kind is Kind.DIRECTORY and version.mode and node.head == version.with_mode(0):
+            node = _with_mode(node, version.mode)
         if not version.exists:
             self.put(self.drop(node))
             self.say(path, Case.WRITTEN)
@@ -777,6 +781,14 @@ def _forgotten(node: Node, held: Holding) -> bool:
     What only could not be read is still known, where a user elsewhere deleted it, or replaced it (S4): then the head
     has a maker."""
     return held.hidden and not (held.unread and node.head.service)
+
+
+def _with_mode(node: Node, mode: int) -> Node:
+    """A directory that was made where no modes are kept gets the mode that the first service gave it which keeps them:
+    it is nobody's change, and who holds the directory holds it so."""
+    head = node.head.with_mode(mode)
+    held = {name: replace(h, version=head) if h.version == node.head else h for name, h in node.held.items()}
+    return replace(node, head=head, held=held)
 
 
 def _touched(held: Holding, version: Version) -> bool:

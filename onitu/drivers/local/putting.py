@@ -84,7 +84,11 @@ class Putting(Looking):
 
     def _directory_done(self, order: Order, place: Place) -> list[Event]:
         give_meta(place, order.version)
-        return [done(order, tokens.DIRECTORY)]
+        st = None if order.version.mode else place.lstat()
+        event = done(order, tokens.DIRECTORY)
+        if st is not None:  # it was made where no modes are kept
+            event = msgspec.structs.replace(event, version=order.version.with_mode(st.st_mode & tokens.MODES))
+        return [event]
 
     def _directory_over_file(self, order: Order, place: Place) -> list[Event]:
         tmp = self.replica.private.tmp

@@ -488,6 +488,8 @@ class Acting(msgspec.Struct):
         """Mode and mtime, as far as the service keeps them."""
         version, able = self.order.version, self.replica.capabilities
         step = able.mtimes
+        if able.modes and not (version.mode or thing.mode) and thing.kind is Kind.DIRECTORY:
+            thing = await self.replica.stat(path) or thing  # it was made where no modes are kept
         right_time = not step or thing.kind is Kind.DIRECTORY or thing.mtime // step == version.mtime // step
         right_mode = not able.modes or not version.mode or thing.mode == version.mode
         if right_time and right_mode:
@@ -550,6 +552,8 @@ class Acting(msgspec.Struct):
         if thing is None:
             return Event(Seen.DONE, path, order.version, b"", order=order.number)
         version = order.version
+        if thing.kind is Kind.DIRECTORY and not version.mode:
+            version = version.with_mode(thing.mode)
         if thing.digests and version.kind is Kind.FILE:  # what the service calls the content from now on
             version = replace(version, digests={**thing.digests, **version.digests})
         put_just_now = thing.kind is Kind.FILE and self.replica.young(thing.mtime)

@@ -364,6 +364,19 @@ def test_a_directory_is_created_and_adopted() -> None:
     assert held(adopted, "b", b"n") == (directory(3, 0o700), b"directory")
 
 
+def test_a_directory_from_where_no_modes_are_kept_gets_that_of_the_first_who_made_it() -> None:
+    made = replace(DIR, mode=0)
+    for event in (
+        Event(Seen.DONE, b"n", replace(made, mode=0o750), b"b", order=7),
+        stands(directory(mode=0o750), b"n", b"b", order=BESIDE),
+    ):
+        decision = decide("b", event, node(b"n", made, a=made, c=made))
+        assert decision.case in (Case.WRITTEN, Case.ADOPTED)
+        after = decision.nodes[b"n"]
+        assert after.head == replace(DIR, mode=0o750)  # under the same number: it is nobody's change
+        assert {name: held.version for name, held in after.held.items()} == dict.fromkeys("abc", after.head)
+
+
 def test_a_directorys_new_mode_becomes_everyones() -> None:
     decision = decide("b", stands(directory(mode=0o700), b"n"), node(b"n", DIR, a=DIR, b=DIR))
     assert said(decision) == [(b"n", Case.META)]
