@@ -64,6 +64,10 @@ class Throttle:
         self._rate = rate
         self._free = float("-inf")
 
+    @property
+    def limits(self) -> bool:
+        return self._rate > 0
+
     async def take(self, amount: int) -> None:
         """Wait until `amount` bytes may go."""
         if self._rate <= 0:

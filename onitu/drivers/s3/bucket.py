@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import msgspec
 import trio
@@ -11,7 +12,7 @@ from onitu.model.events import Trouble
 from onitu.plug.driver import Refused
 from onitu.plug.remote import NOTHING_THERE, Changed, text
 
-from .client import Answer, Client, Failed, Headers, conditions
+from .client import Answer, Client, Exchange, Failed, Headers, conditions
 from .listing import Page, page
 from .probe import Able
 
@@ -42,15 +43,13 @@ class Bucket(msgspec.Struct, eq=False):
 
     async def changing(self, method: str, path: bytes, headers: Headers, body: bytes = b"", key: str = "") -> Answer:
         """A request whose condition may not be met. Raises `Changed`."""
-        try:
-            answer = await self.client.ask(method, key or self.key(path), None, headers, body)
-        except Failed as error:
-            if error.status == 412 or (error.status == 404 and error.code == "NoSuchKey"):
-                raise Changed from error
-            raise
-        if answer.body[:512].find(b"<Error>") >= 0:  # the line was kept open with a 200 before it failed
-            raise Failed(msgspec.structs.replace(answer, status=500))
-        return answer
+        with _condition():
+            return _whole(await self.client.ask(method, key or self.key(path), None, headers, body))
+
+    def change_in_thread(self, exchange: Exchange, key: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """As `changing`, a PUT, blocking, for who is in a thread already. `key`: of the object."""
+        with _condition():
+            return _whole(self.client.ask_in_thread(exchange, "PUT", key, None, headers, body))
 
     def only_where(self, expect: bytes | None) -> dict[str, str]:
         if expect is None:
@@ -93,3 +92,19 @@ class Bucket(msgspec.Struct, eq=False):
         """The keys that mark a directory: what other tools use, and what stands in for it."""
         below = self.below(directory)
         return below, below + PLACEHOLDER
+
+
+@contextlib.contextmanager
+def _condition() -> Iterator[None]:
+    try:
+        yield
+    except Failed as error:
+        if error.status == 412 or (error.status == 404 and error.code == "NoSuchKey"):
+            raise Changed from error
+        raise
+
+
+def _whole(answer: Answer) -> Answer:
+    if answer.body[:512].find(b"<Error>") >= 0:  # the line was kept open with a 200 before it failed
+        raise Failed(msgspec.structs.replace(answer, status=500))
+    return answer

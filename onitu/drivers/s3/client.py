@@ -136,7 +136,7 @@ def sign(
     return signed
 
 
-class _Exchange:
+class Exchange:
     """One request under way, which can be cut from another thread."""
 
     def __init__(self) -> None:
@@ -221,12 +221,10 @@ class Client:
         """The answer to one request. Raises `Failed`, `Broken`, `OSError`, `http.client.HTTPException`, `Unavailable`.
         A cancelled one may have been carried out or not. Who knows the body's MD5 saves a pass over it with a header
         `content-md5`. `headers`: or what makes them, in the thread."""
-        exchange = _Exchange()
-        target = f"{self._base}/{quote(key, safe=_SAFE + '/')}" if key else self._base or "/"
-        asked = "&".join(sorted(f"{quote(k, safe=_SAFE)}={quote(v, safe=_SAFE)}" for k, v in (query or {}).items()))
+        exchange = Exchange()
         self._count("requests", 1)
         answer = await in_lone_thread(
-            lambda: self._ask(exchange, method, target, asked, headers() if callable(headers) else headers or {}, body),
+            lambda: self.ask_in_thread(exchange, method, key, query, headers() if callable(headers) else headers, body),
             self.slots,
             exchange.interrupt,
         )
@@ -235,11 +233,20 @@ class Client:
 
     # --- in threads ---------------------------------------------------------------------------------------------
 
-    def _ask(
-        self, exchange: _Exchange, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
+    def ask_in_thread(
+        self,
+        exchange: Exchange,
+        method: str,
+        key: str = "",
+        asked: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
     ) -> Answer:
+        """`ask`, blocking, for who is in a thread already and counts what comes of it."""
+        path = f"{self._base}/{quote(key, safe=_SAFE + '/')}" if key else self._base or "/"
+        query = "&".join(sorted(f"{quote(k, safe=_SAFE)}={quote(v, safe=_SAFE)}" for k, v in (asked or {}).items()))
         digest = "UNSIGNED-PAYLOAD" if self._tls else hashlib.sha256(body).hexdigest()
-        plain = {"host": self._named, "x-amz-content-sha256": digest if body else EMPTY, **headers}
+        plain = {"host": self._named, "x-amz-content-sha256": digest if body else EMPTY, **(headers or {})}
         if body and "content-md5" not in plain:
             plain["content-md5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
         for again in (False, True):
@@ -261,7 +268,7 @@ class Client:
         return True
 
     def _exchange(
-        self, exchange: _Exchange, method: str, target: str, headers: Mapping[str, str], body: bytes
+        self, exchange: Exchange, method: str, target: str, headers: Mapping[str, str], body: bytes
     ) -> Answer:
         while True:
             connection = self._take()

@@ -21,10 +21,10 @@ from onitu.model import paths
 from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Refused
-from onitu.plug.remote import NOTHING_THERE, Busy, Changed, Content, Missing, Remote, Thing
+from onitu.plug.remote import NOTHING_THERE, Busy, Changed, Content, Missing, Posting, Remote, Thing
 
 from .bucket import PLACEHOLDER, Bucket
-from .client import Answer, Failed, conditions, date_of
+from .client import Answer, Exchange, Failed, conditions, date_of
 from .errors import meaning
 from .listing import headers_of, is_md5, md5, md5_of, thing_of
 from .probe import Able, probed
@@ -37,12 +37,49 @@ DIRECTORY = Thing(Kind.DIRECTORY)
 log = logbook.Logger("s3")
 
 
+class _Small(Posting):
+    """A file that is put in one request. `headers`: what does not depend on its content."""
+
+    def __init__(self, bucket: Bucket, key: str, version: Version, headers: Mapping[str, str]) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._version = version
+        self._headers = headers
+        self._md5 = ""
+        self._exchange = Exchange()
+
+    def put(self, data: bytes) -> Thing:
+        self.requests += 1
+        answer = self._bucket.change_in_thread(self._exchange, self._key, self.headers(data), data)
+        self.received += len(answer.body)
+        return self.made(answer)
+
+    def interrupt(self) -> None:
+        self._exchange.interrupt()
+
+    def headers(self, data: bytes) -> dict[str, str]:
+        """Of the request; `made` has to know its answer."""
+        self._md5 = md5(data)
+        whole = base64.b64encode(bytes.fromhex(self._md5)).decode()
+        return {**self._headers, **headers_of(self._version, self._md5), "content-md5": whole}
+
+    def made(self, answer: Answer) -> Thing:
+        """What stands there."""
+        version = self._version
+        digests = {BLAKE3: version.digests[BLAKE3]} if BLAKE3 in version.digests else {}
+        if answer.etag == self._md5.encode():
+            digests |= md5_of(answer.etag)
+        mtime = version.mtime or int((date_of(answer.headers.get("date", "")) or 0) * 1e9)
+        return Thing(Kind.FILE, answer.etag, version.size, mtime, version.mode, digests=digests)
+
+
 class S3Remote(Remote):
     """See the module. `md5s`: whether ETags may be taken for MD5s; `look_only`: nothing may be written."""
 
     concurrency = 16
     counts_requests = True
     rich_stat = True
+    posts = True
 
     def __init__(self, bucket: Bucket, uploads: Uploads, md5s: bool, look_only: bool) -> None:
         self.client = bucket.client
@@ -168,7 +205,10 @@ class S3Remote(Remote):
         answer = await self._bucket.head(self._bucket.key(path))
         if answer is not None:
             return thing_of(answer, self._md5s)
-        return DIRECTORY if (await self._bucket.page(self._bucket.below(path), most=1)).objects else None
+        if not (await self._bucket.page(self._bucket.below(path), most=1)).objects:
+            return None
+        self._directories.add(path)
+        return DIRECTORY
 
     async def read(self, path: bytes, token: bytes, offset: int, length: int) -> bytes:
         headers = {"range": f"bytes={offset}-{offset + length - 1}", **conditions([("if-match", token)])}
@@ -192,21 +232,16 @@ class S3Remote(Remote):
             await self._check_way(path)
         if content.size > PART:
             return await self._put_parts(path, content, expect, prepared)
-        data, value, typed = await content.read(), "", _typed(path)
+        data, small = await content.read(), self._small(path, content.version, expect)
+        return small.made(await self._bucket.changing("PUT", path, lambda: small.headers(data), data))
 
-        def headers() -> dict[str, str]:
-            nonlocal value
-            value = md5(data)
-            whole = base64.b64encode(bytes.fromhex(value)).decode()
-            told = headers_of(content.version, value)
-            return {**typed, **told, **self._bucket.only_where(expect), "content-md5": whole}
+    def posting(self, path: bytes, version: Version, expect: bytes) -> Posting | None:
+        known = all(directory in self._directories for directory in paths.ancestors(path))
+        return self._small(path, version, expect) if known and path not in self._directories else None
 
-        answer = await self._bucket.changing("PUT", path, headers, data)
-        digests = {BLAKE3: content.version.digests[BLAKE3]} if BLAKE3 in content.version.digests else {}
-        if answer.etag == value.encode():
-            digests |= md5_of(answer.etag)
-        mtime = content.version.mtime or int((date_of(answer.headers.get("date", "")) or 0) * 1e9)
-        return Thing(Kind.FILE, answer.etag, content.size, mtime, content.version.mode, digests=digests)
+    def _small(self, path: bytes, version: Version, expect: bytes | None) -> _Small:
+        key, when = self._bucket.key(path), self._bucket.only_where(expect)
+        return _Small(self._bucket, key, version, {**_typed(path), **when})
 
     async def _put_parts(self, path: bytes, content: Content, expect: bytes | None, prepared: object) -> Thing:
         key = self._bucket.key(path)

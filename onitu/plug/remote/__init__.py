@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .calls import in_lone_thread, in_thread
     from .content import PIECE, Content
     from .driver import RemoteDriver
-    from .interface import NOTHING_THERE, Busy, Changed, Lost, Missing, Remote, Thing, text
+    from .interface import NOTHING_THERE, Busy, Changed, Lost, Missing, Posting, Remote, Thing, text
 
 __all__ = [
     "NOTHING_THERE",
@@ -22,6 +22,7 @@ __all__ = [
     "Content",
     "Lost",
     "Missing",
+    "Posting",
     "Remote",
     "RemoteDriver",
     "RemoteOptions",

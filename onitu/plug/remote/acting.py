@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
@@ -32,7 +32,7 @@ from onitu.model.versions import BLAKE3, Kind, Same, Version, same_content
 from onitu.plug.driver import Entry, Refused
 
 from .content import Content
-from .interface import NOTHING_THERE, Busy, Changed, Missing, Thing
+from .interface import NOTHING_THERE, Busy, Changed, Missing, Posting, Thing
 from .limbo import UNDO, UNSURE, Limbo, by_content, by_token
 from .replica import DIRECTORY, Replica, dirty_token_of, entry_of, is_dirty, matches, token_of
 from .spool import Batch
@@ -103,6 +103,28 @@ class Acting(msgspec.Struct):
         ]
         return [*beside, *self._back, *events]
 
+    def may_post(self) -> bool:
+        """Whether the order brings a file that a thread may put, if it is small."""
+        replica, plain = self.replica, self.order.do is Do.PUT and self.prepared is None
+        return plain and replica.remote.posts and not replica.calls.up.limits and self._swaps_at_once()
+
+    def posting(self) -> Posting | None:
+        """What puts it from a thread; None: it takes more than that."""
+        try:
+            return self.replica.remote.posting(self.order.path, self.order.version, self._expected())
+        except Refused:
+            return None
+
+    def posted(self, thing: Thing) -> list[Event]:
+        """The events, where that put it."""
+        self.replica.calls.count("written_bytes", self.order.version.size)
+        self.used = True
+        return [self._done(thing)]
+
+    def _expected(self) -> bytes:
+        """The token of what a file replaces."""
+        return self.order.expect[1:] if self.order.expect else NOTHING_THERE
+
     async def _act(self) -> list[Event]:
         order = self.order
         if self._swaps_at_once():
@@ -143,8 +165,7 @@ class Acting(msgspec.Struct):
         return new and able.create_only and able.moves
 
     async def _swap(self) -> list[Event]:
-        order, remote = self.order, self.replica.remote
-        token = order.expect[1:] if order.expect else NOTHING_THERE
+        order, remote, token = self.order, self.replica.remote, self._expected()
         try:
             if order.do is Do.PUT:
                 return [self._done(await self._with_parents(order.path, lambda: self._write(order.path, token)))]
@@ -598,26 +619,3 @@ class Acting(msgspec.Struct):
 
 def _stands(entry: Entry, number: int = 0) -> Event:
     return Event(Seen.STANDS, entry.path, entry.version, entry.token, order=number)
-
-
-def waits_for(orders: Sequence[Order]) -> list[set[int]]:
-    """For each order the indexes of those before it that touch one of its paths, or one above or below: they keep their
-    sequence. (Only the last one of each path needs to be known: that one waits for those before it.)"""
-    at: dict[bytes, int] = {}  # the last that touched this path
-    below: dict[bytes, set[int]] = {}  # those that touched something below it
-    found: list[set[int]] = []
-    for index, order in enumerate(orders):
-        mine: set[int] = set()
-        for path in touched(order):
-            mine |= {at[near] for near in (path, *paths.ancestors(path)) if near in at}
-            mine |= below.get(path, set())
-        for path in touched(order):
-            at[path] = index
-            for above in paths.ancestors(path):
-                below.setdefault(above, set()).add(index)
-        found.append(mine)
-    return found
-
-
-def touched(order: Order) -> Sequence[bytes]:
-    return [path for path in (order.path, order.target, order.keep) if path]

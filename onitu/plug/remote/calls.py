@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import logbook
@@ -22,7 +22,7 @@ from onitu.plug.counters import Counters
 from onitu.plug.driver import Refused
 
 from .content import PIECE, Content
-from .interface import Busy, Changed, Lost, Missing, Remote
+from .interface import Busy, Changed, Lost, Missing, Posting, Remote
 
 if TYPE_CHECKING:
     import outcome
@@ -108,6 +108,11 @@ class Calls:
     def count(self, name: str, amount: int) -> None:
         self.counters.add(name, amount)
 
+    def answered(self, posting: Posting) -> None:
+        """Count what it sent and got."""
+        self.count("requests", posting.requests)
+        self.count("received_bytes", posting.received)
+
     async def _once(self, act: Callable[[], Awaitable[T]], quiet: float) -> T:
         if not self.remote.counts_requests:
             self.count("requests", 1)
@@ -139,6 +144,25 @@ async def _by_pieces(throttle: Throttle, amount: int) -> None:
     """Wait until so many bytes may go, all but the last piece of which are on their way by then."""
     for done in range(0, amount, PIECE):
         await throttle.take(min(PIECE, amount - done))
+
+
+async def each(act: Callable[[T], Awaitable[None]], items: Sequence[T]) -> None:
+    """Do it for all of them at the same time (the calls in it are limited). Raises the first `Unavailable`, bare."""
+    failure: Unavailable | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def one(item: T) -> None:
+            nonlocal failure
+            try:
+                await act(item)
+            except Unavailable as error:
+                failure = failure or error
+                nursery.cancel_scope.cancel()
+
+        for item in items:
+            nursery.start_soon(one, item)
+    if failure is not None:
+        raise failure
 
 
 async def in_lone_thread(act: Callable[[], T], limiter: trio.CapacityLimiter, interrupt: Callable[[], object]) -> T:

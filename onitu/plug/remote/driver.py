@@ -9,7 +9,7 @@ import abc
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, TypeVar
 
@@ -28,12 +28,13 @@ from onitu.plug.bell import Throttle
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Refused, Staged
 from onitu.plug.options import Options, RemoteOptions
 
-from .acting import Acting, Brought, waits_for
-from .calls import Calls
+from .acting import Acting, Brought
+from .calls import Calls, each
 from .content import Content
 from .interface import Changed, Missing, Remote, Thing
 from .limbo import Limbo
 from .memory import Memory, about
+from .performing import Performing
 from .replica import MANY, PROVEN, Replica, entry_of
 from .spool import Batch, Spool, Spooled
 
@@ -184,7 +185,7 @@ class RemoteDriver(Driver):
         async def look(directory: bytes) -> None:
             listings[directory] = await replica.list(directory)
 
-        await _each(look, directories)
+        await each(look, directories)
         if whole or not replica.listed_at_once:
             await replica.prove()  # a root that went during the listing must not look like an empty one
         found = [listings[directory] for directory in directories]
@@ -205,11 +206,11 @@ class RemoteDriver(Driver):
         async def in_one(directory: bytes) -> None:
             inside = siblings[directory]
             if len(inside) < MANY or replica.remote.rich_stat:
-                await _each(one, inside)
+                await each(one, inside)
                 return
             listing = await replica.list_now(directory)
             if not listing.complete:
-                await _each(one, inside)
+                await each(one, inside)
                 return
             there = {entry.path: entry for entry in listing.entries}
             found.update((path, there.get(path)) for path in inside)
@@ -217,7 +218,7 @@ class RemoteDriver(Driver):
         siblings: dict[bytes, list[bytes]] = {}
         for path in dict.fromkeys(wanted):
             siblings.setdefault(paths.parent(path), []).append(path)
-        await _each(in_one, list(siblings))
+        await each(in_one, list(siblings))
         if None in found.values():
             await replica.prove()
         return [found[path] for path in wanted]
@@ -232,7 +233,7 @@ class RemoteDriver(Driver):
             except Refused as error:
                 found[entry.path] = replace(entry, trouble=error.trouble, reason=error.reason)
 
-        await _each(one, entries)
+        await each(one, entries)
         return [found[entry.path] for entry in entries]
 
     async def _read_whole(self, replica: Replica, entry: Entry) -> Entry | None:
@@ -308,9 +309,6 @@ class RemoteDriver(Driver):
         root = self._root(folder)
         await self._ascertain(folder)
         await root.replica.prove(PROVEN)
-        outcomes: dict[int, list[Event]] = {}
-        ended = [trio.Event() for _ in orders]
-        before = waits_for(orders)
         batch = Batch(
             {
                 order.number: (order.version, [(where, path) for where, path, _ in local.get(order.number, ())])
@@ -318,22 +316,18 @@ class RemoteDriver(Driver):
                 if order.do is Do.PUT and order.version.kind is Kind.FILE and order.number not in staged
             }
         )
-
-        async def one(numbered: tuple[int, Order]) -> None:
-            index, order = numbered
-            for other in before[index]:
-                await ended[other].wait()
-            spooled = staged.get(order.number)
-            acting = Acting(root.replica, root.limbo, self.service, order, batch=batch)
-            if isinstance(spooled, Spooled):
-                acting.content, acting.prepared = spooled.content, spooled.prepared
-            outcomes[index] = await acting.carry_out()
-            if isinstance(spooled, Spooled):
-                spooled.used = spooled.used or acting.used
-            ended[index].set()
-
-        await _each(one, list(enumerate(orders)))
-        return [outcomes[index] for index in range(len(orders))]
+        actings = [Acting(root.replica, root.limbo, self.service, order, batch=batch) for order in orders]
+        spooled = [(acting, staged.get(acting.order.number)) for acting in actings]
+        for acting, ready in spooled:
+            if isinstance(ready, Spooled):
+                acting.content, acting.prepared = ready.content, ready.prepared
+        assert self._limiter is not None
+        try:
+            return await Performing(actings, batch, self.small, self._limiter).run()
+        finally:
+            for acting, ready in spooled:
+                if isinstance(ready, Spooled):
+                    ready.used = ready.used or acting.used
 
     # --- its own ------------------------------------------------------------------------------------------------
 
@@ -361,22 +355,3 @@ class RemoteDriver(Driver):
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         name = blake3(f"{self.service}\0{sorted(self.roots.items())}".encode(errors="surrogateescape")).hexdigest()[:16]
         return os.path.join(base, "onitu", name)
-
-
-async def _each(act: Callable[[T], Awaitable[None]], items: Sequence[T]) -> None:
-    """Do it for all of them at the same time (the calls in it are limited). Raises the first `Unavailable`, bare."""
-    failure: Unavailable | None = None
-    async with trio.open_nursery() as nursery:
-
-        async def one(item: T) -> None:
-            nonlocal failure
-            try:
-                await act(item)
-            except Unavailable as error:
-                failure = failure or error
-                nursery.cancel_scope.cancel()
-
-        for item in items:
-            nursery.start_soon(one, item)
-    if failure is not None:
-        raise failure

@@ -85,6 +85,25 @@ class Thing(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Posting(abc.ABC):
+    """One small file on its way (`Remote.posting`).
+
+    Attributes:
+        requests, received: how many requests were sent, and the bytes of their answers, for the counters.
+    """
+
+    requests = 0
+    received = 0
+
+    @abc.abstractmethod
+    def put(self, data: bytes) -> Thing:
+        """`Remote.put`, blocking, in any thread. Whatever it raises, the order is carried out once more."""
+
+    @abc.abstractmethod
+    def interrupt(self) -> None:
+        """From another thread: `put`, which may not have begun yet, is to end soon."""
+
+
 class Remote(abc.ABC):
     """See the module. Calls may come from several tasks at a time, `concurrency` of them at most."""
 
@@ -101,6 +120,10 @@ class Remote(abc.ABC):
 
     counts_requests: ClassVar[bool] = False
     """Whether its client counts requests itself (`RemoteDriver.count`). Otherwise each call counts as one."""
+
+    posts: ClassVar[bool] = False
+    """Whether small files can be put by threads (`posting`), as its library blocks and a put is one request. Only used
+    where the service compares and swaps."""
 
     @abc.abstractmethod
     async def probe(self) -> Capabilities:
@@ -160,6 +183,11 @@ class Remote(abc.ABC):
 
         A service without compare-and-swap that can rename is only asked for paths below `.onitu/tmp`: there a later
         try may go on with what an earlier one left, as the path has the digest of the content in it."""
+
+    def posting(self, path: bytes, version: Version, expect: bytes) -> Posting | None:
+        """What does a `put` of a small file for a thread that puts many; None: something is to be asked before, `put`
+        does it. Only called where `posts` says so."""
+        return None
 
     @abc.abstractmethod
     async def delete(self, path: bytes, expect: bytes | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import itertools
 import os
 import time
@@ -217,6 +218,11 @@ class Batch:
         self._waiting = dict.fromkeys(self._wanted)
         self._read: dict[int, bytes | Refused] = {}
         self._lock = trio.Lock()
+
+    def alone(self, number: int) -> Callable[[], bytes]:
+        """What reads one for whoever is in a thread already; raises `Refused`. It is not read with others then."""
+        self._waiting.pop(number, None)
+        return functools.partial(read_local, *self._wanted[number])
 
     async def take(self, number: int) -> bytes:
         """The content of one. Raises `Refused`."""

@@ -486,6 +486,46 @@ async def test_a_new_time_leaves_the_rest_of_the_metadata(place: Place) -> None:
     assert place.data("a.html") == b"a user's"
 
 
+async def test_many_small_files_take_one_request_each_and_what_a_user_put_there_meanwhile_stays(place: Place) -> None:
+    local = place.tmp / "here"
+    local.mkdir()
+    orders, sources = [Order(1, Do.PUT, b"d", Version(Kind.DIRECTORY))], {}
+    for number in range(2, 42):
+        name, data = f"file {number}", b"content of %d" % number
+        (local / name).write_bytes(data)
+        version = content(data).version
+        orders.append(Order(number, Do.PUT, b"d/" + name.encode(), version))
+        sources[number] = [(str(local), name.encode(), b"")]
+    (local / "file 9").write_bytes(b"changed since")
+    async with place.driver() as driver:
+        await driver.identify("docs")
+        await driver.mark("docs", Identity("me", 1, 0))
+        place.write("d/file 7", b"a user's own")
+        place.ill.told = {"file%2030": [answer("503 Slow Down", "SlowDown", retry_after="0")]}
+        place.ill.requests.clear()
+        outcomes = await driver.perform("docs", orders, {}, sources)
+        assert [events[-1].order for events in outcomes] == [order.number for order in orders]
+        seen = {events[-1].path: events[-1] for events in outcomes}
+        assert (seen[b"d/file 7"].seen, seen[b"d/file 7"].version.size) == (Seen.STANDS, len(b"a user's own"))
+        assert (seen[b"d/file 9"].seen, seen[b"d/file 9"].trouble) == (Seen.FAILED, Trouble.SOURCE_LOST)
+        done = [path for path, event in seen.items() if event.seen is Seen.DONE]
+        assert len(done) == 39
+        found = dict(zip(done, await driver.stat("docs", done), strict=True))
+        for path in done[1:]:
+            assert (there := found[path]) is not None
+            assert there.token == seen[path].token
+            assert (there.version.mtime, there.version.mode) == (LONG_AGO, 0o640)
+            assert there.version.digests == seen[path].version.digests
+            assert place.data(path.decode()) == b"content of " + path.rpartition(b" ")[2]
+        assert place.data("d/file 7") == b"a user's own"
+        assert driver.counters["written_bytes"] == sum(
+            order.version.size for order in orders if order.path in done and order.version.kind is Kind.FILE
+        )
+        puts = [line.split()[1].rpartition("file%20")[2] for line in place.ill.requests if line.startswith("PUT ")]
+        of_files = sorted(int(number) for number in puts if number.isdigit())
+        assert of_files == sorted([*(n for n in range(2, 42) if n != 9), 7, 30])  # twice what was refused at first
+
+
 async def test_a_directory_that_gets_its_mark_as_the_last_thing_goes_is_told_as_nobodys_doing(place: Place) -> None:
     """It stood by that thing alone, and whoever had the thing made may never have heard of the directory."""
     async with place.driver() as driver:

@@ -27,9 +27,9 @@ from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Entry, Hint, HintKind, Identity, Refused
 from onitu.plug.remote import Busy, Lost, Thing, calls, limbo
-from onitu.plug.remote.acting import touched, waits_for
 from onitu.plug.remote.content import Content
 from onitu.plug.remote.limbo import UNSURE, by_content, by_token
+from onitu.plug.remote.performing import touched, waits_for
 from onitu.plug.remote.spool import Batch
 
 from .cupboard import CUPBOARDS, Cupboard, CupboardDriver, CupboardRemote
