@@ -1,7 +1,7 @@
 """The guard against mass deletion: a service that loses most of a folder at once is asked before anyone believes it.
 
-A few deletions go through at once. Where many come together they are all held back, and where a burst grows, from a
-point on its rest is, until the burst is over, or until the end of a driver's first scan, which has seen what happened
+A few deletions go through at once, of a large folder one in a hundred files. Where many come together they are all held
+back, and where a burst grows, from a point on its rest is, until the burst is over, or until the end of a driver's first scan, which has seen what happened
 while nobody looked. Then, if it would take more than half of the folder (and more than 50 files), or all of it, the
 deletions of that service stay held back until somebody approves them. The other services, and this one's other changes,
 go on. Moves do not count.
@@ -13,7 +13,10 @@ from __future__ import annotations
 import msgspec
 
 FREE = 50
-"""Deletions of one burst that pass at once at most, and how many a burst must exceed to be held back."""
+"""Deletions of one burst that pass at once, and how many a burst must exceed to be asked about."""
+
+FREE_OF, FREE_AT_MOST = 100, 500
+"""Of a large folder one in so many of its files passes at once, up to that many."""
 
 QUIET = 1.0
 """Seconds without a deletion after which a burst is over."""
@@ -63,7 +66,8 @@ class Guard(msgspec.Struct):
 
     def _too_many(self, count: int) -> bool:
         """Whether a burst of so many is no longer one that passes at once."""
-        return count > min(FREE, max(1, self.files // 2))
+        free = max(FREE, min(self.files // FREE_OF, FREE_AT_MOST))
+        return count > min(free, max(1, self.files // 2))
 
     def over(self, now: float) -> bool:
         """Whether a burst that is held back has ended."""

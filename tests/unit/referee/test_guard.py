@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from onitu.referee.guard import QUIET, Guard
 
 
@@ -26,6 +28,11 @@ def test_the_only_file_may_be_deleted() -> None:
 
 def test_fifty_deletions_of_many_pass_at_once() -> None:
     assert not any(burst(Guard(), 50, 1000))
+
+
+@pytest.mark.parametrize(("files", "pass_"), [(5000, 50), (10_000, 100), (50_000, 500), (1_000_000, 500)])
+def test_one_in_a_hundred_files_of_a_large_folder_passes_at_once_up_to_five_hundred(files: int, pass_: int) -> None:
+    assert burst(Guard(), 1000, files).index(True) == pass_
 
 
 def test_the_rest_of_a_large_burst_is_held_back_until_it_is_over() -> None:
