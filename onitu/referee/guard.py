@@ -1,10 +1,11 @@
 """The guard against mass deletion: a service that loses most of a folder at once is asked before anyone believes it.
 
-A few deletions go through at once, of a large folder one in a hundred files. Where many come together they are all held
-back, and where a burst grows, from a point on its rest is, until the burst is over, or until the end of a driver's first scan, which has seen what happened
-while nobody looked. Then, if it would take more than half of the folder (and more than 50 files), or all of it, the
-deletions of that service stay held back until somebody approves them. The other services, and this one's other changes,
-go on. Moves do not count.
+A few deletions go through at once, of a large folder one in a hundred files. Where many come together they are all
+held back, and where a burst grows, from a point on its rest is, until the burst is over, or until the end of a
+driver's first scan, which has seen what happened while nobody looked. Then, if it would take more than half of the
+folder (and more than 50 files), or all of it, the deletions of that service stay held back until somebody approves
+them. The other services, and this one's other changes, go on. Moves do not count.
+
 Pure: the time is passed in.
 """
 
