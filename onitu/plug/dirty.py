@@ -98,10 +98,10 @@ class DirtyPaths:
     def clear(self) -> None:
         self._paths.clear()
 
-    def hint(self, hint: Hint, now: float) -> None:
-        """A watcher's CHANGED or MOVED."""
+    def hint(self, hint: Hint, now: float, told: bool = False) -> None:
+        """A watcher's CHANGED or MOVED. `told`: whether it was told that something stands where it was renamed from."""
         if hint.kind is HintKind.MOVED:
-            self._moved(hint, now)
+            self._moved(hint, now, told)
         else:
             self.mark(hint.path, now, deep=hint.deep, directory=hint.directory, writing=hint.writing)
 
@@ -145,14 +145,15 @@ class DirtyPaths:
         lacking = 1 - look.credit_at(now) if look is not None else 0.0
         return now + lacking * PAUSE if lacking > 0 else 0.0
 
-    def _moved(self, hint: Hint, now: float) -> None:
-        """A rename. What was to be looked at at its old path was not told yet: only a chain of renames is followed."""
+    def _moved(self, hint: Hint, now: float, told: bool) -> None:
+        """A rename. What was to be looked at at its old path was not told yet, and only a chain of renames is followed;
+        unless it is what an order had just put there."""
         before = self._paths.pop(hint.source, None)
         displaced = self._paths.pop(hint.path, None)
         if displaced is not None and displaced.source:
             self.mark(displaced.source, now, deep=displaced.directory, directory=displaced.directory)
         source = hint.source
-        if before is not None:
+        if before is not None and (before.source or not told):
             source = before.source
             self.mark(hint.source, now, deep=hint.directory, directory=hint.directory, absent=True)
         # A directory is no editor's backup, and what has just come is the new content, on its way to its name.

@@ -132,7 +132,7 @@ class Observer:
             hint = Hint(HintKind.CHANGED, path, deep=hint.directory, directory=hint.directory)
         if not _ours(hint.path):
             return  # the root itself, or something of Onitu's own
-        self._dirty.hint(hint, now)
+        self._dirty.hint(hint, now, told=self._floor.told.kind(hint.source) is not None)
         if self._dirty.too_many:
             self.rescan()
 

@@ -176,3 +176,15 @@ def test_a_rename_of_what_was_not_looked_at_yet_is_two_changes() -> None:
     dirty.hint(moved(b"a", b"b"), 0.0)
     assert {path: d.source for path, d in dirty.take(0.0, 10).items()} == {b"b": b""}
     assert {path: d.source for path, d in dirty.take(FLASH, 10).items()} == {b"a": b""}
+
+
+def test_a_rename_of_what_was_told_while_it_was_still_to_be_looked_at_is_one() -> None:
+    """As of what an order has put there a moment before: its echo is all that there was to look at."""
+    dirty = DirtyPaths()
+    dirty.mark(b"a", 0.0)
+    dirty.hint(moved(b"a", b"b"), 0.0, told=True)
+    dirty.hint(moved(b"b", b"c"), 0.0, told=True)
+    due = dirty.take(FLASH, 10)
+    assert due[b"c"].source == b"a"
+    assert due[b"b"].source == b""
+    assert len(dirty) == 0

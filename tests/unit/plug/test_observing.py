@@ -132,6 +132,21 @@ async def test_a_file_that_was_edited_and_renamed_is_no_move_whatever_its_size_a
         assert told[b"z"].version.digests["blake3"] == blake3(b"behind").digest()
 
 
+async def test_a_rename_is_told_as_one_though_the_echo_of_what_stood_there_was_not_looked_at_yet(runtime: str) -> None:
+    """A user may rename what an order has put there a moment before."""
+    async with stage(runtime) as at:
+        await at.started()
+        at.driver.write(b"a", b"content")
+        await at.hint(Hint(HintKind.CHANGED, b"a"))
+        await at.referee.until(lambda: b"a" in at.referee.seen(Seen.STANDS))
+        at.driver.rename(b"a", b"z")
+        await at.hint(Hint(HintKind.CHANGED, b"a"))
+        await at.hint(Hint(HintKind.MOVED, b"z", b"a"))
+        await at.referee.until(lambda: b"z" in [event.path for event in at.referee.events])
+        await at.referee.quiet()
+        assert [(event.seen, event.path) for event in at.referee.events[1:]] == [(Seen.MOVED, b"z")]
+
+
 async def test_nobody_asks_for_a_directory_to_tell_the_rename_of_a_file_in_it(runtime: str) -> None:
     async with stage(runtime) as at:
         names = [b"d", *(b"d/%d" % number for number in range(20))]
