@@ -36,6 +36,10 @@ class Unavailable(OnituError):
     """A service or a replica's root cannot be reached, or is not the one that it was. Nothing may be concluded."""
 
 
+class Anew(Unavailable):
+    """What was found out about a service does not hold any more. Nothing was done; it is to be identified again."""
+
+
 class ProtocolError(OnituError):
     """A message that no well-behaved peer sends. It is dropped and logged; the peer is not trusted further."""
 

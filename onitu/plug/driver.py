@@ -235,5 +235,6 @@ class Driver(abc.ABC):
         Of each order's events exactly one carries its number: DONE, FAILED, or STANDS/GONE where the compare-and-swap
         found something else. More events tell what else came out (a displaced user's value that now stands under a
         conflict name), and the directories that had to be made above an order's path (STANDS with the order number
-        `BESIDE`, before the answer). No error is raised for an order; `Unavailable` where the replica's root is gone.
+        `BESIDE`, before the answer). No error is raised for an order; `Unavailable` where the replica's root is gone,
+        `Anew` where it is to be identified again first.
         """

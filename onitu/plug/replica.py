@@ -22,7 +22,7 @@ import trio
 from blake3 import blake3
 
 import onitu
-from onitu.model.errors import Unavailable
+from onitu.model.errors import Anew, Unavailable
 from onitu.model.orders import Order
 from onitu.model.outside import Outside
 from onitu.model.settings import Settings
@@ -174,6 +174,8 @@ class Replica:
             try:
                 with trio.CancelScope() as self._failing:
                     await self._live()
+            except* Anew as group:
+                log.info("{}: {}", self.folder, _sentence(group))
             except* Unavailable as group:
                 self._say(trouble=_sentence(group))
                 # A root that can be looked at and not be used (a full disk) is not to be tried in a tight loop.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Iterator
@@ -118,3 +119,20 @@ def test_the_daemon_carries_changes_and_rides_out_a_server_that_was_away(
         daemon.in_sync()
         assert both.here() == both.there()
         assert PASSWORD not in json.dumps(daemon.status()) + daemon.log.read_text()
+
+
+def test_a_server_that_can_other_things_than_yesterday_is_met_as_what_it_is_in_the_same_run(both: Both) -> None:
+    both.fill()
+    both.sync()
+    (memory,) = both.state.rglob("able-*")
+    note = json.loads(memory.read_bytes())
+    believed = json.loads(base64.b64decode(note["found"]))
+    believed |= {"creates": not believed["creates"], "refuses": not believed["refuses"]}
+    note["found"] = base64.b64encode(json.dumps(believed).encode()).decode()
+    memory.write_text(json.dumps(note))
+    (both.local / "new").write_bytes(b"new here")
+    both.served.write(b"theirs", b"new there")
+    told = both.sync()
+    assert both.here() == both.there()
+    assert told.summary["problems"] == []
+    assert both.sync().summary["puts"] == 0

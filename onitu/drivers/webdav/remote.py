@@ -23,7 +23,7 @@ import trio
 from blake3 import blake3
 
 from onitu.model import paths
-from onitu.model.errors import Unavailable
+from onitu.model.errors import Anew
 from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Refused
@@ -321,7 +321,7 @@ class WebdavRemote(Remote):
 
     def _check_belief(self) -> None:
         if self._mistaken:
-            raise Unavailable(f"{self._root.client.service}: the server refuses conditions that hold: it is tried anew")
+            raise Anew(f"{self._root.client.service}: the server refuses conditions that hold: it is tried anew")
 
     def _condition(self, expect: bytes | None) -> dict[str, str]:
         """On what stands at the path of the request."""

@@ -20,7 +20,7 @@ from blake3 import blake3
 from msgspec.structs import replace
 
 from onitu.model import paths
-from onitu.model.errors import Unavailable
+from onitu.model.errors import Anew, Unavailable
 from onitu.model.events import Event, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import Kind, Version
@@ -153,7 +153,7 @@ class RemoteDriver(Driver):
 
     async def _ascertain(self, folder: str) -> None:
         """Before anything is changed: see that the service still can what an earlier life found out. Raises
-        `Unavailable` where it cannot, or can more; the replica is then identified anew, as what it is."""
+        `Unavailable`, and `Anew` where it cannot, or can more."""
         root = self._root(folder)
         async with root.trying:
             if root.tried:
@@ -164,7 +164,7 @@ class RemoteDriver(Driver):
             self._tried.add(folder)
             if root.replica.remote.memory() != believed:
                 self._roots.pop(folder, None)  # what it is believed to be may not be acted upon once more
-                raise Unavailable(f"{root.replica.shown} can do other things than when it was used last")
+                raise Anew(f"{root.replica.shown} can do other things than when it was used last")
             root.tried = tried
 
     async def mark(self, folder: str, identity: Identity) -> None:
@@ -340,7 +340,7 @@ class RemoteDriver(Driver):
         try:
             return self._roots[folder]
         except KeyError:
-            raise Unavailable(f"the replica {self.roots.get(folder, folder)} was not identified") from None
+            raise Anew(f"the replica {self.roots.get(folder, folder)} was not identified") from None
 
     def _spooling(self) -> Spool:
         if self._spool is None:
