@@ -628,7 +628,10 @@ class Deciding:
             self.put(self.drop(source))
         node = self.node(path)
         if version.kind is Kind.DIRECTORY and version.mode and node.head == version.with_mode(0):
-            node = _with_mode(node, version.mode)
+            if self.rules.readable(self.service):
+                node = _with_mode(node, version.mode)
+            else:  # what it made of it is nobody else's
+                version = node.head
         if not version.exists:
             self.put(self.drop(node))
             self.say(path, Case.WRITTEN)

@@ -377,6 +377,15 @@ def test_a_directory_from_where_no_modes_are_kept_gets_that_of_the_first_who_mad
         assert {name: held.version for name, held in after.held.items()} == dict.fromkeys("abc", after.head)
 
 
+def test_the_mode_that_a_service_gives_a_directory_which_is_no_source_is_nobody_elses() -> None:
+    made = replace(DIR, mode=0)
+    replicas = {"a": Replica("f", "/a"), "b": Replica("f", "/b", mode="w"), "c": Replica("f", "/c")}
+    event = Event(Seen.DONE, b"n", replace(made, mode=0o777), b"b", order=7)
+    after = decide("b", event, node(b"n", made, a=made, c=made), rules=Rules(Folder("f"), replicas)).nodes[b"n"]
+    assert after.head == made
+    assert {name: held.version for name, held in after.held.items()} == dict.fromkeys("abc", made)
+
+
 def test_a_directorys_new_mode_becomes_everyones() -> None:
     decision = decide("b", stands(directory(mode=0o700), b"n"), node(b"n", DIR, a=DIR, b=DIR))
     assert said(decision) == [(b"n", Case.META)]
