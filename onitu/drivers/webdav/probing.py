@@ -215,11 +215,8 @@ class _Trial:
         to make (rclone does, for as long as `--dir-cache-time`), where it would show another name to whoever comes
         later.
         """
-        source, made, moved = (
-            self._box + b"/plain",
-            self._box + b"/odd",
-            self._box + b"/odd-" + secrets.token_hex(4).encode(),
-        )
+        source, made = self._box + b"/plain", self._box + b"/odd"
+        moved = made + b"-" + secrets.token_hex(4).encode()
         expected(await self._root.make(made))
         for characters in some:
             await self._write(source)
