@@ -98,7 +98,7 @@ def by_s3(place: Path) -> Iterator[Service]:
 
         def new(name: str) -> Place:
             client.create_bucket(Bucket=name)
-            client.put_object(Bucket=name, Key="first", Body=b"for which SeaweedFS makes volumes: 0.2 to 5 s")
+            client.put_object(Bucket=name, Key="first", Body=b"for which SeaweedFS makes volumes, which takes time")
             client.delete_object(Bucket=name, Key="first")
             pages = client.get_paginator("list_objects_v2")
 
