@@ -64,13 +64,17 @@ class ZmqWire:
         return Socket.bind(self._context, Kind.ROUTER, endpoint)
 
 
-async def main(charter: Charter) -> None:
-    """The process of one driver, until cancelled."""
+async def main(charter: Charter, farewell: Callable[[], None]) -> None:
+    """The process of one driver, until cancelled. `farewell` is called once it has told everything; its driver may take
+    some time after that to leave its service as it should be."""
     driver = catalogue.made(charter.settings, charter.service)
     driver.look_only = charter.settings.dry_run
     with zmq.Context() as context:
         async with driver.open():
-            await run(charter, driver, ZmqWire(context, charter))
+            try:
+                await run(charter, driver, ZmqWire(context, charter))
+            finally:
+                farewell()
 
 
 async def run(

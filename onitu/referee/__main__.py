@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from onitu.store.redis import RedisStore
 from onitu.wire.charter import Charter
 from onitu.wire.lifeline import leave, run_child
@@ -9,8 +11,8 @@ from onitu.wire.lifeline import leave, run_child
 from .service import RefereeService
 
 
-async def main(charter: Charter) -> None:
-    """Serve until cancelled."""
+async def main(charter: Charter, farewell: Callable[[], None]) -> None:
+    """Serve until cancelled. Drivers may speak to it to its end."""
     await RefereeService(charter, RedisStore(charter.store)).run()
 
 

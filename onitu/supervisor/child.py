@@ -3,7 +3,8 @@
 What is asked of a child, whatever it is:
 
 - its standard input is its charter and then its lifeline: at EOF it ends;
-- it writes a byte to standard output every few seconds. A child that was silent for `silence` seconds is taken for
+- it writes a byte to standard output every few seconds, and `FAREWELL` when the others need not wait for it any more
+  in order to end. A child that was silent for `silence` seconds is taken for
   dead and killed; time in which the supervisor itself did not run is not held against it;
 - what it writes to standard error goes to the log, line by line;
 - SIGTERM asks it to finish; it has `patience` seconds before SIGKILL;
@@ -35,6 +36,7 @@ import trio
 from onitu.supervisor.backoff import Backoff, Policy
 from onitu.supervisor.forks import Fork
 from onitu.supervisor.process import ForkedProcess
+from onitu.wire.lifeline import FAREWELL
 
 FATAL = 78
 """The exit status (`EX_CONFIG` of sysexits.h) of a child that no restart can help."""
@@ -98,6 +100,7 @@ class Child:
         restarts: how often it was started again.
         since: when it came into its state, in seconds since the epoch.
         reason: why it last died, a sentence; empty where it never did.
+        parted: whether it says nothing to the other children any more, as it has said farewell or its task has ended.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Child:
         self.restarts = 0
         self.since = time.time()
         self.reason = ""
+        self.parted = False
         self.stopped = trio.Event()
         """Set when the task has ended; no process is left then."""
         self._fatal = fatal
@@ -147,8 +151,10 @@ class Child:
                     break
                 await self._recover(trio.current_time() - born)
         finally:
+            self.parted = True
             if self.state is not State.FAILED:
                 self._to(State.STOPPED)
+            self._wake()
             self.stopped.set()
 
     def stop(self) -> None:
@@ -178,6 +184,11 @@ class Child:
         while self.state not in states:
             await self._changed.wait()
 
+    async def parts(self) -> None:
+        """Wait until `parted`."""
+        while not self.parted:
+            await self._changed.wait()
+
     @property
     def last_words(self) -> str:
         """The last lines that the child wrote to standard error in this life, from after the last empty line."""
@@ -201,6 +212,7 @@ class Child:
 
     async def _live(self) -> int:
         """One life of the process: from its start until it is dead and nothing is left of it. Gives its status."""
+        self.parted = False
         self._words.clear()
         self._rest = b""
         self._silent = 0.0
@@ -253,8 +265,11 @@ class Child:
 
     async def _feel_pulse(self, process: Process) -> None:
         assert process.stdout is not None
-        while await process.stdout.receive_some(4096):
+        while signs := await process.stdout.receive_some(4096):
             self._silent = 0.0
+            if FAREWELL in signs:
+                self.parted = True
+                self._wake()
             if self.state is State.STARTING:
                 self._to(State.RUNNING)
 
@@ -327,6 +342,9 @@ class Child:
     def _to(self, state: State) -> None:
         self.state = state
         self.since = time.time()
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 

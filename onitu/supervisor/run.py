@@ -7,7 +7,8 @@
 `supervise` is the same with nothing in the block but waiting: the daemon. What both promise:
 
 - all processes are started at once; the Referee gets its charter when the store answers, and the drivers find it;
-- the end is orderly: drivers, then the Referee, then the store, each with a deadline; whatever way the block is left,
+- the end is orderly: drivers, then the Referee, then the store, each with a deadline, and each as soon as those before
+  it have said all that they had to say; whatever way the block is left,
   no process of the run is alive afterwards;
 - a run that is killed leaves none either: see `onitu.supervisor.child`, `lifeguard` and `statelock`;
 - an error that no restart can help (exit status 78 of a child) ends the run, and is raised.
@@ -204,16 +205,18 @@ class Supervisor:
             await self._end([name for name in self.children if name not in ("referee", "store")])
             await self._end(["referee"])
         await self._end(["store"])
+        for child in self.children.values():
+            await child.stopped.wait()
 
     async def _end(self, names: Sequence[str]) -> None:
-        """Have these children end, and wait until they did."""
+        """Have these children end, and wait until nobody else has to be there for that."""
         ending = [self.children[name] for name in names if name in self.children]
         for child in ending:
             child.stop()
         if "store" in names and ending and self._store is not None:
             await self._store.hasten()
         for child in ending:
-            await child.stopped.wait()
+            await child.parts()
 
     def _fail(self, name: str, words: str) -> None:
         if self._failure is None:

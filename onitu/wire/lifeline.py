@@ -14,8 +14,8 @@ What `run_child` promises:
   supervisor decides);
 - an error that `main` raises is logged with its traceback, and the child exits with 1; where no restart can help
   (`ConfigurationError`, `Unreadable`) its text is the last thing on standard error, and the child exits with 78;
-- where the charter asks for it, a byte goes to standard output every so often, for as long as Trio's loop turns; what
-  anybody prints goes to standard error then;
+- where the charter asks for it, a byte goes to standard output every so often, for as long as Trio's loop turns, and
+  `FAREWELL` once `main` says it; what anybody prints goes to standard error then;
 - what the child logs reaches the supervisor, or a spill file (`onitu.wire.logs`);
 - no orphans: it is gone at most `GRACE` seconds after the supervisor.
 """
@@ -23,6 +23,7 @@ What `run_child` promises:
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -51,6 +52,10 @@ EXIT_ORPHAN = 75
 
 EXIT_FINAL = 78
 """The exit code (`EX_CONFIG` of sysexits.h) of a child that no restart can help; the run ends with its last words."""
+
+FAREWELL = b"!"
+"""The sign of life of a child that is about to end and says nothing to the other children any more: who has to outlive
+it for that can end already."""
 
 _HEADER = struct.Struct(">I")
 _MAX_CHARTER = 64 * 1024 * 1024
@@ -134,7 +139,11 @@ class Lifeline:
             os._exit(EXIT_ORPHAN)
 
 
-def run_child(main: Callable[[Charter], Awaitable[None]]) -> int:
+Main = Callable[[Charter, Callable[[], None]], Awaitable[None]]
+"""What a child does: it gets its charter, and what it may call, once, to say farewell before it ends."""
+
+
+def run_child(main: Main) -> int:
     """What `python -m onitu.referee` and `python -m onitu.plug` are: read the charter, run `main` with it, to its end.
 
     Returns:
@@ -163,7 +172,7 @@ def leave(code: int) -> NoReturn:
 
 
 async def _life(
-    main: Callable[[Charter], Awaitable[None]],
+    main: Main,
     charter: Charter,
     lifeline: Lifeline,
     outlet: Outlet,
@@ -178,7 +187,7 @@ async def _life(
             nursery.start_soon(outlet.run, context, charter.endpoints.logs)
             if pulse is not None:
                 nursery.start_soon(_beat, pulse, charter.beat)
-            code = await _guarded(main, charter, scope)
+            code = await _guarded(main, charter, scope, pulse)
             if not lifeline.cut:
                 await outlet.drain(_LOG_PATIENCE)
             nursery.cancel_scope.cancel()
@@ -188,10 +197,10 @@ async def _life(
     return code
 
 
-async def _guarded(main: Callable[[Charter], Awaitable[None]], charter: Charter, scope: trio.CancelScope) -> int:
+async def _guarded(main: Main, charter: Charter, scope: trio.CancelScope, pulse: int | None) -> int:
     try:
         with scope:
-            await main(charter)
+            await main(charter, functools.partial(_say, pulse, FAREWELL))
     except Exception as error:
         # The top of this process: nobody above could do anything, and the supervisor restarts it.
         final = _final(error)
@@ -225,13 +234,14 @@ def _final(error: BaseException) -> OnituError | None:
 
 async def _beat(pulse: int, every: float) -> None:
     while True:
-        try:
-            os.write(pulse, b".")
-        except BlockingIOError:
-            pass  # nobody reads: the supervisor is suspended
-        except BrokenPipeError:
-            return  # or dead, which the lifeline tells too
+        _say(pulse, b".")
         await trio.sleep(every)
+
+
+def _say(pulse: int | None, sign: bytes) -> None:
+    if pulse is not None:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the supervisor is suspended, or dead
+            os.write(pulse, sign)
 
 
 async def _cancel_on_sigterm(

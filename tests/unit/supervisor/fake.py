@@ -1,4 +1,5 @@
-"""A child that behaves as its first argument says: `beat`, `crash`, `mute`, `fatal`, `deaf`, `slow`, `once FILE`.
+"""A child that behaves as its first argument says: `beat`, `crash`, `mute`, `fatal`, `deaf`, `slow`, `once FILE`,
+`note FILE NAME`, `part FILE NAME`.
 `charter HOW…` is as HOW once it has its charter, as real children are.
 
 Only the standard library, so that it starts fast. It ends with its lifeline, as every child does.
@@ -50,6 +51,17 @@ def main(how: str, *more: str) -> None:
             os._exit(0)
 
         signal.signal(signal.SIGTERM, ended)
+    if how == "part":
+        # Says farewell when it is asked to end, and is at its end only when somebody else has noted his.
+        def parted(*_: object) -> None:
+            os.write(1, b"!")
+            while not os.path.exists(more[0]):
+                time.sleep(0.01)
+            with open(more[0], "a") as file:
+                file.write(f"{more[1]}\n")
+            os._exit(0)
+
+        signal.signal(signal.SIGTERM, parted)
     if how == "parent":
         # Starts a child of its own that knows no lifeline.
         import subprocess

@@ -21,7 +21,7 @@ import sys, time, trio
 from onitu.model.errors import *
 from onitu.wire.lifeline import run_child
 
-async def main(charter):
+async def main(charter, farewell):
     {body}
 
 sys.exit(run_child(main))
@@ -76,3 +76,23 @@ async def test_any_other_error_is_a_death_as_others(tmp_path: Path) -> None:
     async with real("raise StateError('the store is away')", tmp_path) as child:
         await until(lambda: child.restarts == 1, 20)
         assert child.reason.startswith("it ended with status 1")
+
+
+async def test_one_that_says_farewell_lives_on_until_it_ends(tmp_path: Path) -> None:
+    async with real("farewell(); await trio.sleep_forever()", tmp_path) as child:
+        await child.parts()
+        assert child.state is State.RUNNING
+
+
+async def test_a_farewell_counts_for_one_life(tmp_path: Path) -> None:
+    body = f"""import os
+    if not os.path.exists({str(tmp_path / "lived")!r}):
+        farewell()
+        os.mkdir({str(tmp_path / "lived")!r})
+        raise StateError('the store is away')
+    await trio.sleep_forever()"""
+    async with real(body, tmp_path) as child:
+        await child.parts()
+        await until(lambda: child.restarts == 1 and child.state is State.RUNNING, 20)
+        assert not child.parted
+    assert child.parted

@@ -121,6 +121,15 @@ async def test_the_children_end_in_order(tmp_path: Path) -> None:
         client.ping()
 
 
+async def test_nobody_waits_for_who_has_said_farewell_but_the_run_does(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    plan = {"referee": fake("note", str(note), "referee"), "driver": fake("part", str(note), "driver")}
+    async with run(tmp_path / "state", "a", **plan) as supervisor:
+        await all_running(supervisor)
+    assert note.read_text().splitlines() == ["referee", "driver"]
+    assert set(states(supervisor).values()) == {"stopped"}
+
+
 async def test_a_second_run_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     async with run(tmp_path, "a"):
         with pytest.raises(StateError, match=rf"process {os.getpid()}, uses the state directory"):

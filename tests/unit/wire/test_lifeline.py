@@ -47,7 +47,7 @@ CHILD = """
     import logbook, trio
     from onitu.wire.lifeline import run_child
 
-    async def main(charter):
+    async def main(charter, farewell):
         print("up", os.getpid(), charter.process, flush=True)
         try:
             {body}
