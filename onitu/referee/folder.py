@@ -7,7 +7,6 @@ derived from the store and can be lost at any instruction.
 from __future__ import annotations
 
 import functools
-import itertools
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -394,7 +393,7 @@ class FolderReferee:
         if self.settings.dry_run:
             return
         for link in self.links.values():
-            if link.open and (link.ready or link.behind):
+            if link.open and (link.ready or link.closing or link.behind):
                 await self._feed(link)
 
     async def _feed(self, link: Link) -> None:
@@ -402,11 +401,11 @@ class FolderReferee:
         now, sources = trio.current_time(), self.sources()
         filling: frozenset[bytes] | None = None
         while link.open:
-            if not link.ready and not await self._read_on(link):
+            if not (link.ready or await self._read_on(link) or link.closing):
                 break
-            if link.ready[0] not in self.view:
-                await self.fetch(itertools.islice(link.ready, PAGE))
             path = link.take()
+            if path not in self.view:
+                await self.fetch([path, *link.upcoming(PAGE)])
             if path in link.busy or link.rests(path, now):
                 continue
             todo = await self.at_hand(functools.partial(plan, self.view, self.rules, link.service, path, sources))
@@ -417,6 +416,8 @@ class FolderReferee:
                 link.failed(path, now, passing=True)  # another order is under way at its other end
                 continue
             if todo.order.ends_a_directory:
+                if link.puts_off(path):
+                    continue
                 filling = link.filling() if filling is None else filling
                 if path in filling:
                     link.waits(path, now)

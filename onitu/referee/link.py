@@ -5,6 +5,8 @@ All of it can be lost: it is derived from the nodes and from the driver's next `
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections import deque
 
 import msgspec
@@ -55,6 +57,7 @@ class Link(msgspec.Struct):
         busy: the paths of those, both ends of a move.
         ready: paths to plan next.
         later: those that were committed before the reading of the index began.
+        closing: directories that are to go, once nothing else is ready: the deepest first, with the depth negated.
         behind: whether the store's index has to be read on from `cursor`, as far as `until`.
         until: the score of the last commit before the reading began. What is committed later comes to `ready`.
         newest: the score of the last commit.
@@ -78,6 +81,7 @@ class Link(msgspec.Struct):
     busy: dict[bytes, int] = msgspec.field(default_factory=dict)
     ready: deque[bytes] = msgspec.field(default_factory=deque)
     later: deque[bytes] = msgspec.field(default_factory=deque)
+    closing: list[tuple[int, bytes]] = msgspec.field(default_factory=list)
     waiting: set[bytes] = msgspec.field(default_factory=set)
     behind: bool = True
     cursor: tuple[int, bytes] = START
@@ -105,7 +109,7 @@ class Link(msgspec.Struct):
     @property
     def quiet(self) -> bool:
         """Whether nothing is going on that could still change anything: no look, no order, nothing to plan."""
-        idle = not (self.in_flight or self.ready or self.behind or self.hopes)
+        idle = not (self.in_flight or self.ready or self.closing or self.behind or self.hopes)
         return idle and self.looked
 
     @property
@@ -125,6 +129,7 @@ class Link(msgspec.Struct):
         """Plan everything that is left from the beginning."""
         self.ready.clear()
         self.later.clear()
+        self.closing.clear()
         self.waiting.clear()
         self.behind, self.cursor, self.until = True, START, self.newest
 
@@ -155,10 +160,28 @@ class Link(msgspec.Struct):
             self.waiting.add(path)
 
     def take(self) -> bytes:
-        """The next path that is ready."""
+        """The next path that is ready; where none is, the next directory that is to go."""
+        if not self.ready:
+            return heapq.heappop(self.closing)[1]
         path = self.ready.popleft()
         self.waiting.discard(path)
         return path
+
+    def upcoming(self, limit: int) -> list[bytes]:
+        """What `take` gives next; at most so many."""
+        if self.ready:
+            return list(itertools.islice(self.ready, limit))
+        return [path for _, path in heapq.nsmallest(limit, self.closing)]
+
+    def puts_off(self, directory: bytes) -> bool:
+        """Whether a directory that is to go waits until all else was ordered, and the deeper ones: what is in it goes
+        first, in whatever sequence the two come here."""
+        it = -directory.count(b"/"), directory
+        more = self.ready or self.behind or (self.closing and self.closing[0] < it)
+        if not more or len(self.closing) >= READY:
+            return False
+        heapq.heappush(self.closing, it)
+        return True
 
     def send(self, order: Order) -> None:
         """The order is under way."""
@@ -229,9 +252,10 @@ class Link(msgspec.Struct):
             return
         if not retry.when:  # it is being tried
             self.retry[path] = msgspec.structs.replace(retry, times=0)
-        elif retry.when > now + SOON:
-            self.retry[path] = msgspec.structs.replace(retry, when=now + SOON, times=1)
-            self.soonest = min(self.soonest, now + SOON)
+            return
+        when = min(retry.when, now + SOON)
+        self.retry[path] = msgspec.structs.replace(retry, when=when, times=1)
+        self.soonest = min(self.soonest, when)
 
     def rests(self, path: bytes, now: float) -> bool:
         """Whether the path is to be left alone for now, after a failure."""

@@ -734,3 +734,29 @@ async def test_a_service_that_comes_late_gets_deletions_in_the_order_in_which_th
         await at.say("b", scanned=True, epoch="f")
         deleted = await at.until(lambda: at.orders("b"))
         assert [order.path for order in deleted] == [b"d/0", b"d/1", b"d/2", b"d"]
+
+
+async def test_a_service_that_comes_late_is_to_remove_directories_after_all_that_is_in_them() -> None:
+    """It is told what is left by paths, where a directory comes first: each would fail once for every level below it.
+    Little credit loses none of them."""
+    paths = [b"/".join([b"d"] * depth) for depth in range(1, 9)]
+    inside = [stands(path + b"/a file", "v") for path in paths]
+    async with desk(given=settings(("a", "b"))) as at:
+        await at.say("a", *(Event(Seen.STANDS, path, Version(Kind.DIRECTORY), b"t") for path in paths), *inside)
+        await at.say("a", *(stands(b"other %d" % number, "v") for number in range(40)))
+        await at.say("b", *(Event(Seen.DONE, o.path, o.version, b"t", order=o.number) for o in at.orders("b")))
+        await at.say("a", stands(b"x", "v"), *(Event(Seen.GONE, event.path) for event in inside))
+        await at.say("a", *(Event(Seen.GONE, path) for path in reversed(paths)))
+        at.orders("b")
+        await at.meet("b", ReplicaState("marker b", 1, 1), epoch="f", scanned=False)
+        at.folder.links["b"].credit = 2
+        await at.say("b", scanned=True, epoch="f")
+        came: list[bytes] = []
+        while not at.folder.links["b"].quiet:
+            orders = await at.until(lambda: at.orders("b"))
+            assert len(orders) <= 2
+            came += [order.path for order in orders]
+            answers = (Event(Seen.DONE, o.path, o.version, b"t", order=o.number) for o in orders)
+            await at.say("b", *answers, epoch="f")
+        assert set(came[: -len(paths)]) == {b"x", *(event.path for event in inside)}
+        assert came[-len(paths) :] == paths[::-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from onitu.referee.guard import QUIET
-from onitu.referee.link import Link
+from onitu.referee.link import GIVE_UP, Link
 
 
 def test_a_service_without_trouble_needs_no_clock() -> None:
@@ -34,3 +34,17 @@ def test_a_burst_of_deletions_that_is_held_back_is_due_when_it_is_over() -> None
     assert link.next == 100.0 + QUIET
     link.guard.end()
     assert link.next == math.inf
+
+
+def test_a_directory_from_which_something_went_may_still_be_removed_however_soon_it_is_tried_again() -> None:
+    link = Link("a", behind=False, scanned=True)
+    now = 100.0
+    for _ in range(GIVE_UP):
+        link.failed(b"d", now, passing=True, full=True)
+        now = link.retry[b"d"].when
+        link.due(now - 0.001)
+    assert not link.hopes
+    link.emptier(b"d", now - 0.01)
+    assert link.hopes
+    assert not link.quiet
+    assert link.next == now
