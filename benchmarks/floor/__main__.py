@@ -22,6 +22,7 @@ import trio
 
 from benchmarks import peers, processes
 from benchmarks.processes import Measured
+from onitu.drivers.local.limbo import LAST_AGE
 
 from . import changes, first, large, moved, nothing, start
 from .desk import SIZE, met
@@ -44,6 +45,7 @@ class Seen:
         bare: the same, of bare system calls.
         runs: whole runs; none where a run that goes on is meant.
         empty: what comes before the stages, alone.
+        waits: seconds for which a run waits at its end, however fast it is.
     """
 
     before: str = START
@@ -51,6 +53,7 @@ class Seen:
     bare: dict[str, list[float]] = attrs.field(factory=dict)
     runs: list[Measured] = attrs.field(factory=list)
     empty: list[Measured] = attrs.field(factory=list)
+    waits: float = 0.0
 
     def note(
         self, empty: Measured, run: Measured | None, stages: Mapping[str, float], bare: Mapping[str, float]
@@ -82,7 +85,9 @@ class Seen:
             processors = len(os.sched_getaffinity(0))
             began = statistics.median(run.seconds for run in self.empty)
             least = began + (sum(stages.values()) - empty) / processors
-            lines.append(f"| the least with {processors} processors that never wait | | {least:.2f} |")
+            if self.waits:
+                lines.append(f"| a second look at what was displaced last, after | | {self.waits:.2f} |")
+            lines.append(f"| the least with {processors} processors that never wait | | {least + self.waits:.2f} |")
         return lines
 
 
@@ -171,6 +176,7 @@ def main() -> None:
         asked.error(f"no such works: {', '.join(sorted(unknown))}; there are {', '.join(WORKS)}")
     before = {"nothing": LOADED, "moved": RUNS}
     seen = {work: Seen(before.get(work, START)) for work in WORKS}
+    seen["edits"].waits = LAST_AGE
     for number in range(given.rounds):
         with tempfile.TemporaryDirectory(prefix="onitu-", dir=given.directory) as directory:
             once(Path(directory), works, given.files, given.large, seen)
