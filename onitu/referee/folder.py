@@ -30,7 +30,7 @@ from onitu.wire.messages import Ack, Batch, Command, Index, Known, Lookup, Messa
 from . import machine
 from .link import START, Link
 from .pace import Pace
-from .planner import left, plan
+from .planner import in_the_way, left, plan
 from .round import Round
 from .rules import Rules
 from .view import Need, View
@@ -400,6 +400,7 @@ class FolderReferee:
         orders: list[Order] = []
         now, sources = trio.current_time(), self.sources()
         filling: frozenset[bytes] | None = None
+        hurried: set[bytes] = set()
         while link.open:
             if not (link.ready or await self._read_on(link) or link.closing):
                 break
@@ -414,6 +415,11 @@ class FolderReferee:
             ends = (todo.order.target, todo.order.keep)
             if any(ends) and any(paths.key(other) in link.busy for other in ends if other):
                 link.failed(path, now, passing=True)  # another order is under way at its other end
+                continue
+            above = await self._in_the_way(link, todo.order)
+            if above and above not in link.busy and above not in hurried:
+                hurried.add(above)  # what stands where its directory is to be gives way first
+                link.hurry(above, path)
                 continue
             if todo.order.ends_a_directory:
                 if link.puts_off(path):
@@ -430,6 +436,16 @@ class FolderReferee:
             if not await self._send(link.service, Orders(self.folder, tuple(orders[start : start + PAGE]))):
                 link.connected = False
                 return
+
+    async def _in_the_way(self, link: Link, order: Order) -> bytes:
+        """`in_the_way` of what an order brings."""
+        if not order.version.exists:
+            return b""
+        arrives = paths.key(order.target or order.path)
+        try:
+            return in_the_way(self.view, link.service, arrives)
+        except Need:  # hardly ever: the directories of what was decided are at hand
+            return await self.at_hand(functools.partial(in_the_way, self.view, link.service, arrives))
 
     async def _read_on(self, link: Link) -> bool:
         """Read the next page of what is left from the store; whether there is anything to plan now."""

@@ -89,6 +89,23 @@ def left(view: View, rules: Rules, path: bytes) -> list[str]:
     return found
 
 
+def in_the_way(view: View, service: str, path: bytes) -> bytes:
+    """The path of the file or link that the service holds above this one, where its directory is to be; empty: none.
+
+    Raises:
+        Need: something is not at hand.
+    """
+    above = path
+    while above := paths.parent(above):
+        node = view[above]
+        if node.head.kind is not Kind.DIRECTORY:
+            break
+        held = node.held.get(service)
+        if held is not None:
+            return b"" if held.version.kind is Kind.DIRECTORY else above
+    return b""
+
+
 def _admitted(rules: Rules, service: str, node: Node) -> bool:
     """Whether the service is to change at the node. A tombstone has no size and no kind, so it counts what would go."""
     held = node.held.get(service)

@@ -23,7 +23,8 @@ from . import machine
 from .link import GIVE_UP, Link
 from .machine import Case, Decision, observe
 from .plain import brought, created, decide
-from .planner import left, tidy
+from .planner import in_the_way, left, tidy
+from .view import Need
 
 if TYPE_CHECKING:
     from .folder import FolderReferee
@@ -347,11 +348,10 @@ class Round:
 
     def _waits_for_its_directory(self, link: Link, path: bytes) -> bool:
         """Whether an order for the directory above, where something else stands now, is still on its way."""
-        view, above = self.referee.view, paths.parent(path)
-        if above not in view:
-            return False
-        held = view[above].held.get(link.service)
-        return view[above].head.kind is Kind.DIRECTORY and held is not None and held.version.kind is not Kind.DIRECTORY
+        try:
+            return bool(in_the_way(self.referee.view, link.service, path))
+        except Need:
+            return False  # nobody has asked for what is above it
 
     def _problem(self, link: Link, path: bytes, kind: str, reason: str) -> None:
         key = (link.service, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,3 +113,31 @@ def test_onitu_sync_takes_the_url_of_a_replica(server: Sshd, tmp_path: Path, sta
         done = onitu("sync", here, url, "--state", state, "--json")
         assert done.code == 0, done.err + done.out
         assert_same(here, there)
+
+
+def test_files_become_directories_and_deep_trees_go_in_one_run(server: Sshd, tmp_path: Path, state: Path) -> None:
+    """Nothing is tried in vain: what stands in the way goes first, and a directory last."""
+    here, there, config = tmp_path / "here", server.root / "trees", tmp_path / "config"
+    config.write_text(f"Host *\n  IdentityFile {server.home}/key\n  UserKnownHostsFile {server.home}/known\n")
+    url = f"sftp://127.0.0.1:{server.port}{there}?config={config}"
+    deep = here.joinpath("goes", *"abcdefgh")
+    for number in range(30):
+        write(here, f"stays/{number}", b"%d" % number)
+    for directory in (deep, *deep.parents[:8]):
+        write(directory, "file", b"below")
+    for name in ("becomes one", "becomes another"):
+        (here / name).write_bytes(b"a file of this second")
+    there.mkdir()
+    assert onitu("sync", here, url, "--state", state).code == 0
+
+    shutil.rmtree(here / "goes")
+    os.rename(here / "becomes one", here / "went away")
+    (here / "becomes another").unlink()
+    for name in ("becomes one", "becomes another"):
+        write(here, f"{name}/with/others/in it/file", b"new")
+        (here / name / "empty" / "one").mkdir(parents=True)
+    run = onitu("sync", here, url, "--state", state, "--json")
+    assert run.code == 0, run.err + run.out
+    assert_same(here, there, meta=False)
+    decisions = [line for line in map(json.loads, run.out.splitlines()) if line["type"] == "decision"]
+    assert not [line for line in decisions if line["case"] == "failed"]

@@ -760,3 +760,38 @@ async def test_a_service_that_comes_late_is_to_remove_directories_after_all_that
             await at.say("b", *answers, epoch="f")
         assert set(came[: -len(paths)]) == {b"x", *(event.path for event in inside)}
         assert came[-len(paths) :] == paths[::-1]
+
+
+async def test_what_stands_where_a_directory_is_to_be_gives_way_before_anything_is_brought_into_it() -> None:
+    """The service has told of it last, so that it is the last of what is left."""
+    directories = [
+        Event(Seen.STANDS, path, Version(Kind.DIRECTORY, mode=0o755), b"t") for path in (b"x", b"x/d", b"x/d/e")
+    ]
+    async with desk(given=settings(("a", "b"))) as at:
+        await at.say("a", stands(b"x", "a file"), *(stands(b"other %d" % number, "v") for number in range(9)))
+        await at.say("b", *(Event(Seen.DONE, o.path, o.version, b"t", order=o.number) for o in at.orders("b")))
+        await at.say("a", *directories, stands(b"x/d/e/f", "new"))
+        at.orders("b")
+        await at.meet("b", ReplicaState("marker b", 1, 1), epoch="f", scanned=False)
+        await at.say("b", stands(b"x", "a file", b"read again"), epoch="f")
+        await at.say("b", scanned=True, epoch="f")
+        assert [order.path for order in at.orders("b")] == [b"x", b"x/d", b"x/d/e", b"x/d/e/f"]
+
+
+async def test_what_stands_in_the_way_far_above_a_path_is_no_reason_to_give_it_up() -> None:
+    directories = [
+        Event(Seen.STANDS, path, Version(Kind.DIRECTORY, mode=0o755), b"t") for path in (b"x", b"x/d", b"x/d/e")
+    ]
+    async with desk(given=settings(("a", "b"))) as at:
+        await at.say("a", stands(b"x", "a file"))
+        (put,) = at.orders("b")
+        await at.say("b", Event(Seen.DONE, b"x", put.version, b"t", order=put.number))
+        await at.say("a", *directories, stands(b"x/d/e/f", "new"))
+        way, *rest = at.orders("b")
+        assert (way.path, way.do) == (b"x", Do.PUT)
+        refused = Event(Seen.STANDS, b"x", put.version, b"another token", order=way.number)
+        reason = "a parent is no directory"
+        failed = (Event(Seen.FAILED, o.path, order=o.number, trouble=Trouble.NAME_CLASH, reason=reason) for o in rest)
+        await at.say("b", refused, *failed)
+        assert not at.folder.troubled
+        assert at.folder.links["b"].hopes
