@@ -54,7 +54,9 @@ class Knowing(Floor):
         self.gathered = outbox.events
         self._rows = rows
 
-    async def rows(self, directories: Sequence[bytes], known: bool = True) -> list[dict[bytes, Known]]:
+    async def rows(
+        self, directories: Sequence[bytes], known: bool = True, strays: dict[bytes, Known] | None = None
+    ) -> list[dict[bytes, Known]]:
         return [self.told.overlay(directory, self._rows.get(directory, ())) for directory in directories]
 
 

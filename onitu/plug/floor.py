@@ -84,10 +84,14 @@ class Floor:
         """What stands at each path, off the floor: where to look, not yet what to tell."""
         return await self.driver.stat(self.folder, wanted) if wanted else []
 
-    async def rows(self, directories: Sequence[bytes], known: bool = True) -> list[dict[bytes, Known]]:
+    async def rows(
+        self, directories: Sequence[bytes], known: bool = True, strays: dict[bytes, Known] | None = None
+    ) -> list[dict[bytes, Known]]:
         """For each directory, what the Referee knows in it or will know once it has heard everything, by path.
 
-        `known`: False where it knew nothing at all, so that it need not be asked.
+        Args:
+            known: False where it knew nothing at all, so that it need not be asked.
+            strays: takes what it knows in a directory of the same name in another Unicode form.
         """
         if not known:
             return [self.told.overlay(directory, ()) for directory in directories]
@@ -95,9 +99,13 @@ class Floor:
         for start in range(0, len(directories), DIRECTORIES):
             portion = directories[start : start + DIRECTORIES]
             for directory, rows in zip(portion, await self._lookups.ask(self.folder, portion), strict=True):
+                here: list[Known] = []
                 for row in rows:
-                    _check(row, directory)
-                found.append(self.told.overlay(directory, rows))
+                    if _is_spelled_so(row, directory):
+                        here.append(row)
+                    elif strays is not None:
+                        strays[row.path] = row
+                found.append(self.told.overlay(directory, here))
         self.told.purge(self._lookups.oldest_open)
         return found
 
@@ -115,14 +123,17 @@ class Floor:
         return found
 
     async def rows_below(self, directories: Sequence[bytes]) -> list[Known]:
-        """Every known row below these directories, those of a directory after the directory itself."""
-        found: list[Known] = []
+        """Every known row below these directories, in whatever Unicode form; those of a directory after the directory
+        itself."""
+        found: dict[bytes, Known] = {}
         level = list(directories)
         while level:
-            rows = [row for known in await self.rows(level) for row in known.values()]
-            found += rows
-            level = [row.path for row in rows if row.version.kind is Kind.DIRECTORY]
-        return found
+            rows: dict[bytes, Known] = {}
+            for known in await self.rows(level, strays=rows):
+                rows |= known
+            level = [path for path, row in rows.items() if row.version.kind is Kind.DIRECTORY and path not in found]
+            found |= rows
+        return list(found.values())
 
     # --- telling ------------------------------------------------------------------------------------------------
 
@@ -279,13 +290,17 @@ class Floor:
         return done
 
 
-def _check(row: Known, directory: bytes) -> None:
-    """A row's path is used on the service, so it must be one that lies where it was asked for."""
+def _is_spelled_so(row: Known, directory: bytes) -> bool:
+    """Whether a row lies in the directory that was asked for; False: in one of the same name in another Unicode form. A
+    row's path is used on the service, so anything else is an error."""
     try:
-        if paths.parent(paths.checked(row.path)) == directory:
-            return
+        above = paths.parent(paths.checked(row.path))
     except paths.BadPath as error:
         raise ProtocolError(f"in an Index: {error}") from None
+    if above == directory:
+        return True
+    if paths.key(above) == paths.key(directory):
+        return False
     raise ProtocolError(f"an Index has {paths.show(row.path)!r} in {paths.show(directory)!r}")
 
 

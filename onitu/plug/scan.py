@@ -61,6 +61,7 @@ class Scan:
         self._hidden = dict(hidden or {})
         self._familiar = floor.told.familiar
         self._proof: Proof | None = None
+        self._strays: dict[bytes, Known] = {}
         self._strange = 0
 
     async def run(self, roots: Sequence[bytes], findings: Findings | None = None) -> bool:
@@ -97,6 +98,8 @@ class Scan:
             if self._stream or len(self._findings) >= KEPT_BACK:
                 self._stream = True
                 await self._flush()
+        # A directory may have gone of which only what was in it is known, as another form of its name is held.
+        self._findings.miss(self._floor, self._strays.values())
         if self._vanished is not None and roots and self._reporter.has_new(self._findings):
             self._findings.vanished = await self._vanished()
         await self._flush()
@@ -136,7 +139,7 @@ class Scan:
 
     async def _rows(self, directories: Sequence[bytes]) -> list[dict[bytes, Known]]:
         """What the Referee knows in each directory."""
-        rows = await self._floor.rows(directories, self._known) if directories else []
+        rows = await self._floor.rows(directories, self._known, self._strays) if directories else []
         if self._proof is not None:
             for known in rows:
                 self._proof.told(known.values())

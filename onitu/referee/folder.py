@@ -241,7 +241,9 @@ class FolderReferee:
     async def lookup(self, service: str, question: Lookup) -> None:
         """A driver asks what its service is known to hold."""
         await self._round()
-        pages = await self.store.children(question.directories, self.view.nodes) if question.directories else []
+        # What a service spells in one Unicode form of a directory, it may spell in another elsewhere.
+        directories = [paths.key(directory) for directory in question.directories]
+        pages = await self.store.children(directories, self.view.nodes) if directories else []
         for nodes in pages:
             self.view.take_in(nodes)  # the other services ask for the same in a moment
         answers = [self._known(service, nodes) for nodes in pages]
@@ -317,6 +319,7 @@ class FolderReferee:
                 continue  # seen and committed; only the acknowledgement was lost
             await work.events(link, batch.events)
             if batch.scanned:
+                work.end_scan(link)
                 if not link.scanned:
                     seen.append(link)
                 link.scanned = True
@@ -381,6 +384,10 @@ class FolderReferee:
         self._make_room()
         for service, directory in work.looks:
             await self.rescan(service, (directory,))
+        for link in self.links.values():
+            if link.freed and link.scanned:
+                link.freed = link.scanned = False
+                await self.rescan(link.service)
 
     # --- ordering -----------------------------------------------------------------------------------------------
 

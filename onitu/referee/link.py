@@ -64,6 +64,8 @@ class Link(msgspec.Struct):
         guard: against mass deletion.
         retry: by path, what failed.
         soonest: no rest of `retry` is over before.
+        clashes: the paths of which it told another entry in another Unicode form, since its last full scan.
+        freed: whether what such an entry clashed with is gone, so that the entry is to be told once more.
         counters: what the driver says of its transfers.
     """
 
@@ -90,6 +92,8 @@ class Link(msgspec.Struct):
     guard: Guard = msgspec.field(default_factory=Guard)
     retry: dict[bytes, Retry] = msgspec.field(default_factory=dict)
     soonest: float = float("inf")
+    clashes: set[bytes] = msgspec.field(default_factory=set)
+    freed: bool = False
     counters: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property
@@ -120,7 +124,8 @@ class Link(msgspec.Struct):
     def connect(self, epoch: str, credit: int) -> None:
         """A driver said Hello: whatever was under way with it is derived anew."""
         self.epoch, self.credit = epoch, credit
-        self.scanned, self.looking = False, 0
+        self.scanned, self.looking, self.freed = False, 0, False
+        self.clashes.clear()
         self.in_flight.clear()
         self.busy.clear()
         self.restart()

@@ -33,6 +33,8 @@ log = logbook.Logger("referee")
 
 _TOTALS = {Do.PUT: "puts", Do.DELETE: "deletes", Do.MOVE: "moves", Do.META: "metas"}
 
+_CLASH = "clash"
+
 _SEEN = ("", *(seen.name.lower() for seen in sorted(Seen)))
 _STANDS, _DONE = Seen.STANDS, Seen.DONE
 _CREATED = Case.CREATED.value
@@ -320,8 +322,10 @@ class Round:
                 self._total(order)
         elif decision.case in (Case.HIDDEN, Case.FOREIGN, Case.CLASH):
             line = decision.lines[0]
-            kind = "clash" if decision.case is Case.CLASH else "hidden"
+            kind = _CLASH if decision.case is Case.CLASH else "hidden"
             self._problem(link, path, kind, line.outcome)
+            if kind == _CLASH:
+                link.clashes.add(path)
         elif event.seen is Seen.STANDS and decision.case is Case.UNCHANGED and link.is_full(path):
             pass  # that it stands there was known
         elif event.seen is not Seen.GONE or event.order == 0:
@@ -368,8 +372,29 @@ class Round:
 
     def _solved(self, link: Link, path: bytes) -> None:
         troubled = self.referee.troubled
-        if troubled and troubled.pop((link.service, path), None) is not None:
-            self.change.problems[link.service, path] = None
+        if troubled and troubled.get((link.service, path), _CLASH) != _CLASH:  # that ends with one of the two entries
+            self._forget_problem(link.service, path)
+
+    def _forget_problem(self, service: str, path: bytes) -> None:
+        del self.referee.troubled[service, path]
+        self.change.problems[service, path] = None
+
+    def end_scan(self, link: Link) -> None:
+        """A service has told everything that stands there: clashes that it did not tell are over."""
+        for (service, path), kind in list(self.referee.troubled.items()):
+            if kind == _CLASH and service == link.service and path not in link.clashes:
+                self._forget_problem(service, path)
+        link.clashes.clear()
+
+    def _end_clashes(self, path: bytes) -> None:
+        """Where a service holds nothing at a path any more, the other entry of that name can be told."""
+        referee = self.referee
+        node = referee.view.nodes.get(path)
+        for link in referee.links.values():
+            clashes = referee.troubled.get((link.service, path)) == _CLASH
+            if clashes and node is not None and link.service not in node.held:
+                self._forget_problem(link.service, path)
+                link.freed = True
 
     def _total(self, order: Order) -> None:
         totals = self.referee.totals
@@ -408,6 +433,8 @@ class Round:
         """Work out what is left at everything that was touched, and tidy what nothing is left of."""
         referee, now = self.referee, trio.current_time()
         for path, known in list(self.touched.items()):
+            if referee.troubled:
+                self._end_clashes(path)
             services = known
             if services is None:
                 services = await referee.at_hand(functools.partial(left, referee.view, referee.rules, path))

@@ -9,6 +9,8 @@ import sys
 import unicodedata
 from pathlib import Path
 
+import pytest
+
 from .harness import assert_same, onitu, running, snapshot, sync, wait_for, watching
 
 
@@ -63,6 +65,62 @@ def test_two_spellings_of_one_name_on_one_service_lose_nothing(roots: list[Path]
     assert (a / decomposed).read_text() == "decomposed, another"
     assert (b / "other").read_text() == "other"
     assert any("Unicode" in problem["reason"] for problem in result.summary["problems"])
+
+
+def test_what_goes_from_a_directory_while_nothing_runs_goes_everywhere_however_each_service_spells_it(
+    roots: list[Path], state: Path
+) -> None:
+    a, b, _ = roots
+    composed, decomposed = "\u00e9t\u00e9", unicodedata.normalize("NFD", "\u00e9t\u00e9")
+    there = {a: a / composed / decomposed, b: b / decomposed / decomposed}
+    for place in there.values():
+        place.mkdir(parents=True)
+    for name in ("one", "two", "three"):
+        (there[a] / name).write_text(name)
+    sync(a, b, state=state)
+    (there[a] / "one").unlink()
+    (there[b] / "two").unlink()
+    assert sync(a, b, state=state).summary["deletes"] == 2
+    assert [os.listdir(place) for place in there.values()] == [["three"], ["three"]]
+    shutil.rmtree(b / decomposed)
+    sync(a, b, state=state)
+    assert not (a / composed).exists()
+
+
+def test_two_spellings_of_one_directory_on_one_service_lose_nothing(roots: list[Path], state: Path) -> None:
+    a, b, _ = roots
+    one, other = a / "\u00e9", a / unicodedata.normalize("NFD", "\u00e9")
+    for place, name in ((one, "composed"), (other, "decomposed")):
+        place.mkdir()
+        (place / name).write_text(name)
+        (place / "in both").write_text(f"of {name}")
+    (a / "other").write_text("other")
+    for _ in range(2):
+        assert onitu("sync", a, b, "--state", state, "--json").code == 1
+    (there,) = (path for path in b.iterdir() if path.name in (one.name, other.name))
+    assert {"composed", "decomposed"} < set(os.listdir(there))
+    (one / "composed").unlink()
+    assert onitu("sync", a, b, "--state", state, "--json").code == 1
+    assert "composed" not in os.listdir(there)
+    shutil.rmtree(one)
+    sync(a, b, state=state)
+    assert sorted(os.listdir(other)) == sorted(os.listdir(there)) == ["decomposed", "in both"]
+    assert (there / "in both").read_text() == "of decomposed"
+
+
+@pytest.mark.parametrize("stays", ["composed", "decomposed"])
+def test_two_spellings_of_one_name_are_no_problem_any_more_once_there_is_one(
+    roots: list[Path], state: Path, stays: str
+) -> None:
+    a, b, _ = roots
+    names = {"composed": "\u00e9", "decomposed": unicodedata.normalize("NFD", "\u00e9")}
+    (a / "other").write_text("other")
+    for content, name in names.items():
+        (a / name).write_text(content)
+    assert onitu("sync", a, b, "--state", state, "--json").code == 1
+    (a / next(name for content, name in names.items() if content != stays)).unlink()
+    sync(a, b, state=state)
+    assert [path.read_text() for path in b.iterdir() if path.name in names.values()] == [stays]
 
 
 def test_a_directory_deleted_elsewhere_keeps_what_is_hidden_in_it(tmp_path: Path) -> None:

@@ -387,7 +387,8 @@ class ScriptedReferee:
                 self.audited.append(message)
 
     async def index(self, lookup: Lookup) -> None:
-        pages = [tuple(r for p, r in self.rows.items() if paths.parent(p) == d) for d in lookup.directories]
+        wanted = map(paths.key, lookup.directories)
+        pages = [tuple(r for p, r in self.rows.items() if paths.key(paths.parent(p)) == d) for d in wanted]
         if lookup.paths:
             pages.append(tuple(self.rows[path] for path in lookup.paths if path in self.rows))
         await self.send(Index(lookup.request, tuple(pages)))

@@ -61,6 +61,21 @@ async def test_what_a_complete_listing_lacks_is_gone(runtime: str) -> None:
         assert [(e.seen, e.path) for e in at.referee.events] == [(Seen.GONE, b"a")]
 
 
+async def test_what_is_known_in_another_spelling_of_a_directory_is_gone_only_if_it_is(runtime: str) -> None:
+    """Of two directories whose names differ in the Unicode form only one is held, but what is in either of them."""
+    both = "\u00e9".encode(), "e\u0301".encode()
+    one = "\u00f6".encode(), "o\u0308".encode()
+    async with stage(runtime) as at:
+        for path in (*both, *one):
+            at.driver.write(path + b"/file", path)
+        held = (both[0], one[0], *(path + b"/file" for path in (*both, *one)))
+        at.referee.rows = {path: at.driver.known(path) for path in held}
+        at.driver.remove(one[1] + b"/file")
+        at.driver.remove(one[1])
+        await at.started()
+        assert at.referee.seen(Seen.GONE) == [one[1] + b"/file"]
+
+
 async def test_a_vanished_directory_goes_with_all_that_was_known_in_it_the_inner_first(runtime: str) -> None:
     async with stage(runtime) as at:
         at.driver.write(b"d/e/f", b"1")

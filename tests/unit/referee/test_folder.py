@@ -416,6 +416,45 @@ async def test_a_lookup_tells_what_a_service_holds_as_it_spells_it() -> None:
         assert (row.path, row.token) == ("e\u0301".encode(), b"ta")
 
 
+async def test_a_lookup_in_a_directory_tells_what_is_held_there_however_it_is_spelled() -> None:
+    composed, decomposed = "\u00e9".encode(), "e\u0301".encode()
+    async with desk() as d:
+        await d.say("a", Event(Seen.STANDS, decomposed, Version(Kind.DIRECTORY), b"t"), stands(decomposed + b"/x", "v"))
+        for number, asked in enumerate((composed, decomposed)):
+            await d.folder.post(lambda n=number, asked=asked: d.folder.lookup("a", Lookup(n, "f", (asked,))))
+        await d.settle()
+        assert [row.path for index in d.of(Index) for (row,) in index.directories] == [decomposed + b"/x"] * 2
+
+
+async def test_an_entry_of_a_name_that_is_held_in_another_form_is_told_once_that_is_free() -> None:
+    composed, decomposed = "\u00e9".encode(), "e\u0301".encode()
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(composed, "v1"), stands(decomposed, "v2"), scanned=True)
+        assert d.folder.troubled == {("a", composed): "clash"}
+        await d.say("a", stands(b"other", "v"))
+        assert not d.of(Command)
+        await d.say("a", Event(Seen.GONE, composed))
+        assert d.of(Command) == [Command("rescan", "f")]
+        assert not d.folder.links["a"].quiet
+        await d.say("a", stands(decomposed, "v2"), scanned=True)
+        assert d.folder.view[composed].held["a"].name == decomposed
+        assert not d.folder.troubled
+
+
+async def test_an_entry_of_a_name_that_is_held_in_another_form_is_over_where_a_scan_finds_it_no_more() -> None:
+    composed, decomposed = "\u00e9".encode(), "e\u0301".encode()
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(composed, "v1"), stands(decomposed, "v2"), scanned=True)
+        await d.say("a", stands(decomposed, "v2"), scanned=True)
+        await d.say("a", stands(composed, "v3", b"edited"))
+        assert d.folder.troubled == {("a", composed): "clash"}
+        await d.say("b", scanned=True)
+        assert d.folder.troubled
+        await d.say("a", scanned=True)
+        assert not d.folder.troubled
+        assert not await d.folder.store.problem_counts()
+
+
 async def test_a_lookup_of_paths_tells_what_is_held_there_and_nothing_beside() -> None:
     async with desk() as d:
         composed, decomposed = "\u00e9".encode(), "e\u0301".encode()
