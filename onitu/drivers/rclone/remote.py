@@ -44,6 +44,8 @@ encrypted ones, whose first bytes are wrong (the password is no secret: nothing 
 class RcloneRemote(Remote):
     """One remote and a path of it. `fs`: both, as rclone writes it, `name:path`; `shown`: for people."""
 
+    longest_name = 143  # what an overlay that encrypts names makes 255 bytes of, which most services take
+
     rcd: Rcd
     fs: str
     shown: str

@@ -125,6 +125,9 @@ class Remote(abc.ABC):
     """Whether small files can be put by threads (`posting`), as its library blocks and a put is one request. Only used
     where the service compares and swaps."""
 
+    longest_name: ClassVar[int] = 255
+    """Bytes of a name that the service takes, whatever is above it. Onitu's own names have no more."""
+
     @abc.abstractmethod
     async def probe(self) -> Capabilities:
         """Connect, check that the root is there and is a directory (a bucket, a collection), and find out what the

@@ -34,11 +34,8 @@ from .interface import NOTHING_THERE, Busy, Changed, Missing, Thing
 from .replica import CHUNK, LIMBO, TMP, Replica
 from .spool import KEEP, Spool
 
-LONGEST = 200
-"""Bytes of a path that are told by a name in the limbo; a longer one stands in a file beside it."""
-
 BESIDE = b".path"
-"""What the name of that file ends with."""
+"""What the name of a file ends with that tells a path, where that is too long for a name in the limbo."""
 
 LATE = 3600.0
 """Seconds for which a request whose answer did not come may still be carried out. (Linux gives up to bring what a
@@ -64,12 +61,13 @@ def by_content(value: bytes) -> bytes:
     return b"x" + value.hex()[:16].encode()
 
 
-def _name(path: bytes, delete: bool, mark: bytes) -> bytes:
-    """A name in the limbo, nobody else's, for what stands at a path."""
+def _name(path: bytes, delete: bool, mark: bytes, longest: int) -> bytes:
+    """A name in the limbo, nobody else's, for what stands at a path; it has `longest` bytes at most."""
+    start = b".".join([b"d" if delete else b"p", secrets.token_hex(4).encode(), mark, b""])
     told = base64.urlsafe_b64encode(path).rstrip(b"=")
-    if len(path) > LONGEST:
+    if len(start) + len(told) > longest:
         told = b"." + blake3(path).hexdigest()[:32].encode()
-    return LIMBO + b"/" + b".".join([b"d" if delete else b"p", secrets.token_hex(4).encode(), mark, told])
+    return LIMBO + b"/" + start + told
 
 
 def _told_beside(aside: bytes) -> bool:
@@ -134,7 +132,8 @@ class Limbo:
         aside = b""
         try:
             # Once the service was asked its answer is waited for, also where all is cancelled: only that tells.
-            rename = partial(self._step_aside, path, thing, partial(_name, path, delete, mark), tried)
+            named = partial(_name, path, delete, mark, self.replica.remote.longest_name)
+            rename = partial(self._step_aside, path, thing, named, tried)
             ask = partial(self.replica.calls.call, "rename", path, rename)
             aside = await finishing(UNDO, lambda: self.in_private(ask))
         except trio.Cancelled:

@@ -32,6 +32,17 @@ async def test_what_is_expected_is_replaced(bench: Bench) -> None:
     assert await bench.tree() == {b"a": MINE}
 
 
+@pytest.mark.parametrize("length", [60, 90, 120, 150, 165, 180, 195, 210])
+async def test_what_stands_at_a_path_of_any_length_is_replaced_and_deleted(bench: Bench, length: int) -> None:
+    path = b"/".join([b"directory"] * 30)[: length - 5].rstrip(b"/") + b"/file"
+    for data in (OLD, NEW):
+        stands = await bench.token(path) if data is NEW else b""
+        assert answer(await bench.put(path, data, stands, OLD if stands else None)).seen is Seen.DONE
+    gone = await bench.do(Do.DELETE, path, NOTHING, await bench.token(path), file_version(NEW))
+    assert gone.seen is Seen.DONE
+    assert path not in await bench.tree()
+
+
 async def test_the_token_of_an_answer_is_good_for_the_next_order(bench: Bench) -> None:
     token, before = b"", None
     for number in range(4):

@@ -704,6 +704,27 @@ async def test_what_could_not_be_looked_at_aside_stands_again_with_the_next_poll
     assert ("list", b".onitu/limbo") not in renaming.cupboard.asked  # nothing is left to look for
 
 
+@pytest.mark.parametrize("longest", [143, 255])
+async def test_no_name_in_the_limbo_is_longer_than_the_service_takes(
+    renaming: Stage, monkeypatch: pytest.MonkeyPatch, longest: int
+) -> None:
+    monkeypatch.setattr(CupboardRemote, "longest_name", longest)
+    longer: list[bytes] = []
+
+    def look(call: str, path: bytes) -> None:
+        if path.startswith(b".onitu/") and len(paths.name(path)) > longest:
+            longer.append(path)
+
+    renaming.cupboard.fail = look
+    for length in range(40, 300, 3):
+        path = b"/".join([b"directory"] * 30)[: length - 5].rstrip(b"/") + b"/file"
+        renaming.cupboard.write(path, OLD)
+        (events,) = await renaming.do(deletion(path, await renaming.token(path)))
+        assert answer(events).seen is Seen.DONE
+    assert not longer
+    assert renaming.hidden() == []
+
+
 async def test_nothing_is_left_of_a_long_path_that_is_gone_when_it_is_to_step_aside(renaming: Stage) -> None:
     long = b"/".join([b"x" * 100] * 5)
     renaming.cupboard.write(long, OLD)
