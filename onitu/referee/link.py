@@ -172,10 +172,10 @@ class Link(msgspec.Struct):
         self.waiting.discard(path)
         return path
 
-    def hurry(self, *paths: bytes) -> None:
-        """These come next, in this sequence."""
-        self.ready.extendleft(reversed(paths))
-        self.waiting.update(paths)
+    def hurry(self, *first: bytes) -> None:
+        """These paths come next, in this sequence."""
+        self.ready.extendleft(reversed(first))
+        self.waiting.update(first)
 
     def upcoming(self, limit: int) -> list[bytes]:
         """What `take` gives next; at most so many."""
