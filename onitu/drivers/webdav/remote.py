@@ -130,7 +130,9 @@ class WebdavRemote(Remote):
 
     @staticmethod
     def _may_be(token: bytes, headers: Mapping[str, str]) -> bool:
-        """Whether an answer without a useful entity tag may be about what a token names."""
+        """Whether an answer may be about what a token names, where its entity tag need not be the one of a listing."""
+        if opaque(headers.get("etag", "")) == token:
+            return True  # it is one of Apache's that looks as if it were made of a size and a time
         size, _, mtime = token.partition(b"-")
         modified = headers.get("last-modified", "")
         if not (size.isdigit() and mtime.isdigit() and modified):

@@ -47,6 +47,8 @@ MANY = 16
 """Paths of one directory from which on they are looked at by listing it."""
 SKEW = 26 * 3600 * 1_000_000_000
 """Nanoseconds by which a service's clock may be off, time zones and all, as long as nothing is known of it."""
+LOOKS = 5
+"""Looks at a marker until one finds what is read then."""
 CHUNK = 4 << 20
 """Bytes that are read at a time where a whole file is read for its digest."""
 
@@ -105,15 +107,23 @@ class Replica(msgspec.Struct, eq=False):
 
     async def _read_small(self, path: bytes) -> bytes | None:
         try:
-            thing = await self.calls.call("read", path, lambda: self.remote.stat(path))
-            if thing is None:
-                return None
-            size, token = min(thing.size, 65536), thing.token
-            return await self.calls.call("read", path, lambda: self.remote.read(path, token, 0, size)) if size else b""
-        except (Missing, Changed):
+            for _ in range(LOOKS):
+                thing = await self.calls.call("read", path, lambda: self.remote.stat(path))
+                if thing is None:
+                    return None
+                with contextlib.suppress(Changed):  # by another hand, just now
+                    return await self._read_whole(path, thing)
+        except Missing:
             return None
         except Refused as error:
             raise Unavailable(f"the marker of {self.shown} cannot be read: {error.reason}") from error
+        raise Unavailable(f"the marker of {self.shown} cannot be read: it is another one at each look")
+
+    async def _read_whole(self, path: bytes, thing: Thing) -> bytes:
+        if not thing.size:
+            return b""
+        size = min(thing.size, 65536)
+        return await self.calls.call("read", path, lambda: self.remote.read(path, thing.token, 0, size))
 
     async def write_marker(self, identity: Identity) -> None:
         """Atomically, as far as the service can; nobody looks at it meanwhile. Raises `Unavailable`."""

@@ -241,6 +241,21 @@ async def test_a_dry_run_writes_nothing(cloud: CloudServer, tmp_path: Path) -> N
     assert {method for method, _ in cloud.cloud.asked} <= {"PROPFIND", "GET"}
 
 
+async def test_a_dry_run_reads_what_has_a_tag_that_looks_like_a_size_and_a_time(tmp_path: Path) -> None:
+    """Apache's is made of both, in hexadecimal digits, some of which have no letters."""
+    with ApacheServer(tmp_path) as server:
+        root = server.empty("docs")
+        root.write(b"a", b"." * 0x59)
+        microseconds = 0x6618438384436
+        os.utime(root.place / "a", ns=(0, microseconds * 1000))
+        async with opened(WebdavDriver, root, tmp_path / "workspace") as driver:
+            driver.look_only = True
+            await driver.identify(FOLDER)
+            ((entry,),) = [listing.entries for listing in await driver.scan(FOLDER, [paths.ROOT])]
+            assert entry.token.endswith(b"59-6618438384436")
+            assert await driver.read(FOLDER, b"a", entry.token, 0, 3) == b"..."
+
+
 async def test_folders_that_did_not_change_are_not_listed_again(stage: Stage) -> None:
     for path in (b"a/b/c/file", b"d/e/file", b"f"):
         stage.root.write(path, b"x")

@@ -138,6 +138,20 @@ async def test_a_root_that_lost_its_marker_concludes_nothing(stage: Stage) -> No
         await stage.driver.stat(FOLDER, [b"a"])
 
 
+async def test_a_marker_that_is_written_while_it_is_read_is_not_gone(stage: Stage) -> None:
+    marker = b".onitu/marker"
+    stage.meanwhile("read", marker, b'{"marker": "me", "generation": 2, "pending": 3}')
+    assert await stage.driver.identify(FOLDER) == Identity("me", 2, 3)
+
+    def always(call: str, path: bytes) -> None:
+        if (call, path) == ("read", marker):
+            stage.cupboard.write(path, b"{}")
+
+    stage.cupboard.fail = always
+    with pytest.raises(Unavailable, match="another one at each look"):
+        await stage.driver.identify(FOLDER)
+
+
 async def test_a_marker_that_is_being_written_is_not_taken_for_another_one(stage: Stage) -> None:
     async def look() -> None:
         for _ in range(30):
