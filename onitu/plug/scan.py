@@ -98,8 +98,7 @@ class Scan:
             if self._stream or len(self._findings) >= KEPT_BACK:
                 self._stream = True
                 await self._flush()
-        # A directory may have gone of which only what was in it is known, as another form of its name is held.
-        self._findings.miss(self._floor, self._strays.values())
+        await self._miss_strays()
         if self._vanished is not None and roots and self._reporter.has_new(self._findings):
             self._findings.vanished = await self._vanished()
         await self._flush()
@@ -109,6 +108,16 @@ class Scan:
             return True
         self._familiar.distrust()
         return False
+
+    async def _miss_strays(self) -> None:
+        """A directory may have gone of which only what was in it is known, as another form of its name is held."""
+        above = sorted(set(map(paths.parent, self._strays)))
+        standing = await self._floor.stat(above)
+        gone = {directory for directory, entry in zip(above, standing, strict=True) if entry is None}
+        rows = [row for path, row in self._strays.items() if paths.parent(path) in gone]
+        inside = [row.path for row in rows if row.version.kind is Kind.DIRECTORY]
+        below = [row for row in await self._floor.rows_below(inside) if not gone.isdisjoint(paths.ancestors(row.path))]
+        self._findings.miss(self._floor, [*rows, *below])
 
     async def _flush(self) -> None:
         findings, self._findings = self._findings, Findings(self._floor.outbox.position)

@@ -35,6 +35,8 @@ from .replies import EPOCH, SECOND, code, meaning, said, thing_of
 T = TypeVar("T")
 
 PIECE = 256 * 1024
+LOOKS = 5
+"""Looks at a path until the directories above it stay, or stay away, for the time of one."""
 UNSEEN = ("550", "501")
 """Replies that may mean that nothing is there."""
 
@@ -117,22 +119,26 @@ class FtpRemote(Remote):
         return found
 
     async def stat(self, path: bytes) -> Thing | None:
-        thing = await self._facts(path)
-        if thing is not None or not path:
-            return thing
-        # It is not there, or may not be seen: the listing of the nearest directory that can be seen tells.
-        below = path
-        for directory in [*paths.ancestors(path), paths.ROOT]:
-            there = await self._facts(directory)
-            if there is not None:
-                if there.kind is not Kind.DIRECTORY:
-                    return None
-                found = (await self._entries(directory)).get(paths.name(below))
-                if found is None or below == path:
-                    return found
+        for _ in range(LOOKS):
+            thing = await self._facts(path)
+            if thing is not None or not path:
+                return thing
+            # It is not there, or may not be seen: the listing of the nearest directory that can be seen tells.
+            below = path
+            for directory in [*paths.ancestors(path), paths.ROOT]:
+                there = await self._facts(directory)
+                if there is not None:
+                    break
+                below = directory
+            if there is None or there.kind is not Kind.DIRECTORY:
+                return None
+            found = (await self._entries(directory)).get(paths.name(below))
+            if found is None or below == path:
+                return found
+            if await self._facts(below) is None:
                 raise Refused(Trouble.DENIED, "the server does not show it")
-            below = directory
-        return None
+            # It was made between the two looks.
+        raise Busy("the directories above it come and go")
 
     async def _facts(self, path: bytes) -> Thing | None:
         """What the server tells of one path; None: nothing."""

@@ -333,6 +333,7 @@ class S3Remote(Remote):
         marks = self._bucket.marks(path)
         if any(key not in marks or size for key, _, size, _ in listed.objects):
             raise Refused(Trouble.NOT_EMPTY, "the directory is not empty")
+        await self._keep_directory(paths.parent(path))
         for key, _, _, _ in listed.objects:
             await self.client.ask("DELETE", key)
         self._marked.discard(path)

@@ -593,7 +593,13 @@ class Acting(msgspec.Struct):
     async def _found(self, path: bytes = b"", read: bool = False) -> Event:
         """What stands there, as the order's answer."""
         entry = await self._look(path or self.order.path, read)
-        return self._gone() if entry is None else _stands(entry, self.order.number)
+        if entry is not None:
+            return _stands(entry, self.order.number)
+        if self.order.do is Do.PUT and not self.order.expect:  # that would be no answer: nothing is what it expects
+            shown = paths.show(self.order.path)
+            reason = f"{self.service}: cannot write {shown}: something is said to stand there, and nothing is shown"
+            return self._failed(Trouble.IO, reason)
+        return self._gone()
 
     async def _also(self, path: bytes) -> list[Event]:
         """What stands at another path."""

@@ -20,7 +20,7 @@ from onitu.plug.driver import Hint, HintKind
 from .disk import Disk, Thing
 from .driver import Host
 from .script import Step
-from .users import Users, tree_of
+from .users import Users, spelled, tree_of
 from .world import World
 
 
@@ -96,13 +96,13 @@ class _Fault:
         self._later(end)
 
     def _denied(self) -> None:
-        disk, path = self.host.disk, self.step.path.encode()
+        disk, path = self.host.disk, spelled(self.host.disk, self.step.path)
         disk.denied.add(path)
         self._later(lambda: disk.denied.discard(path))
 
     def _closed(self) -> None:
         """Rights are taken away, and given again; both is seen by who watches."""
-        host, path = self.host, self.step.path.encode()
+        host, path = self.host, spelled(self.host.disk, self.step.path)
         thing = host.disk.find(path)
         if thing is None:
             return

@@ -46,12 +46,13 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Kind(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What kind of service it is: see `driver.Flavour`."""
+    """What kind of service it is: see `driver.Flavour`. `decomposed`: its users write é as two characters (NFD)."""
 
     grain: int = 0
     watches: bool = True
     kernel: bool = False
     skew: float = 0.0
+    decomposed: bool = False
 
 
 class Script(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -91,6 +92,7 @@ def draw(seed: int, services: int = 3, operations: int = 100, faults: bool = Tru
     if faults:
         _lags(steps, seed)
         _closures(steps, seed, services)
+    kinds = _accents(steps, kinds, seed)
     return Script(seed, kinds, tuple(steps), latency)
 
 
@@ -134,6 +136,20 @@ def _closures(steps: list[Step], seed: int, services: int) -> None:
                 seconds=seconds,
             )
             steps.insert(chance.randrange(len(steps) + 1), step)
+
+
+def _accents(steps: list[Step], kinds: tuple[Kind, ...], seed: int) -> tuple[Kind, ...]:
+    """In a quarter of the histories each name has an accent, and some services have users who write it in another way
+    than the others do."""
+    chance = random.Random(f"accents {seed}")  # noqa: S311 (nobody is to be kept from guessing it)
+    if chance.random() >= 0.25:
+        return kinds
+    steps[:] = [msgspec.structs.replace(s, path=_accented(s.path), target=_accented(s.target)) for s in steps]
+    return tuple(msgspec.structs.replace(kind, decomposed=chance.random() < 0.5) for kind in kinds)
+
+
+def _accented(path: str) -> str:
+    return "/".join(name + "é" for name in path.split("/")) if path else ""
 
 
 def encode(script: Script) -> bytes:

@@ -11,12 +11,13 @@ import pytest
 import trio
 
 from onitu.drivers.ftp import FtpDriver, FtpsDriver, connection
+from onitu.drivers.ftp.remote import FtpRemote
 from onitu.drivers.ftp.replies import meaning, nanoseconds, thing_of
 from onitu.model.errors import ConfigurationError, Unavailable
 from onitu.model.events import Seen, Trouble
 from onitu.model.versions import Kind
 from onitu.plug.driver import Refused
-from onitu.plug.remote import Busy
+from onitu.plug.remote import Busy, Thing
 from onitu.plug.remote.replica import TMP
 from onitu.testing.conformance import Fault
 from onitu.testing.conformance.bench import FOLDER, answer, bench_on, file_version, opened
@@ -156,6 +157,24 @@ async def test_a_server_without_machine_listings_is_refused(
     async with opened(FtpDriver, server.empty("old"), tmp_path) as driver:
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1 has no MLSD"):
             await driver.identify(FOLDER)
+
+
+async def test_a_directory_that_is_made_while_it_is_looked_for_is_no_hidden_one(
+    server: FtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = server.empty("made late")
+    async with opened(FtpDriver, root, tmp_path / "workspace") as driver:
+        await driver.identify(FOLDER)
+        entries = FtpRemote._entries
+
+        async def late(remote: FtpRemote, directory: bytes) -> dict[bytes, Thing]:
+            root.write(b"d/e/f", b"made just now")
+            return await entries(remote, directory)
+
+        monkeypatch.setattr(FtpRemote, "_entries", late)
+        (entry,) = await driver.stat(FOLDER, [b"d/e/f"])
+        assert entry is not None
+        assert entry.version.size == 13
 
 
 async def test_a_name_with_a_line_break_is_refused(server: FtpServer, tmp_path: Path) -> None:

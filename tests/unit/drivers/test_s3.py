@@ -573,6 +573,25 @@ async def test_a_directory_that_only_a_file_made_stays_when_its_file_goes(place:
         await remote.remove_directory(b"d/inner")
         with pytest.raises(Missing):
             await remote.list(b"d/inner")
+        assert await remote.list(b"d") == {}
+    assert place.keys() == ["d/"]
+
+
+async def test_a_file_that_a_directory_which_nobody_sees_keeps_out_is_told(place: Place) -> None:
+    """SeaweedFS keeps the directory of a file that was deleted for two minutes, and lets no new file take its name."""
+    async with place.driver() as driver:
+        await driver.identify("docs")
+        await driver.mark("docs", Identity("me", 1, 0))
+        place.write("d/x")
+        place.user.delete_object(Bucket="bucket", Key=f"{place.name}/d/x")
+        version = Version(Kind.FILE, 1, {BLAKE3: blake3(b"1").digest()})
+        order = Order(1, Do.PUT, b"d", version, keep=b"")
+        async with driver.stage("docs", version, b"d") as staged:
+            await staged.write(b"1")
+            await staged.finish()
+            ((failed,),) = await driver.perform("docs", [order], {1: staged}, {})
+        assert (failed.seen, failed.order) == (Seen.FAILED, 1)
+        assert failed.reason == "nas: cannot write d: something is said to stand there, and nothing is shown"
 
 
 async def test_where_an_object_and_a_directory_have_one_name_the_directory_counts(place: Place) -> None:

@@ -66,14 +66,14 @@ async def test_what_is_known_in_another_spelling_of_a_directory_is_gone_only_if_
     both = "\u00e9".encode(), "e\u0301".encode()
     one = "\u00f6".encode(), "o\u0308".encode()
     async with stage(runtime) as at:
-        for path in (*both, *one):
-            at.driver.write(path + b"/file", path)
-        held = (both[0], one[0], *(path + b"/file" for path in (*both, *one)))
-        at.referee.rows = {path: at.driver.known(path) for path in held}
-        at.driver.remove(one[1] + b"/file")
+        at.driver.write(one[0] + b"/file", b"")
+        for path in (*both, one[1]):
+            at.driver.write(path + b"/in/file", path)
+        inside = (path + inner for path in (*both, one[1]) for inner in (b"/in", b"/in/file"))
+        at.referee.rows = {path: at.driver.known(path) for path in (both[0], one[0], one[0] + b"/file", *inside)}
         at.driver.remove(one[1])
         await at.started()
-        assert at.referee.seen(Seen.GONE) == [one[1] + b"/file"]
+        assert at.referee.seen(Seen.GONE) == [one[1] + b"/in/file", one[1] + b"/in"]
 
 
 async def test_a_vanished_directory_goes_with_all_that_was_known_in_it_the_inner_first(runtime: str) -> None:
