@@ -221,6 +221,11 @@ class FolderReferee:
             await self._decide(batches)
         if self.pace.waiting:
             await self._acknowledge()
+        for link in self.links.values():
+            # Until it hears that a clash was committed, a driver takes for known what clashed.
+            if link.freed and link.scanned and link.service not in self.pace.waiting:
+                link.freed = link.scanned = False
+                await self.rescan(link.service)
         await self.feed()
         await self._look_settled()
         if self._next() < self._alarm:
@@ -384,10 +389,6 @@ class FolderReferee:
         self._make_room()
         for service, directory in work.looks:
             await self.rescan(service, (directory,))
-        for link in self.links.values():
-            if link.freed and link.scanned:
-                link.freed = link.scanned = False
-                await self.rescan(link.service)
 
     # --- ordering -----------------------------------------------------------------------------------------------
 

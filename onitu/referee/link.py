@@ -119,7 +119,7 @@ class Link(msgspec.Struct):
     @property
     def looked(self) -> bool:
         """Whether everything on the service was seen and told."""
-        return self.scanned and not self.looking and not self.guard.holding
+        return self.scanned and not self.freed and not self.looking and not self.guard.holding
 
     def connect(self, epoch: str, credit: int) -> None:
         """A driver said Hello: whatever was under way with it is derived anew."""
