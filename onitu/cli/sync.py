@@ -186,6 +186,7 @@ class _Run(msgspec.Struct):
         if not good:
             problems = (await answer(supervisor, "problems", limit=LISTED))["problems"]
             problems = [problem for problem in problems if problem.get("kind") != "hidden"]
+            problems += (await answer(supervisor, "remaining", limit=LISTED))["remaining"]
             for line in [*troubles(status), *output.problem_lines(problems)]:
                 self.out.complain(line)
         elif output.did_something(status) and output.totals(status)["conflicts"] and not self.out.quiet:

@@ -422,19 +422,24 @@ class FolderReferee:
                 continue
             ends = (todo.order.target, todo.order.keep)
             if any(ends) and any(paths.key(other) in link.busy for other in ends if other):
-                link.failed(path, now, passing=True)  # another order is under way at its other end
+                link.waits(path, now)  # another order is under way at its other end
                 continue
             above = await self._in_the_way(link, todo.order)
-            if above and above not in link.busy and above not in hurried:
-                hurried.add(above)  # what stands where its directory is to be gives way first
-                link.hurry(above, path)
-                continue
+            if above and not link.makes_directory(above):
+                # What stands where its directory is to be gives way first.
+                if above in link.busy or link.hopes_for(above):
+                    link.waits(path, now)
+                    continue
+                if above not in hurried:
+                    hurried.add(above)
+                    link.hurry(above, path)
+                    continue
             if todo.order.ends_a_directory:
                 if link.puts_off(path):
                     continue
                 filling = link.filling() if filling is None else filling
                 if path in filling:
-                    link.waits(path, now)
+                    link.waits(path, now, full=True)
                     continue
             self._order += 1
             order = todo.order.numbered(self._order)
@@ -446,10 +451,12 @@ class FolderReferee:
                 return
 
     async def _in_the_way(self, link: Link, order: Order) -> bytes:
-        """`in_the_way` of what an order brings."""
+        """`in_the_way` of what an order brings, now or once what is under way is done."""
         if not order.version.exists:
             return b""
         arrives = paths.key(order.target or order.path)
+        if coming := link.coming_above(arrives):
+            return coming
         try:
             return in_the_way(self.view, link.service, arrives)
         except Need:  # hardly ever: the directories of what was decided are at hand

@@ -13,6 +13,7 @@ import msgspec
 
 from onitu.model import paths
 from onitu.model.orders import Do, Order
+from onitu.model.versions import Kind
 
 from .guard import QUIET, Guard
 
@@ -207,6 +208,19 @@ class Link(msgspec.Struct):
                 self.busy.pop(path, None)
         return order
 
+    def makes_directory(self, path: bytes) -> bool:
+        """Whether an order under way makes a directory there. What is ordered in it comes after that."""
+        order = self.in_flight.get(self.busy.get(path, 0))
+        return order is not None and order.do is Do.PUT and order.version.kind is Kind.DIRECTORY
+
+    def coming_above(self, path: bytes) -> bytes:
+        """Above the path, where an order under way brings something that is no directory; empty: nowhere."""
+        for above in paths.ancestors(path):
+            order = self.in_flight.get(self.busy.get(above, 0))
+            if order is not None and order.version.exists and order.version.kind is not Kind.DIRECTORY:
+                return above
+        return b""
+
     def filling(self) -> frozenset[bytes]:
         """The directories into which orders under way bring something. None is removed meanwhile: where directories are
         what stands in them it would come back with that, and be taken for a user's."""
@@ -232,9 +246,10 @@ class Link(msgspec.Struct):
         self.soonest = min(self.soonest, when)
         return times
 
-    def waits(self, path: bytes, now: float) -> None:
-        """A directory is not to be removed yet: it rests for up to half a second, which is never too often."""
-        times = self.failed(path, now, passing=True, full=True)
+    def waits(self, path: bytes, now: float, full: bool = False) -> None:
+        """Something else comes first: the path rests for up to half a second, which is never too often. `full`: it is a
+        directory that is to go, and something is being brought into it."""
+        times = self.failed(path, now, passing=True, full=full)
         self.retry[path] = msgspec.structs.replace(self.retry[path], times=min(times, GIVE_UP - 1))
 
     @property
@@ -278,7 +293,12 @@ class Link(msgspec.Struct):
     @property
     def hopes(self) -> bool:
         """Whether something that failed may still be over in a moment by itself."""
-        return any(retry.passing and retry.times < GIVE_UP for retry in self.retry.values())
+        return any(map(self.hopes_for, self.retry))
+
+    def hopes_for(self, path: bytes) -> bool:
+        """Whether what failed at the path may still be over in a moment by itself."""
+        retry = self.retry.get(path)
+        return retry is not None and retry.passing and retry.times < GIVE_UP
 
 
 def _touched(order: Order) -> tuple[bytes, ...]:

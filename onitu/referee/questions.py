@@ -21,7 +21,7 @@ from . import checking
 from .folder import PAGE, FolderReferee
 from .link import Link
 from .machine import era
-from .planner import plan
+from .planner import left, plan
 
 if TYPE_CHECKING:
     from .service import RefereeService
@@ -138,6 +138,26 @@ async def problems(referee: RefereeService, arguments: dict[str, Any]) -> dict[s
                     reason = f"its deletion is held back: `onitu approve {service}` believes it"
                     found.append(_row(folder, path, service, kind="quarantined", reason=reason))
     return {"problems": found[:limit]}
+
+
+async def remaining(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What is left to be done although no problem is told of it, and what comes next there."""
+    limit = int(arguments.get("limit", 1000))
+    found: list[dict[str, Any]] = []
+    for folder in _folders(referee, arguments):
+        found += await folder.ask(functools.partial(_remaining, folder, limit))
+    return {"remaining": found[:limit]}
+
+
+async def _remaining(folder: FolderReferee, limit: int) -> list[dict[str, Any]]:
+    page = [path for _, path in await folder.store.todo((0, b""), limit)]
+    await folder.fetch(page)
+    return [
+        _row(folder, path, service, kind="left", reason=await _next(folder, service, path))
+        for path in page
+        for service in await folder.at_hand(functools.partial(left, folder.view, folder.rules, path))
+        if (service, path) not in folder.troubled and not folder.links[service].guard.quarantined
+    ]
 
 
 async def conflicts(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -387,6 +407,7 @@ QUESTIONS: dict[str, Answering] = {
     "settled": settled,
     "sealed": sealed,
     "problems": problems,
+    "remaining": remaining,
     "conflicts": conflicts,
     "log": journal,
     "explain": explain,

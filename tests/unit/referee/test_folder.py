@@ -817,6 +817,23 @@ async def test_what_stands_where_a_directory_is_to_be_gives_way_before_anything_
         assert [order.path for order in at.orders("b")] == [b"x", b"x/d", b"x/d/e", b"x/d/e/f"]
 
 
+async def test_nothing_is_brought_below_a_file_that_is_under_way(autojump_clock: trio.testing.MockClock) -> None:
+    """A directory is to be there by now, but the service is about to hold the file."""
+    directory = Event(Seen.STANDS, b"x", Version(Kind.DIRECTORY, mode=0o755), b"t")
+    async with desk(given=settings(("a", "b"))) as at:
+        await at.say("a", stands(b"x", "a file"))
+        (put,) = at.orders("b")
+        await at.say("a", directory, stands(b"x/f", "new"))
+        await trio.sleep(10)
+        assert not at.orders("b")
+        assert at.folder.links["b"].hopes  # to wait is no failure: no run ends for it
+        await at.say("b", Event(Seen.DONE, b"x", put.version, b"t", order=put.number))
+        orders = await at.until(lambda: [*at.orders("b")])
+        while len(orders) < 2:
+            orders += await at.until(lambda: at.orders("b"))
+        assert [order.path for order in orders] == [b"x", b"x/f"]
+
+
 async def test_what_stands_in_the_way_far_above_a_path_is_no_reason_to_give_it_up() -> None:
     directories = [
         Event(Seen.STANDS, path, Version(Kind.DIRECTORY, mode=0o755), b"t") for path in (b"x", b"x/d", b"x/d/e")
