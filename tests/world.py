@@ -80,7 +80,7 @@ class World(Services):
         touched = {p for n in decision.nodes.values() for p in (n.path, n.origin, *n.heirs) if p}
         for path in touched:
             if not left(self.view(), self.rules, path):
-                for node in tidy(self.view(), path):
+                for node in tidy(self.view(), self.rules, path):
                     self._store(node)
         self._account(service, event, bool(decision.nodes))
 

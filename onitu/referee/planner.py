@@ -113,7 +113,7 @@ def _admitted(rules: Rules, service: str, node: Node) -> bool:
     return rules.admits(service, node.path, version, holders(node) if rules.rules is not None else _NOBODY)
 
 
-def tidy(view: View, path: bytes) -> list[Node]:
+def tidy(view: View, rules: Rules, path: bytes) -> list[Node]:
     """What can be forgotten once nothing is left at a path: where its content came from, and where it went.
 
     The nodes that change.
@@ -121,6 +121,8 @@ def tidy(view: View, path: bytes) -> list[Node]:
     node = view[path]
     if not node.origin and not node.heirs:
         return []
+    if _is_to_come(view, rules, node):
+        return []  # also where the rules want it nowhere, so that nothing is left: a conflict copy is not for them (S1)
     changed: dict[bytes, Node] = {}
     above = node.origin
     while above and above != path and above not in changed:
@@ -224,15 +226,24 @@ def _heir(view: View, rules: Rules, service: str, node: Node, held: Holding) -> 
     """The node to which what the service holds here belongs now, and where it does not hold it yet.
 
     A value that is displaced by a conflict is kept for its heir whether the rules admit the heir or not: to make room
-    is no reason to destroy it (S1). A value that is to be *moved* needs an admitted target.
+    is no reason to destroy it (S1). A value that is to be *moved* needs an admitted target, unless nobody has it or may
+    get it.
     """
     for path in node.heirs:
         heir = view[path]
         if same_content(heir.head, held.version) is not Same.YES or service in heir.held:
             continue
-        if node.head.exists or rules.admits(service, path, heir.head, holders(heir) | {service}):
+        admitted = rules.admits(service, path, heir.head, holders(heir) | {service})
+        if node.head.exists or admitted or _is_for_nobody(rules, heir):
             return heir
     return None
+
+
+def _is_for_nobody(rules: Rules, node: Node) -> bool:
+    """Whether nobody holds the node's head, and the rules let nobody get it: a conflict copy with such a name."""
+    nobody = holders(node)
+    everyone = (service for service in rules.replicas if rules.writable(service))
+    return not nobody and not any(rules.admits(service, node.path, node.head, nobody) for service in everyone)
 
 
 def _stands_nowhere_else(view: View, rules: Rules, node: Node, held: Holding) -> bool:
@@ -266,6 +277,15 @@ def _gives_way(view: View, rules: Rules, service: str, heir: Node, held: Holding
     if same_content(there.version, heir.head) is not Same.NO or not _moves_on(view, service, heir):
         return False
     return _heir(view, rules, service, heir, there) is not None
+
+
+def _is_to_come(view: View, rules: Rules, node: Node) -> bool:
+    """Whether the planning of one of the node's origins will bring the content here, on whatever service."""
+    return any(
+        rules.writable(service) and _brings(view, rules, service, origin, node)
+        for origin in _origins(view, node)
+        for service in origin.held
+    )
 
 
 def _comes_from_origin(view: View, rules: Rules, service: str, node: Node) -> bool:

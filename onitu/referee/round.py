@@ -452,7 +452,7 @@ class Round:
                 if referee.troubled and referee.troubled.get((link.service, path)) == "blocked":
                     self._solved(link, path)
             if referee.view[path].origin or referee.view[path].heirs:
-                for node in await referee.at_hand(functools.partial(tidy, referee.view, path)):
+                for node in await referee.at_hand(functools.partial(tidy, referee.view, referee.rules, path)):
                     self._replace(node)
 
     def _replace(self, node: Node) -> None:

@@ -271,6 +271,20 @@ rules:
         assert not (tmp_path / "C" / "y").exists()
 
 
+@pytest.mark.parametrize("rules", ["", "rules: [{match: {path: /f}, sync: [A, B]}]"], ids=["a whitelist", "rules"])
+def test_the_loser_of_a_conflict_stays_where_it_was_though_its_copy_is_admitted_nowhere(
+    rules: str, tmp_path: Path
+) -> None:
+    path, state, a, b = two(tmp_path, folder="{}" if rules else "{whitelist: [f]}")
+    path.write_text(f"{path.read_text()}\n{rules}\n")
+    (a / "f").write_text("of a")
+    (b / "f").write_text("of b")
+    with started(path, state) as daemon:
+        wait_for(lambda: daemon.folder()["in_sync"])
+        assert (a / "f").read_text() == (b / "f").read_text()
+    assert {one.read_text() for place in (a, b) for one in place.iterdir() if one.is_file()} == {"of a", "of b"}
+
+
 def test_a_rule_change_deletes_nothing(tmp_path: Path) -> None:
     path, state, a, b = two(tmp_path)
     (a / "x.bak").write_text("x")

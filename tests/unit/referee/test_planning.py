@@ -446,8 +446,8 @@ def test_the_last_one_of_what_was_moved_waits_until_it_stands_under_its_new_name
 
 
 def test_where_nothing_is_left_the_origin_is_forgotten_at_both_ends() -> None:
-    first, second = node(b"d/first", GONE, PATH, b"d/other"), node(OLD, GONE, PATH, origin=b"d/first", a=ONE)
-    found = {n.path: n for n in tidy(seen(node(PATH, ONE, origin=OLD), second, first), PATH)}
+    first, second = node(b"d/first", GONE, PATH, b"d/other"), node(OLD, GONE, PATH, origin=b"d/first", a=TWO)
+    found = {n.path: n for n in tidy(seen(node(PATH, ONE, origin=OLD), second, first), RULES, PATH)}
     assert (found[PATH].origin, found[OLD].heirs, found[b"d/first"].heirs) == (b"", (), (b"d/other",))
     assert found[OLD].held == second.held
 
@@ -455,10 +455,28 @@ def test_where_nothing_is_left_the_origin_is_forgotten_at_both_ends() -> None:
 def test_an_heir_that_still_waits_is_not_forgotten() -> None:
     waits, came = node(b"d/waits", ONE, origin=PATH), node(b"d/came", ONE)
     deleted = node(b"d/deleted", GONE, origin=PATH)
-    (found,) = tidy(seen(node(PATH, GONE, b"d/waits", b"d/came", b"d/deleted"), waits, came, deleted), PATH)
+    (found,) = tidy(seen(node(PATH, GONE, b"d/waits", b"d/came", b"d/deleted"), waits, came, deleted), RULES, PATH)
     assert found.heirs == (b"d/waits",)
 
 
+COPY = b"d/x (conflict).bak"
+"""A conflict copy under a name that the rules let nobody have."""
+
+
+def test_what_a_conflict_displaces_is_not_forgotten_though_the_rules_want_it_nowhere() -> None:
+    nodes = (node(PATH, TWO, COPY, a=TWO, b=ONE), node(COPY, ONE, origin=PATH))
+    assert left(seen(*nodes), RULES, COPY) == []
+    assert tidy(seen(*nodes), RULES, COPY) == []
+    assert ordered("b", *nodes).keep == COPY
+    assert tidy(seen(node(PATH, TWO, COPY, a=TWO, b=TWO), node(COPY, ONE, origin=PATH, b=ONE)), RULES, COPY)
+
+
+def test_what_a_conflict_displaced_outlives_the_other_value_though_the_rules_want_it_nowhere() -> None:
+    nodes = (node(PATH, GONE, COPY, b=ONE), node(COPY, ONE, origin=PATH))
+    order = ordered("b", *nodes)
+    assert (order.do, order.target) == (Do.MOVE, COPY)
+
+
 def test_where_there_is_nothing_to_forget_no_node_changes() -> None:
-    assert tidy(seen(node(PATH, ONE, a=ONE)), PATH) == []
-    assert tidy(seen(node(PATH, ONE, b"d/waits"), node(b"d/waits", ONE, origin=PATH)), PATH) == []
+    assert tidy(seen(node(PATH, ONE, a=ONE)), RULES, PATH) == []
+    assert tidy(seen(node(PATH, ONE, b"d/waits"), node(b"d/waits", ONE, origin=PATH)), RULES, PATH) == []
