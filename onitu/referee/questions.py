@@ -61,7 +61,7 @@ async def _folder_status(folder: FolderReferee) -> dict[str, Any]:
         if link.guard.quarantined
     }
     settled = folder.settled.is_set()
-    blocked = problems.get("blocked", 0) + problems.get("clash", 0)
+    blocked = sum(problems.get(kind, 0) for kind in ("blocked", "clash", "unread"))
     clean = not left and not blocked and not quarantined
     whole = all(link.looked and not link.trouble and not link.paused for link in folder.links.values())
     totals = folder.totals

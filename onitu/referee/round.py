@@ -34,6 +34,8 @@ log = logbook.Logger("referee")
 _TOTALS = {Do.PUT: "puts", Do.DELETE: "deletes", Do.MOVE: "moves", Do.META: "metas"}
 
 _CLASH = "clash"
+_UNREAD = frozenset({Trouble.DENIED, Trouble.IO, Trouble.UNAVAILABLE})
+"""Why something that is to be managed is not, as its driver cannot look at it."""
 
 _SEEN = ("", *(seen.name.lower() for seen in sorted(Seen)))
 _STANDS, _DONE = Seen.STANDS, Seen.DONE
@@ -72,6 +74,7 @@ class Round:
         news: what else is to be told once it is committed.
         decisions: what was decided, as it is told.
         looks: directories that somebody has to look at again.
+        unmanaged: the paths of which a service told something that is left as it is there.
     """
 
     def __init__(self, referee: FolderReferee) -> None:
@@ -84,6 +87,7 @@ class Round:
         self.news: list[tuple[str, dict[str, Any]]] = []
         self.decisions: list[dict[str, Any]] = []
         self.looks: dict[tuple[str, bytes], None] = {}
+        self.unmanaged: set[bytes] = set()
 
     async def events(self, link: Link, events: Sequence[Event]) -> None:
         """Decide events of a service, one after the other."""
@@ -322,8 +326,9 @@ class Round:
                 self._total(order)
         elif decision.case in (Case.HIDDEN, Case.FOREIGN, Case.CLASH):
             line = decision.lines[0]
-            kind = _CLASH if decision.case is Case.CLASH else "hidden"
+            kind = _CLASH if decision.case is Case.CLASH else "unread" if event.trouble in _UNREAD else "hidden"
             self._problem(link, path, kind, line.outcome)
+            self.unmanaged.add(path)
             if kind == _CLASH:
                 link.clashes.add(path)
         elif event.seen is Seen.STANDS and decision.case is Case.UNCHANGED and link.is_full(path):
@@ -439,7 +444,7 @@ class Round:
             if services is None:
                 services = await referee.at_hand(functools.partial(left, referee.view, referee.rules, path))
             for link in referee.links.values():
-                if link.retry and link.service not in services:
+                if link.retry and link.service not in services and path not in self.unmanaged:
                     link.emptier(paths.parent(path), now)
             if services:
                 self.left[path] = services

@@ -11,7 +11,7 @@ import trio
 from onitu.model.errors import Fenced
 from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do
-from onitu.model.settings import Replica
+from onitu.model.settings import Folder, Replica, Service, Settings
 from onitu.model.versions import Kind, Version
 from onitu.referee import folder as folder_module
 from onitu.referee import link as link_module
@@ -348,6 +348,24 @@ async def test_a_directory_that_cannot_be_removed_is_looked_into_after_some_trie
         await d.say("b", directory)  # what the look finds at the directory itself is no news
         assert ("b", b"d") in d.folder.troubled
     assert looks == [3, 6]
+
+
+async def test_what_is_told_again_of_a_full_directory_and_managed_by_nobody_makes_no_try_come_sooner() -> None:
+    """The look that follows the third failure finds it: it had the next try come at once, and so for ever."""
+    replicas = {"a": Replica("f", "/a"), "b": Replica("f", "/b", mode="w")}
+    services = {name: Service(name, "local", replicas={"f": replica}) for name, replica in replicas.items()}
+    async with desk(given=Settings("t", {"f": Folder("f")}, services)) as d:
+        await d.say("a", stands(b"d", "v"))
+        await d.say("b", Event(Seen.STANDS, b"d", Version(Kind.DIRECTORY), b"t"), stands(b"d/mine", "mine"))
+        link = d.folder.links["b"]
+        (order,) = d.orders("b")
+        link.failed(b"d", trio.current_time(), passing=False, full=True)
+        before = link.retry[b"d"]
+        await d.say("b", stands(b"d/mine", "mine"))
+        assert link.retry[b"d"] == before
+        failed = Event(Seen.FAILED, b"d", order=order.number, trouble=Trouble.NOT_EMPTY, reason="?")
+        await d.say("b", failed)
+        assert link.retry[b"d"].times == 2
 
 
 async def test_no_directory_is_removed_while_something_is_on_its_way_into_it(
