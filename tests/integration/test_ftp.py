@@ -13,7 +13,7 @@ import pytest
 from onitu.plug.options import Value
 from onitu.testing.conformance import Fault
 from onitu.testing.conformance.server import LocalRoot
-from tests.servers.ftp import PASSWORD, FtpServer
+from tests.servers.ftp import PASSWORD, FoldingServer, FtpServer
 
 from .harness import onitu, snapshot, started, wait_for
 
@@ -119,3 +119,45 @@ def _line(configuration: Path, word: str) -> str:
     """The line of `onitu status` that has the word."""
     said = onitu("status", "-c", configuration).out
     return next((line for line in said.splitlines() if word in line and "unavailable" in line), "")
+
+
+@pytest.fixture
+def folding(tmp_path: Path) -> Iterator[Both]:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "server").mkdir()
+    with FoldingServer(tmp_path / "server") as server:
+        yield Both(tmp_path, server, server.empty("docs"))
+
+
+def test_a_name_that_changes_in_case_only_is_renamed_where_both_cases_are_one_name(folding: Both) -> None:
+    """The server tells of the old name where it is asked for the new one: what was renamed was deleted, everywhere."""
+    (folding.local / "sub").mkdir()
+    (folding.local / "sub" / "README").write_text("mine")
+    with started(folding.configured(folding.root.options), folding.state) as daemon:
+        (folding.local / "sub" / "README").rename(folding.local / "sub" / "readme")
+        wait_for(lambda: b"sub/readme" in folding.root.tree())
+        daemon.ask("rescan")
+        daemon.in_sync()
+        assert folding.here() == folding.root.tree() == {b"sub": None, b"sub/readme": b"mine"}
+        (folding.local / "sub" / "readme").write_text("edited")
+        wait_for(folding.same)
+
+
+def test_two_names_are_told_apart_from_those_that_a_service_takes_for_one(folding: Both) -> None:
+    (folding.local / "Case").write_text("upper")
+    (folding.local / "Photos").mkdir()
+    (folding.local / "Photos" / "x").write_text("a picture")
+    with started(folding.configured(folding.root.options), folding.state) as daemon:
+        (folding.local / "case").write_text("lower")
+        (folding.local / "photos").mkdir()
+        (folding.local / "photos" / "x").write_text("another picture")
+        wait_for(lambda: daemon.folder()["blocked"] == 3 and daemon.folder()["settled"])
+        daemon.ask("rescan")
+        wait_for(lambda: daemon.folder()["settled"])
+        reasons = {problem["path"]: problem["reason"] for problem in daemon.ask("problems")["problems"]}
+        assert reasons["case"] == "nas: the service takes case and Case, which stands there, for one name"
+        assert set(reasons) == {"case", "photos", "photos/x"}
+    assert folding.root.tree() == {b"Case": b"upper", b"Photos": None, b"Photos/x": b"a picture"}
+    assert folding.here() == {
+        **folding.root.tree(), b"case": b"lower", b"photos": None, b"photos/x": b"another picture"
+    }  # fmt: skip

@@ -35,10 +35,12 @@ class FtpRoot(LocalRoot):
 
 
 class FtpServer(LocalServer):
-    """Every root is a directory in the home of one user. `tls`: no, explicit or implicit."""
+    """Every root is a directory in the home of one user. `tls`: no, explicit or implicit; `folds`: two cases of a name
+    are one name, as on a macOS or Windows host."""
 
     faults = frozenset({Fault.WRONG_PASSWORD, Fault.DOWN, Fault.CUT, Fault.BUSY, Fault.DENIED, Fault.FULL, Fault.CLOCK})
     tls = "no"
+    folds = False
 
     def __enter__(self) -> FtpServer:
         self.home, self.control = self.place / "home", self.place / "fault"
@@ -46,6 +48,7 @@ class FtpServer(LocalServer):
         self.control.write_text("")
         certificate = self._certificate() if self.tls != "no" else ""
         command = [sys.executable, "-m", "tests.servers.ftp", self.home, self.control, certificate, self.tls]
+        command += ["folds"] if self.folds else []
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())  # it ends, or it listens: there is always a line
@@ -101,7 +104,22 @@ class ImplicitServer(FtpServer):
     tls = "implicit"
 
 
-def main(home: str, control: str, certificate: str, tls: str) -> None:
+class FoldingServer(FtpServer):
+    """On a file system that does not tell cases apart."""
+
+    folds = True
+
+
+def spelled(path: str) -> str:
+    """The path as what stands there is called, whatever the case that was asked for."""
+    found = Path("/")
+    for name in Path(path).parts[1:]:
+        there = os.listdir(found) if not (found / name).exists() and found.is_dir() else []
+        found /= next((other for other in there if other.casefold() == name.casefold()), name)
+    return str(found)
+
+
+def main(home: str, control: str, certificate: str, tls: str, folds: str = "") -> None:
     from pyftpdlib.authorizers import DummyAuthorizer
     from pyftpdlib.filesystems import AbstractedFS
     from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_DTPHandler, TLS_FTPHandler
@@ -113,6 +131,10 @@ def main(home: str, control: str, certificate: str, tls: str) -> None:
         return Path(control).read_text()
 
     class Files(AbstractedFS):
+        def ftp2fs(self, ftppath: str) -> str:
+            path = str(super().ftp2fs(ftppath))
+            return spelled(path) if folds else path
+
         def getmtime(self, path: str) -> float:
             return super().getmtime(path) + (3600 if fault() == "CLOCK" else 0)
 

@@ -78,6 +78,7 @@ class S3Remote(Remote):
 
     concurrency = 16
     counts_requests = True
+    exact_names = True
     rich_stat = True
     posts = True
 

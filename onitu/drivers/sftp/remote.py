@@ -96,7 +96,6 @@ class SftpRemote(Remote):
             mtimes=SECOND,
             racy=SECOND,
             watches=False,
-            case_sensitive=not await self._same_in_capitals(session),
         )
 
     async def _learned(self, session: wire.Session) -> Able:
@@ -106,16 +105,6 @@ class SftpRemote(Remote):
         if self.root not in self.known and not self.look_only:
             self.known[self.root] = await tried(session, self._base)
         return self.known.get(self.root, UNKNOWN)
-
-    async def _same_in_capitals(self, session: wire.Session) -> bool:
-        """Whether the server takes `.ONITU` for `.onitu`, where that is there to be seen."""
-        marker = paths.PRIVATE + b"/marker"
-        for reply in [session.ask(wire.LSTAT, self._at(path)) for path in (marker, marker.upper())]:
-            try:
-                await reply.wait(wire.ATTRS)
-            except wire.Status:
-                return False
-        return True
 
     def _at(self, path: bytes) -> bytes:
         """A path as a field of a request."""

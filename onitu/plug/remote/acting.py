@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -94,6 +94,8 @@ class Acting(msgspec.Struct):
             events = [self._failed(Trouble.IO, reason)]
         finally:
             self.limbo.leave(self._asides)
+        if self.replica.folds:
+            self._note_names(events)
         for directory in self.replica.remote.take_made():
             self._made.setdefault(directory, Thing(Kind.DIRECTORY))
         made = (Version(Kind.DIRECTORY, mode=thing.mode) for thing in self._made.values())
@@ -102,6 +104,19 @@ class Acting(msgspec.Struct):
             for path, version in zip(self._made, made, strict=True)
         ]
         return [*beside, *self._back, *events]
+
+    def _note_names(self, events: Sequence[Event]) -> None:
+        """What was done is known of the names that stand there."""
+        spelling = self.replica.spelling
+        for event in (*self._back, *events):
+            if event.seen is Seen.DONE and event.source:
+                spelling.take(event.source)
+            if event.seen is Seen.DONE and not event.version.exists:
+                spelling.take(event.path)
+            elif event.seen is Seen.DONE:
+                spelling.put(event.path)
+        for directory in self._made:
+            spelling.put(directory)
 
     def may_post(self) -> bool:
         """Whether the order brings a file that a thread may put, if it is small."""
@@ -127,6 +142,8 @@ class Acting(msgspec.Struct):
 
     async def _act(self) -> list[Event]:
         order = self.order
+        if self.replica.folds:
+            await self._check_case()
         if self._swaps_at_once():
             return await self._swap()
         if self._creates_at_once():
@@ -155,14 +172,27 @@ class Acting(msgspec.Struct):
         files = order.version.kind is Kind.FILE and order.do is Do.PUT
         deletes = order.do is Do.DELETE and order.expect and order.held is not None and order.held.kind is Kind.FILE
         plain = not order.keep and order.expect != DIRECTORY and not is_dirty(order.expect)
-        return bool(self.replica.capabilities.compare_and_swap and plain and (files or deletes))
+        able = self.replica.capabilities
+        return bool(able.compare_and_swap and able.case_sensitive and plain and (files or deletes))
 
     def _creates_at_once(self) -> bool:
         """Whether the service itself refuses where anything stands at the path of a new file, which is renamed into
         place, so that no look is needed before: only where it refuses is there one."""
         order, able = self.order, self.replica.capabilities
         new = order.do is Do.PUT and order.version.kind is Kind.FILE and not (order.expect or order.keep)
-        return new and able.create_only and able.moves
+        return new and able.create_only and able.moves and able.case_sensitive
+
+    async def _check_case(self) -> None:
+        """Raise `Refused` where what the service takes for a path that the order brings something to is spelled in
+        another way: it would be lost, or what is brought would be found under its name."""
+        order = self.order
+        for path in (order.path if order.do is Do.PUT else b"", order.target, order.keep):
+            spelled, _ = await self.replica.spelling.find(path) if path else (path, False)
+            if spelled not in (path, order.path if order.do is Do.MOVE else path):
+                reason = (
+                    f"the service takes {paths.show(path)} and {paths.show(spelled)}, which stands there, for one name"
+                )
+                raise Refused(Trouble.NAME_CLASH, f"{self.service}: {reason}")
 
     async def _swap(self) -> list[Event]:
         order, remote, token = self.order, self.replica.remote, self._expected()
@@ -371,6 +401,7 @@ class Acting(msgspec.Struct):
             return await remote.put(path, content, expect, prepared)
 
         put = await call("write", self.order.path, bring, quiet=float("inf"))
+        self.replica.spelling.put(path)
         self.replica.calls.count("written_bytes", content.size)
         self.used = self.used or prepared is not None or path == self.order.path
         return put
@@ -455,7 +486,8 @@ class Acting(msgspec.Struct):
             raise Changed
         if not replica.capabilities.moves:
             return await self._copy_to(target, thing)
-        if not (replica.capabilities.compare_and_swap or thing.kind is Kind.DIRECTORY):
+        over = replica.folds or not replica.capabilities.compare_and_swap
+        if over and thing.kind is not Kind.DIRECTORY:
             return await self._move_over_limbo(target, thing)
         moved = await self._with_parents(target, lambda: self._rename(path, target, thing.token))
         if thing.kind is Kind.DIRECTORY or await self._came_out_as_expected(target, moved):
@@ -531,10 +563,11 @@ class Acting(msgspec.Struct):
         # What comes out of Onitu's own directory is the content of the order's path, and told as that.
         doing, shown = ("write", target) if paths.within(path, paths.PRIVATE) else ("rename", path)
         there = await self.replica.calls.call(doing, shown, lambda: remote.rename(path, target, expect))
+        self.replica.spelling.put(target)
         return there or await self._after(target)
 
     async def _after(self, path: bytes) -> Thing:
-        thing = await self.replica.stat(path)
+        thing = await self.replica.answer(path)  # it stands there since a moment, so no listing is known to have it
         if thing is None:
             raise Missing
         return thing

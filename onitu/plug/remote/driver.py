@@ -130,6 +130,8 @@ class RemoteDriver(Driver):
         probed = await self._probe(replica)
         replica.capabilities = attrs.evolve(probed, watches=False)
         replica.identity = await replica.read_marker()
+        if replica.identity.marker:
+            await replica.learn_case()
         limbo = Limbo(replica, self.service, self._spooling(), self._doubtful.setdefault(folder, {}))
         root = _Root(replica, limbo, memory, 0 if recalled else tried)
         if replica.identity.marker and not self.look_only:
@@ -170,7 +172,10 @@ class RemoteDriver(Driver):
     async def mark(self, folder: str, identity: Identity) -> None:
         replica = self._root(folder).replica
         await replica.prove()
+        new = not replica.identity.marker
         await replica.write_marker(identity)
+        if new:
+            await replica.learn_case()
 
     async def scan(self, folder: str, directories: Sequence[bytes]) -> list[Listing]:
         replica = self._root(folder).replica

@@ -128,6 +128,9 @@ class Remote(abc.ABC):
     longest_name: ClassVar[int] = 255
     """Bytes of a name that the service takes, whatever is above it. Onitu's own names have no more."""
 
+    exact_names: ClassVar[bool] = False
+    """Whether two cases of a name are two names on every such service, so that it need not be tried."""
+
     @abc.abstractmethod
     async def probe(self) -> Capabilities:
         """Connect, check that the root is there and is a directory (a bucket, a collection), and find out what the

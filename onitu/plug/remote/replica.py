@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import attrs
 import logbook
 import msgspec
 import trio
@@ -27,6 +28,7 @@ from onitu.plug.driver import Capabilities, Entry, Identity, Listing, Refused
 from .calls import Calls
 from .content import Content, Hasher
 from .interface import Changed, Missing, Remote, Thing
+from .spelling import Spelling
 
 DIRECTORY = b"directory"
 """The token of every directory: any directory will do."""
@@ -35,6 +37,7 @@ DIRTY = b"?"
 """What a dirty token begins with; others begin with `=`."""
 
 MARKER = paths.PRIVATE + b"/marker"
+MARKER_IN_CAPITALS = paths.PRIVATE + b"/MARKER"
 MARKER_NEW = paths.PRIVATE + b"/marker.new"
 TMP = paths.PRIVATE + b"/tmp"
 LIMBO = paths.PRIVATE + b"/limbo"
@@ -72,6 +75,7 @@ class Replica(msgspec.Struct, eq=False):
     """Seconds that the last scan took, up to the last listing."""
     scanned: trio.Event = msgspec.field(default_factory=trio.Event)
     """Set, and replaced, when something was listed."""
+    _spelling: Spelling | None = None
     _proven: float = float("-inf")
     _marking: trio.Lock = msgspec.field(default_factory=trio.Lock)
     """Held while the marker is written or looked at: half of what is written is no other marker."""
@@ -173,7 +177,38 @@ class Replica(msgspec.Struct, eq=False):
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def stat(self, path: bytes) -> Thing | None:
-        """What stands there. Raises `Refused`, `Unavailable`."""
+        """What stands there, spelled so. Raises `Refused`, `Unavailable`."""
+        if self.folds and not paths.within(path, paths.PRIVATE) and not await self.spelling.stands(path):
+            return None
+        return await self.answer(path)
+
+    @property
+    def folds(self) -> bool:
+        """Whether the service takes two cases of a name for one."""
+        return not self.capabilities.case_sensitive
+
+    @property
+    def spelling(self) -> Spelling:
+        """How names are spelled on a service that folds them."""
+        if self._spelling is None:
+            self._spelling = Spelling(self._names)
+        return self._spelling
+
+    async def _names(self, directory: bytes) -> Iterable[bytes]:
+        try:
+            return await self.calls.call("list", directory, lambda: self.remote.list(directory))
+        except Missing:
+            return ()
+
+    async def learn_case(self) -> None:
+        """Find out, by the marker, whether the service takes two cases of a name for one. Raises `Unavailable`."""
+        if not (self.remote.exact_names or self.folds):
+            with contextlib.suppress(Refused):
+                folds = await self.answer(MARKER_IN_CAPITALS) is not None
+                self.capabilities = attrs.evolve(self.capabilities, case_sensitive=not folds)
+
+    async def answer(self, path: bytes) -> Thing | None:
+        """What the service says that stands there. Raises `Refused`, `Unavailable`."""
         try:
             return await self.calls.call("look at", path, lambda: self.remote.stat(path))
         except Missing:
