@@ -35,6 +35,8 @@ from .replies import EPOCH, SECOND, code, meaning, said, thing_of
 T = TypeVar("T")
 
 PIECE = 256 * 1024
+FRESH = 1.0
+"""Seconds for which a listing counts for what is not in it."""
 LOOKS = 5
 """Looks at a path until the directories above it stay, or stay away, for the time of one."""
 UNSEEN = ("550", "501")
@@ -53,6 +55,8 @@ class FtpRemote(Remote):
 
     _timed: bool = False
     _utf8: bool = False
+    _lately: dict[bytes, tuple[float, frozenset[bytes]]] = attrs.field(factory=dict)
+    """When a directory was listed, and the names in it, for `FRESH`."""
 
     def _at(self, path: bytes) -> str:
         """The argument of a command."""
@@ -132,13 +136,24 @@ class FtpRemote(Remote):
                 below = directory
             if there is None or there.kind is not Kind.DIRECTORY:
                 return None
-            found = (await self._entries(directory)).get(paths.name(below))
+            found = await self._listed(directory, paths.name(below))
             if found is None or below == path:
                 return found
             if await self._facts(below) is None:
                 raise Refused(Trouble.DENIED, "the server does not show it")
             # It was made between the two looks.
         raise Busy("the directories above it come and go")
+
+    async def _listed(self, directory: bytes, name: bytes) -> Thing | None:
+        """What a listing tells of a name that the server does not show, which hardly ever is in it: one counts for a
+        moment, as many new files go into one directory."""
+        now = trio.current_time()
+        self._lately = {path: known for path, known in self._lately.items() if now - known[0] < FRESH}
+        if directory in self._lately and name not in self._lately[directory][1]:
+            return None
+        entries = await self._entries(directory)
+        self._lately[directory] = now, frozenset(entries)
+        return entries.get(name)
 
     async def _facts(self, path: bytes) -> Thing | None:
         """What the server tells of one path; None: nothing."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from onitu.drivers.ftp import FtpDriver, FtpsDriver, connection
+from onitu.drivers.ftp import FtpDriver, FtpsDriver, connection, remote
 from onitu.drivers.ftp.remote import FtpRemote
 from onitu.drivers.ftp.replies import meaning, nanoseconds, thing_of
 from onitu.model.errors import ConfigurationError, Unavailable
@@ -167,14 +167,37 @@ async def test_a_directory_that_is_made_while_it_is_looked_for_is_no_hidden_one(
         await driver.identify(FOLDER)
         entries = FtpRemote._entries
 
-        async def late(remote: FtpRemote, directory: bytes) -> dict[bytes, Thing]:
+        async def late(it: FtpRemote, directory: bytes) -> dict[bytes, Thing]:
             root.write(b"d/e/f", b"made just now")
-            return await entries(remote, directory)
+            return await entries(it, directory)
 
         monkeypatch.setattr(FtpRemote, "_entries", late)
+        monkeypatch.setattr(remote, "FRESH", 0.0)
         (entry,) = await driver.stat(FOLDER, [b"d/e/f"])
         assert entry is not None
         assert entry.version.size == 13
+
+
+async def test_many_new_files_in_one_directory_are_no_reason_to_list_it_for_each(
+    server: FtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = server.empty("many")
+    listed: list[bytes] = []
+    entries = FtpRemote._entries
+
+    async def counted(it: FtpRemote, directory: bytes) -> dict[bytes, Thing]:
+        listed.append(directory)
+        return await entries(it, directory)
+
+    async with bench_on(FtpDriver, root, tmp_path / "workspace") as bench:
+        monkeypatch.setattr(FtpRemote, "_entries", counted)
+        monkeypatch.setattr(remote, "FRESH", 3600.0)
+        for number in range(20):
+            assert answer(await bench.put(b"d/%d" % number, b"x")).seen is Seen.DONE
+        assert listed.count(b"d") <= 1
+        root.write(b"d/foreign", b"a user's")
+        assert await bench.token(b"d/foreign") != b""
+        assert answer(await bench.put(b"d/foreign", b"x")).seen is Seen.STANDS
 
 
 async def test_a_name_with_a_line_break_is_refused(server: FtpServer, tmp_path: Path) -> None:
