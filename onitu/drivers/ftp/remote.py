@@ -237,6 +237,8 @@ class FtpRemote(Remote):
                 raise Missing from error
             if target is not None and await self.stat(path) is None:
                 raise Missing from error
+            if "no such file" in said(error).lower():  # above it, until another order made that just now
+                raise Missing from error
             raise
 
     async def delete(self, path: bytes, expect: bytes | None) -> None:

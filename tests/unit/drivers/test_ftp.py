@@ -178,6 +178,22 @@ async def test_a_directory_that_is_made_while_it_is_looked_for_is_no_hidden_one(
         assert entry.version.size == 13
 
 
+async def test_a_directory_that_is_made_while_something_is_written_into_it_is_no_refusal(
+    server: FtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = server.empty("made meanwhile")
+    async with bench_on(FtpDriver, root, tmp_path / "workspace") as bench:
+        stat = FtpRemote.stat
+
+        async def late(it: FtpRemote, path: bytes) -> Thing | None:
+            if path == b"d":  # the server said that it is not there
+                root.write(b"d/other", b"")
+            return await stat(it, path)
+
+        monkeypatch.setattr(FtpRemote, "stat", late)
+        assert answer(await bench.put(b"d/x", b"x")).seen is Seen.DONE
+
+
 async def test_many_new_files_in_one_directory_are_no_reason_to_list_it_for_each(
     server: FtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
