@@ -88,6 +88,7 @@ class Replica:
         self._inbox = Inbox(self._floor, transfers, self._mark)
         self.auditor = Auditor(self._floor, "r" in replica.mode, lambda: self.looking, wake.ring)
         self._observer: Observer | None = None
+        self._to_scan = False
         self._poll = float(settings.services[service].options.get("poll", POLL) or POLL)
         self._identity = Identity()
         self._marking = trio.Lock()
@@ -201,6 +202,7 @@ class Replica:
 
     async def _live(self) -> None:
         """Follow the Referee's answers: work while it accepts the replica."""
+        at_work, self._to_scan = False, False
         async with trio.open_nursery() as nursery:
             while True:
                 while self._expected is None:
@@ -214,10 +216,14 @@ class Replica:
                 await self._confirm(expected.generation)
                 if new:
                     self._say()
-                elif self._observer is None:
-                    nursery.start_soon(self._work, expected.scan)
-                elif expected.scan:
+                    continue
+                if self._observer is not None and expected.scan:
                     self._observer.rescan()
+                elif self._observer is None:
+                    self._to_scan = self._to_scan or expected.scan
+                if not at_work:
+                    at_work = True
+                    nursery.start_soon(self._work)
         self._observer = None
         await self._until_accepted()
 
@@ -233,14 +239,14 @@ class Replica:
             if await self._driver.identify(self.folder) != self._identity:
                 return
 
-    async def _work(self, scan: bool) -> None:
-        await self._floor.retell()
+    async def _work(self) -> None:
+        await self._floor.retell()  # another answer may come meanwhile
         self._observer = observer = Observer(self._floor, self._wake, self._poll, self._outside)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._inbox.run)
             nursery.start_soon(self.auditor.run)
             nursery.start_soon(self._advance)
-            await observer.run(self._watch, scan)
+            await observer.run(self._watch, self._to_scan)
 
     # --- the marker ---------------------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ from onitu.model.events import Seen
 from onitu.model.settings import Filter
 from onitu.plug import replica, session
 from onitu.plug.driver import Hint, HintKind, Identity
+from onitu.plug.floor import Floor
+from onitu.plug.observer import Observer
 from onitu.wire.messages import Beat, Command, Expected, Welcome
 
 from .kit import FOLDER, eventually, mkdir, stage
@@ -211,6 +213,38 @@ async def test_orders_that_came_right_after_the_welcome_are_carried_out(runtime:
         await at.referee.order(mkdir(1, b"d"))
         await at.referee.until(lambda: at.referee.answer(1))
         assert b"d" in at.driver.things
+
+
+async def test_a_second_welcome_while_what_was_done_is_told_again_begins_nothing_twice(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, begun = trio.Event(), 0
+    retell, run = Floor.retell, Observer.run
+
+    async def slow(floor: Floor) -> None:
+        await told.wait()
+        await retell(floor)
+
+    async def counted(observer: Observer, watch: bool, scan: bool) -> None:
+        nonlocal begun
+        begun += 1
+        await run(observer, watch, scan)
+
+    monkeypatch.setattr(Floor, "retell", slow)
+    monkeypatch.setattr(Observer, "run", counted)
+    async with stage(runtime) as at:
+        at.driver.marker = Identity("m", 1, 0)
+        at.driver.write(b"a", b"1")
+        at.start()
+        await at.referee.until(lambda: at.referee.hellos)
+        await at.referee.welcome()
+        await at.referee.send(Command("hello"))
+        await at.referee.until(lambda: len(at.referee.hellos) > 1)
+        await eventually(lambda: at.driver.marker.generation == at.referee.hellos[-1].replicas[FOLDER].pending)
+        told.set()
+        await at.referee.until(lambda: at.referee.events)
+        await at.referee.quiet()
+        assert begun == 1
 
 
 async def test_the_end_of_a_scan_is_marked_and_then_the_driver_is_quiet(runtime: str) -> None:
