@@ -13,7 +13,7 @@ import trio
 from onitu.model import paths
 from onitu.model.errors import OnituError
 from onitu.model.nodes import Node
-from onitu.model.versions import Version
+from onitu.model.versions import Same, Version, same_content
 from onitu.store.interface import Change
 from onitu.wire.messages import Command
 
@@ -241,7 +241,7 @@ async def _next(folder: FolderReferee, service: str, path: bytes) -> str:
     todo = await folder.at_hand(lambda: plan(folder.view, folder.rules, service, path, folder.sources()))
     if todo.left:
         return todo.why or (f"waits for its turn: {todo.order.do.name.lower()}" if todo.order else "waits")
-    if held is None and node.head.exists:
+    if node.head.exists and (held is None or same_content(held.version, node.head) is Same.NO):
         reason = folder.rules.hides(service, path, node.head)
         return f"not managed here: {reason}" if reason else "the rules do not put it here"
     return "holds the head" if held is not None and node.head.exists else "holds nothing, as it should be"

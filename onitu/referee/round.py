@@ -444,21 +444,25 @@ class Round:
             if services is None:
                 services = await referee.at_hand(functools.partial(left, referee.view, referee.rules, path))
             for link in referee.links.values():
-                if link.retry and link.service not in services and path not in self.unmanaged:
-                    link.emptier(paths.parent(path), now)
+                if link.service not in services:
+                    self._nothing_left(link, path, now)
             if services:
                 self.left[path] = services
                 self.change.todo[path] = referee.score
                 continue
             self.change.todo[path] = None
-            for link in referee.links.values():
-                if link.retry:
-                    link.retry.pop(path, None)
-                if referee.troubled and referee.troubled.get((link.service, path)) == "blocked":
-                    self._solved(link, path)
             if referee.view[path].origin or referee.view[path].heirs:
                 for node in await referee.at_hand(functools.partial(tidy, referee.view, referee.rules, path)):
                     self._replace(node)
+
+    def _nothing_left(self, link: Link, path: bytes, now: float) -> None:
+        """A service has nothing left to do at a path."""
+        if link.retry:
+            if path not in self.unmanaged:
+                link.emptier(paths.parent(path), now)
+            link.retry.pop(path, None)
+        if self.referee.troubled and self.referee.troubled.get((link.service, path)) == "blocked":
+            self._solved(link, path)
 
     def _replace(self, node: Node) -> None:
         """Put a node without counting it as touched."""

@@ -9,6 +9,7 @@ import trio.testing
 
 from onitu.model.errors import OnituError
 from onitu.model.events import Event, Seen, Trouble
+from onitu.model.settings import Filter, Folder, Replica, Service, Settings
 from onitu.referee import questions
 from tests.unit.referee.desk import desk, settings, stands
 
@@ -35,3 +36,26 @@ async def test_what_is_left_is_told_where_no_problem_is(autojump_clock: trio.tes
         assert [(row["path"], row["service"], row["kind"]) for row in told] == [("x", "b", "left")]
         assert told[0]["reason"] == "waits for its turn: put"
         assert await questions._remaining(d.folder, 0) == []
+
+
+async def test_a_version_that_the_rules_keep_from_a_service_is_not_said_to_be_held_there() -> None:
+    replicas = {"a": Replica("f", "/a"), "b": Replica("f", "/b", filter=Filter(size_max=3))}
+    services = {name: Service(name, "local", replicas={"f": replica}) for name, replica in replicas.items()}
+    async with desk(given=Settings("t", {"f": Folder("f")}, services)) as d:
+        await d.say("a", stands(b"x", "old"))
+        (order,) = d.orders("b")
+        await d.say("b", Event(Seen.DONE, b"x", order.version, b"t", order=order.number))
+        await d.say("a", stands(b"x", "larger"))
+        assert await questions._next(d.folder, "b", b"x") == "not managed here: larger than 3 bytes (6 bytes)"
+
+
+async def test_a_problem_ends_where_nothing_is_left_though_another_service_is_late() -> None:
+    async with desk() as d:
+        await d.say("a", stands(b"x", "v1"))
+        (put,), (late,) = d.orders("b"), d.orders("c")
+        await d.say("c", Event(Seen.DONE, b"x", late.version, b"t", order=late.number))
+        await d.say("b", Event(Seen.FAILED, b"x", order=put.number, trouble=Trouble.DENIED, reason="no"))
+        assert ("b", b"x") in d.folder.troubled
+        await d.say("a", Event(Seen.GONE, b"x"))
+        assert d.orders("c")  # which is not carried out yet
+        assert not d.folder.troubled
