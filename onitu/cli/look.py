@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -144,7 +145,8 @@ def explain(path: str, folder: str | None, config: str, state: str, json: bool) 
     onitu explain photos/2024/beach.jpg
     onitu explain ~/Docs/report.odt
     """
-    found = asking.ask_now(config, state, "explain", path=_within_replica(path, config, state), folder=folder)
+    name = os.fsencode(_within_replica(path, config, state))  # which need not be text
+    found = asking.ask_now(config, state, "explain", path=name, folder=folder)
     lines = []
     nodes = found.get("nodes") or ({"": found["node"]} if found.get("node") else {})
     for name, node in nodes.items():
@@ -165,12 +167,11 @@ def _described(head: dict[str, Any]) -> str:
 
 def _within_replica(path: str, config: str, state: str) -> str:
     """The path within its folder, where a place on this host was named that lies in a replica."""
-    import os
     from pathlib import Path
 
     from . import configuration, registry
 
-    if state or not (path.startswith(("/", "~", "./", "../"))):
+    if (state and not config) or not (path.startswith(("/", "~", "./", "../"))):
         return path
     settings = configuration.load(asking.configuration_file(config)).settings
     place = Path(os.path.expanduser(path))

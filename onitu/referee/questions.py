@@ -197,7 +197,7 @@ def _after(arguments: dict[str, Any], folder: str) -> str:
 
 async def explain(referee: RefereeService, arguments: dict[str, Any]) -> dict[str, Any]:
     """What is known of a path, why, and what is to become of it on each service."""
-    path = paths.key(paths.checked(str(arguments["path"]).encode("utf-8", "surrogateescape").strip(b"/")))
+    path = _path(arguments["path"])
     nodes: dict[str, Any] = {}
     services: dict[str, str] = {}
     for folder in _folders(referee, arguments):
@@ -213,6 +213,15 @@ async def explain(referee: RefereeService, arguments: dict[str, Any]) -> dict[st
     if not nodes and not entries:
         raise OnituError(f"nothing is known of {paths.show(path)}")
     return {"nodes": nodes, "services": services, "entries": entries}
+
+
+def _path(given: str | bytes) -> bytes:
+    """The path that somebody asks for, whatever bytes are in it. Raises `OnituError` where it is none."""
+    name = (given if isinstance(given, bytes) else str(given).encode("utf-8", "surrogateescape")).strip(b"/")
+    try:
+        return paths.key(paths.checked(name))
+    except paths.BadPath:
+        raise OnituError(f"{paths.show(name)!r} is not a path within a folder") from None
 
 
 async def _node(folder: FolderReferee, path: bytes) -> Node:

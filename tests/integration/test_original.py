@@ -412,3 +412,20 @@ def test_the_daemons_commands(tmp_path: Path) -> None:
         daemon.process.wait(20)
         assert onitu("status", "-c", path).code != 0
     assert onitu("drivers").code == 0
+
+
+def test_a_path_is_explained_whatever_bytes_are_in_it_and_wherever_it_is_named(tmp_path: Path) -> None:
+    path, state, a, b = two(tmp_path)
+    odd = os.fsdecode(b"odd \xff")
+    (a / odd).write_text("x")
+    with started(path, state) as daemon:
+        daemon.in_sync()
+        assert (b / odd).read_text() == "x"
+        for name in (odd, f"{b}/{odd}"):
+            told = onitu("explain", name, "-c", path, "--state", state)
+            assert told.code == 0, told.err
+            assert "holds the head" in told.out
+        for name in ("../x", ".", f"{a}/.onitu/marker"):
+            told = onitu("explain", name, "-c", path)
+            assert told.code != 0
+            assert "is not a path within a folder" in told.err
