@@ -45,13 +45,15 @@ class Connection(ftplib.FTP_TLS):
         self.sock = self.context.wrap_socket(raw, server_hostname=self.host) if implicit else raw
         self.af, self.file = self.sock.family, self.sock.makefile("r", encoding=self.encoding)
         self.welcome = self.getresp()
-        password = options.password
-        if not password and options.user != "anonymous":
-            password = netrc_of(options.host, options.user)[1]
+        user, password = options.user, options.password
+        if not password and user != "anonymous":
+            known, password = netrc_of(options.host, user)
+            user = user or known
+        user = user or "anonymous"
         if options.tls == "explicit":
             self.auth()
-        word = password or ("onitu@" if options.user == "anonymous" else "")
-        ftplib.FTP.login(self, options.user, word)  # noqa: S321  # whether it is encrypted, people choose
+        word = password or ("onitu@" if user == "anonymous" else "")
+        ftplib.FTP.login(self, user, word)  # noqa: S321  # whether it is encrypted, people choose
         if options.tls != "no":
             self.prot_p()
         self.features = self._features()

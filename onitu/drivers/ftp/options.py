@@ -15,7 +15,7 @@ class FtpOptions(RemoteOptions):
 
     host: str = option(help="the server's name or address")
     port: int = option(0, help="its port; 0: 21, or 990 where TLS is implicit")
-    user: str = option("anonymous", help="who logs in")
+    user: str = option("", help="who logs in; left out: whom ~/.netrc has for the host, else `anonymous`")
     password: str = option("", help="left out: as ~/.netrc has it for this host", secret=True)
     tls: str = option("no", help="no, explicit (AUTH TLS) or implicit")
     certificate: str = option("", help="a file of certificates that the server's is checked with; left out: ours")

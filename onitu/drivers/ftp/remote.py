@@ -76,7 +76,7 @@ class FtpRemote(Remote):
             try:
                 connection.cwd(self.configured.decode("latin-1") or ".")
             except ftplib.error_perm as error:
-                shown = paths.show(self.root)
+                shown = paths.show(self.configured)
                 raise Unavailable(f"there is no directory {shown} on {self.pool.options.host}: {said(error)}") from None
             return connection.features, connection.pwd()
 

@@ -85,8 +85,9 @@ async def test_a_password_comes_from_netrc_and_what_is_wrong_there_is_told(
     file = tmp_path / "netrc"
     monkeypatch.setenv("NETRC", str(file))
     file.write_text(f'machine {options["host"]} login {options["user"]} password "{PASSWORD}"\n')
-    async with opened(FtpDriver, root, tmp_path / "workspace", options) as driver:
-        await driver.identify(FOLDER)
+    for given in (options, {name: value for name, value in options.items() if name != "user"}):
+        async with opened(FtpDriver, root, tmp_path / "workspace", given) as driver:
+            await driver.identify(FOLDER)
     file.write_text("machine\n")
     async with opened(FtpDriver, root, tmp_path / "workspace", options) as driver:
         with pytest.raises(Unavailable, match="netrc cannot be read for the password of"):
