@@ -243,6 +243,7 @@ def _service(found: Data) -> str:
     for key, word in (("looking", "to look at"), ("in_flight", "under way")):
         if found.get(key):
             words += f", {found[key]:,} {word}"
+    words += f" ({found['note']})" if found.get("note") else ""
     return f"{words}: {found['trouble']}" if found.get("trouble") else words
 
 

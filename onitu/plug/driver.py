@@ -115,7 +115,7 @@ class Driver(abc.ABC):
     `mark`, `stage` and `perform` are not called."""
 
     on_settled: Callable[[], None] = staticmethod(lambda: None)
-    """Set by the plug: to be called when what `unsettled` says changed without an order."""
+    """Set by the plug: to be called when what `unsettled` or `waits` says changed without an order."""
 
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         """`options`: as checked against `Options`; `roots`: by folder, the replica's root as configured."""
@@ -142,6 +142,11 @@ class Driver(abc.ABC):
         """How many things that orders displaced may still turn out to be a user's value, and get a path again. Whoever
         waits for all to be in sync waits for them. One that did counts until its hint was sent."""
         return 0
+
+    def waits(self, folder: str) -> str:
+        """For what a call to the service waits that is to be tried again, in a few words for `onitu status`; empty:
+        nothing does."""
+        return ""
 
     async def at_rest(self, folder: str) -> bool:
         """Whether an `identify` that may write would find nothing that an earlier life left to be settled. Asked of a

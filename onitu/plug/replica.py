@@ -104,6 +104,11 @@ class Replica:
         unsettled = self._driver.unsettled(self.folder) if self._watch else 0
         return (self._observer.looking if self._observer is not None else 0) + self.outbox.unsent + unsettled
 
+    @property
+    def waits(self) -> str:
+        """What the driver waits for, for people."""
+        return self._driver.waits(self.folder)
+
     # --- what the session says ----------------------------------------------------------------------------------
 
     async def prepare(self) -> None:

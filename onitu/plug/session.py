@@ -68,7 +68,7 @@ class Session:
         self._pid = pid
         self._sent = 0
         self._received = 0
-        self._said: dict[str, int] = {}
+        self._said: dict[str, tuple[bool, str]] = {}
         self._counted: dict[str, int] = {}
         self._greet = True
         self._unanswered = 0
@@ -136,10 +136,10 @@ class Session:
                 await self._put(socket, batch)
             while self.welcomed and (report := replica.auditor.take()) is not None:
                 await self._put(socket, report)
-            looking = replica.looking
-            if self.welcomed and (name not in self._said or (looking > 0) != (self._said[name] > 0)):
-                self._said[name] = looking
-                await self._put(socket, Busy(name, looking))
+            looking, waits = replica.looking, replica.waits
+            if self.welcomed and self._said.get(name) != (looking > 0, waits):
+                self._said[name] = looking > 0, waits
+                await self._put(socket, Busy(name, looking, waits))
         while self.welcomed and (lookup := self._lookups.take()) is not None:
             await self._put(socket, lookup)
 

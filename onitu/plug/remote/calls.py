@@ -35,6 +35,9 @@ LONGEST_PAUSE = 30.0
 """A call is tried so often, after a pause of this many seconds that doubles each time, up to the longest; a service
 that says when to come back (`Retry-After`) is obeyed up to the longest too, and then told as busy."""
 
+WORTH_TELLING = 1.0
+"""Seconds of a pause from which on people are told of it."""
+
 log = logbook.Logger("remote")
 
 
@@ -44,6 +47,7 @@ class Calls:
 
     Attributes:
         up, down: what limits the bytes to the service, and from it, which all its replicas share.
+        on_wait: called where what `waits` says has changed.
     """
 
     def __init__(
@@ -59,7 +63,14 @@ class Calls:
         self.remote = remote
         self.service = service
         self.counters = counters
+        self.on_wait: Callable[[], None] = lambda: None
+        self._waits: dict[object, str] = {}
         self._limiter = limiter
+
+    @property
+    def waits(self) -> str:
+        """For what one of the calls waits that is to be tried again; empty: none does."""
+        return next(iter(self._waits.values()), "")
 
     async def call(
         self,
@@ -87,12 +98,27 @@ class Calls:
                 wait = pause if error.after is None else max(error.after, 0.0)
                 if attempt == tries or wait > LONGEST_PAUSE or (isinstance(error, Lost) and not patient):
                     raise self._told(doing, path, error) from error
-                log.info("{}: cannot {} {} yet: {}", self.service, doing, paths.show(path) or "the root", error.reason)
+                text = error.reason
+                log.info("{}: cannot {} {} yet: {}", self.service, doing, paths.show(path) or "the root", text)
             except Refused as error:
                 raise Refused(error.trouble, self._sentence(doing, path, error.reason)) from error
-            await trio.sleep(wait)
+            with self._telling(f"{text}, again in {wait:.0f} s" if wait >= WORTH_TELLING else ""):
+                await trio.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("the last try returns or raises")
+
+    @contextlib.contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """Tell, while the block lasts, for what it waits; empty: that is not worth it."""
+        call = object()
+        if what:
+            self._waits[call] = what
+            self.on_wait()
+        try:
+            yield
+        finally:
+            if self._waits.pop(call, ""):
+                self.on_wait()
 
     def paced(self, content: Content) -> Content:
         """The content, which from here on is read no faster than it may go to the service."""

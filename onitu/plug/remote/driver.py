@@ -71,6 +71,7 @@ class RemoteDriver(Driver):
     def __init__(self, service: str, options: Mapping[str, str | int | float | bool], roots: Mapping[str, str]) -> None:
         super().__init__(service, options, roots)
         self._roots: dict[str, _Root] = {}
+        self._calls: dict[str, Calls] = {}
         self._tried: set[str] = set()
         """Folders of which this life knows more than an earlier one."""
         self._doubtful: dict[str, dict[bytes, float]] = {}
@@ -117,10 +118,9 @@ class RemoteDriver(Driver):
         remote = self.remote(folder)
         if self._limiter is None:
             self._limiter = trio.CapacityLimiter(self.options.connections or remote.concurrency)
-        replica = Replica(
-            Calls(remote, self.service, self._limiter, self.counters, self._up, self._down),
-            f"{self.service}:{self.roots[folder]}",
-        )
+        self._calls[folder] = Calls(remote, self.service, self._limiter, self.counters, self._up, self._down)
+        self._calls[folder].on_wait = self.on_settled
+        replica = Replica(self._calls[folder], f"{self.service}:{self.roots[folder]}")
         memory = Memory(self._memories(folder), about(self.service, self.roots[folder], self.options))
         found = b"" if folder in self._tried else memory.recall()
         recalled = bool(found) and remote.recall(found)
@@ -139,6 +139,9 @@ class RemoteDriver(Driver):
             await root.limbo.recover()
         self._roots[folder] = root
         return replica.identity
+
+    def waits(self, folder: str) -> str:
+        return self._calls[folder].waits if folder in self._calls else ""
 
     async def at_rest(self, folder: str) -> bool:
         return await self._root(folder).limbo.is_empty()

@@ -38,11 +38,12 @@ def test_a_status_says_why() -> None:
         "trouble": "the root is not there",
         "looking": 4,
     }
+    found["folders"]["docs"]["services"]["a"] |= {"state": "busy", "in_flight": 2, "note": "HTTP 429, again in 20 s"}
     lines = output.status_lines(found)
     assert lines[0] == (
         "docs: settled, not in sync; 12,345 files, 1.00 MB, 3 left, 2 blocked, 2 conflicts, 1 outside the rules"
     )
-    assert "  a: idle" in lines
+    assert "  a: busy, 2 under way (HTTP 429, again in 20 s)" in lines
     assert "  b: unavailable, 4 to look at: the root is not there" in lines
     assert any("60 deletions held back; `onitu approve a`" in line for line in lines)
 

@@ -306,6 +306,7 @@ class ScriptedReferee:
         self.events: list[Event] = []
         self.lookups: list[Lookup] = []
         self.busy: list[int] = []
+        self.notes: list[str] = []
         self.beats: list[Beat] = []
         self.audited: list[Audited] = []
         self.number = 0
@@ -381,6 +382,7 @@ class ScriptedReferee:
                     await self.index(message)
             case Busy():
                 self.busy.append(message.looking)
+                self.notes.append(message.note)
             case Beat():
                 self.beats.append(message)
             case Audited():

@@ -480,9 +480,13 @@ async def test_a_busy_service_is_asked_again_as_it_wishes(stage: Stage, autojump
             raise left.pop(0)
 
     stage.cupboard.fail = fail
+    told: list[str] = []
+    stage.driver.on_settled = lambda: told.append(stage.driver.waits(FOLDER))
+    await stage.driver.identify(FOLDER)
     began = trio.current_time()
     assert answer(await stage.put(b"a")).seen is Seen.DONE
     assert trio.current_time() - began == 7.0 + 2 * calls.FIRST_PAUSE
+    assert told[:2] == ["too many requests, again in 7 s", ""]
 
 
 async def test_one_path_that_fails_is_told_with_service_path_and_cause(

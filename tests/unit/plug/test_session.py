@@ -215,6 +215,17 @@ async def test_orders_that_came_right_after_the_welcome_are_carried_out(runtime:
         assert b"d" in at.driver.things
 
 
+async def test_what_a_driver_waits_for_is_told_when_it_changes(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage(runtime) as at:
+        at.driver.marker = Identity("m", 1, 0)
+        await at.started()
+        for now in ("too many requests, again in 20 s", ""):
+            monkeypatch.setattr(at.driver, "waits", lambda folder, now=now: now)
+            at.driver.on_settled()
+            await at.referee.until(lambda now=now: at.referee.notes[-1] == now)
+        assert at.referee.busy[-2:] == [0, 0]
+
+
 async def test_a_second_welcome_while_what_was_done_is_told_again_begins_nothing_twice(
     runtime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
