@@ -111,9 +111,11 @@ def _ask_options(url: str) -> tuple[dict[str, Any], str, str]:
     for option in declared(known):
         needed = option.default is None or option.name in address.asks
         if option.secret and (option.name in address.options or needed):
-            variable = re.sub(r"\W", "_", f"{address.name}_{option.name}").upper()
+            variable = re.sub(r"\W", "_", f"{address.name}_{option.name}", flags=re.ASCII).upper()
+            variable = f"ONITU_{variable}" if variable[0].isdigit() else variable
             question = f"Environment variable with the {option.name} ({option.help})"
-            options[option.name] = f"${{{click.prompt(question, default=variable, err=True)}}}"
+            named = click.prompt(question, default=variable, err=True, value_proc=_variable)
+            options[option.name] = f"${{{named}}}"
         elif option.name in address.options:
             options[option.name] = address.options[option.name]
         elif needed:
@@ -121,6 +123,13 @@ def _ask_options(url: str) -> tuple[dict[str, Any], str, str]:
             kind = click.Choice(option.choices) if option.choices else kinds.get(option.type, click.STRING)
             options[option.name] = click.prompt(f"{option.name} ({option.help})", type=kind, err=True)
     return {"driver": driver} | ({"options": options} if options else {}), address.root, address.name
+
+
+def _variable(text: str) -> str:
+    """The name of an environment variable. What is none may be the secret itself, so it is not shown."""
+    if text in os.environ or re.fullmatch(r"[A-Z_][A-Z0-9_]*", text):
+        return text
+    raise click.BadParameter("that is no name of a variable, in capitals; the secret itself is not asked for")
 
 
 def _yaml(document: dict[str, Any]) -> str:

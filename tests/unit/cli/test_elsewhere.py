@@ -214,3 +214,13 @@ def test_init_takes_a_url_and_writes_no_secret(place: Path) -> None:
     settings = configuration.load(place / "onitu.yaml", variables={"HALL_KEY": "hunter2"}).settings
     assert settings.services["hall"].options["key"] == "hunter2"
     assert settings.services["hall"].replicas["docs"].path == "hall/x"
+
+
+def test_a_secret_that_is_typed_where_a_variable_is_asked_for_is_neither_shown_nor_written(place: Path) -> None:
+    typed = "home\ndocs\na\nlaptop\ncupboard://me:hunter2@127.0.0.1/x\nhunter2SECRET\np@ss w0rd$\n\nnas\n\nn\n"
+    result = CliRunner().invoke(cli, ["init"], input=typed)
+    assert result.exit_code == 0, result.output
+    text = (place / "onitu.yaml").read_text()
+    assert "${ONITU_127_0_0_1_KEY}" in text
+    assert "SECRET" not in text
+    assert result.output.count("that is no name of a variable") == 2
