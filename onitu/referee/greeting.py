@@ -34,8 +34,8 @@ async def greet(folder: FolderReferee, service: str, hello: Hello, state: Replic
         return Expected(False, 0, 0, reason=reason)
     if state.marker and record.generation and record.generation not in (state.generation, state.pending):
         log.warning(
-            "{} on {} is of another time than the state (a restored backup?): it is compared like a new one, "
-            "nothing is deleted", folder.folder, service,
+            "{} on {} is of another time than the state (a restored backup? synchronised with another state?): it is "
+            "compared like a new one, and what is missing there is deleted nowhere", folder.folder, service,
         )  # fmt: skip
         await folder.forget(service)
         record = folder.record(service)
