@@ -340,9 +340,10 @@ class Round:
             link.failed(paths.key(order.path), trio.current_time(), passing=True)
 
     def _failed(self, link: Link, event: Event, order: Order | None, path: bytes, now: float) -> None:
+        arrives = path
         if order is not None:
-            path = paths.key(order.path)
-        soon = event.trouble in _PASSING or self._waits_for_its_directory(link, path)
+            path, arrives = paths.key(order.path), paths.key(order.target or order.path)
+        soon = event.trouble in _PASSING or self._waits_for_its_directory(link, arrives)
         full = event.trouble is Trouble.NOT_EMPTY and order is not None
         times = link.failed(path, now, soon, full)
         if full and order is not None and _sometimes(times):

@@ -83,7 +83,8 @@ class Acting(msgspec.Struct):
         try:
             events = await self._act()
         except _InTheWay as way:
-            reason = f"{self.service}: a parent of {paths.show(self.order.path)} is no directory"
+            brought = paths.show(self.order.target or self.order.path)
+            reason = f"{self.service}: a parent of {brought} is no directory"
             events = [*([_stands(way.entry)] if way.entry else []), self._failed(Trouble.NAME_CLASH, reason)]
         except Refused as refusal:
             events = [self._failed(refusal.trouble, refusal.reason)]

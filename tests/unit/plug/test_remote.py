@@ -489,6 +489,15 @@ async def test_a_busy_service_is_asked_again_as_it_wishes(stage: Stage, autojump
     assert told[:2] == ["too many requests, again in 7 s", ""]
 
 
+async def test_what_is_in_the_way_of_a_rename_is_above_its_target(stage: Stage) -> None:
+    stage.cupboard.write(b"a", OLD)
+    stage.cupboard.write(b"t", b"a file")
+    order = Order(1, Do.MOVE, b"a", file_version(OLD), await stage.token(b"a"), file_version(OLD), b"t/x")
+    (events,) = await stage.do(order)
+    assert answer(events).reason == "shelf: a parent of t/x is no directory"
+    assert stage.data() == {b"a": OLD, b"t": b"a file"}
+
+
 async def test_one_path_that_fails_is_told_with_service_path_and_cause(
     stage: Stage, autojump_clock: trio.testing.MockClock
 ) -> None:
