@@ -136,7 +136,11 @@ class Place:
         if _tag(self.node) not in _CORE:
             self.problem(f"the tag {self.node.tag} means nothing here")
             return None
-        return self._expanded(self.node.value)
+        text = self._expanded(self.node.value)
+        if "\0" in text:
+            self.problem("a NUL character stands here, which no name and no option can have")
+            return None
+        return text
 
     def value(self) -> str | int | float | bool | None:
         """A scalar, of the type that YAML 1.2 gives it."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -22,6 +23,15 @@ USAGE = 2
 INTERNAL = 3
 INTERRUPTED = 130
 
+_SHORT = {
+    errno.ENOSPC: "",
+    errno.EDQUOT: "",
+    errno.ENOMEM: "",
+    errno.EMFILE: ": `ulimit -n` says how many this process may have",
+    errno.ENFILE: "",
+}
+"""What the host may be short of, which is nobody's bug, and what can be done about it."""
+
 
 def exit_code(error: BaseException) -> int:
     """Say on stderr what went wrong, and give the exit code for it."""
@@ -34,6 +44,8 @@ def exit_code(error: BaseException) -> int:
     ):
         if found := next((cause for cause in causes if isinstance(cause, kind)), None):
             return report(found)
+    if short := next((cause for cause in causes if isinstance(cause, OSError) and cause.errno in _SHORT), None):
+        return _short(short)
     unknown = [cause for cause in causes if not isinstance(cause, OnituError | click.ClickException)]
     if unknown:
         return _internal(error)
@@ -73,6 +85,11 @@ def _internal(error: BaseException) -> int:
         err=True,
     )
     return INTERNAL
+
+
+def _short(error: OSError) -> int:
+    click.echo(f"onitu: {(error.strerror or str(error)).lower()}{_SHORT[error.errno or 0]}", err=True)
+    return _close_stdout(error)  # on which it may have been
 
 
 def _nothing(error: BaseException) -> int:

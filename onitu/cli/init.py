@@ -34,6 +34,10 @@ def init(config: str, force: bool) -> int:
     onitu init -c ~/.config/onitu/onitu.yaml
     """
     file = Path(config)
+    if file.is_dir():
+        raise ConfigurationError(
+            [f"{file} is a directory: name the file that is to be written, as {file / 'onitu.yaml'}"]
+        )
     if file.exists() and not force:
         raise ConfigurationError([f"{file}: stands there already; --force writes over it"])
     base = file.absolute().parent

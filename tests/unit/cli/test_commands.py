@@ -143,6 +143,21 @@ def test_init_does_not_write_over_a_file(place: Path) -> None:
     assert (place / "onitu.yaml").read_text() == "mine"
 
 
+def test_init_does_not_take_a_directory_for_a_file(place: Path) -> None:
+    result = run("init", "--force", "-c", str(place))
+    assert result.exit_code == 2
+    assert "is a directory: name the file" in result.stderr
+
+
+def test_what_the_host_is_short_of_is_no_bug() -> None:
+    """As where standard output goes to a disk that is full."""
+    command = [sys.executable, "-m", "onitu", "drivers", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "onitu: no space left on device\n"
+
+
 def test_init_writes_nothing_that_would_not_load(place: Path) -> None:
     for name in ("a", "a/b"):
         (place / name).mkdir()

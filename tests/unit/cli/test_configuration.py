@@ -236,6 +236,7 @@ def test_a_folder_on_one_service_is_noted(home: Path) -> None:
         ),
         ("name: home", "name: home\nname: away", "onitu.yaml:2: name: this key stands here twice, first in line 1"),
         ("name: home", "name: home\n? [1]\n: 2", "onitu.yaml:2: a key must be a text"),
+        ("name: home", 'name: "a\\0b"', "onitu.yaml:1: name: a NUL character stands here"),
         ("name: home", "name: [home]", "onitu.yaml:1: name: a list stands here, but it must be a text"),
         ("name: home", "name: !x home", "onitu.yaml:1: name: the tag !x means nothing here"),
         ("*.bak", "!*.bak", "onitu.yaml:3: folders.docs.blacklist[0]: '!*.bak': no pattern can be negated"),
