@@ -170,6 +170,14 @@ async def test_keep_gives_the_displaced_content_a_path_of_its_own(local: Local) 
     assert (local.root / "g/f (conflict)").read_bytes() == b"old"
 
 
+async def test_what_is_kept_is_told_as_that_where_only_its_content_proves_it(local: Local) -> None:
+    """It is so fresh that its token proves nothing. As a user's new value it would come back where it is deleted."""
+    await stood(local, b"f", b"old")
+    token = tokens.dirty_token_of((local.root / "f").stat())
+    done, kept = await local.put(b"f", b"new", expect=token, held=file_version(b"old"), keep=b"k")
+    assert (done.seen, kept.seen, kept.path, kept.version) == (Seen.DONE, Seen.DONE, b"k", file_version(b"old"))
+
+
 async def test_keep_never_overwrites(local: Local) -> None:
     token = await stood(local, b"f", b"old")
     (local.root / "k").write_bytes(b"user")
