@@ -147,17 +147,21 @@ def test_two_names_are_told_apart_from_those_that_a_service_takes_for_one(foldin
     (folding.local / "Case").write_text("upper")
     (folding.local / "Photos").mkdir()
     (folding.local / "Photos" / "x").write_text("a picture")
+    (folding.local / "file").write_text("no directory")
     with started(folding.configured(folding.root.options), folding.state) as daemon:
         (folding.local / "case").write_text("lower")
         (folding.local / "photos").mkdir()
         (folding.local / "photos" / "x").write_text("another picture")
-        wait_for(lambda: daemon.folder()["blocked"] == 3 and daemon.folder()["settled"])
+        (folding.local / "FILE").mkdir()
+        (folding.local / "FILE" / "y").write_text("in it")
+        wait_for(lambda: daemon.folder()["blocked"] == 5 and daemon.folder()["settled"])
         daemon.ask("rescan")
         wait_for(lambda: daemon.folder()["settled"])
         reasons = {problem["path"]: problem["reason"] for problem in daemon.ask("problems")["problems"]}
         assert reasons["case"] == "nas: the service takes case and Case, which stands there, for one name"
-        assert set(reasons) == {"case", "photos", "photos/x"}
-    assert folding.root.tree() == {b"Case": b"upper", b"Photos": None, b"Photos/x": b"a picture"}
-    assert folding.here() == {
-        **folding.root.tree(), b"case": b"lower", b"photos": None, b"photos/x": b"another picture"
-    }  # fmt: skip
+        assert reasons["FILE/y"] == "nas: the service takes FILE/y and file/y, which stands there, for one name"
+        assert set(reasons) == {"case", "photos", "photos/x", "FILE", "FILE/y"}
+    there = {b"Case": b"upper", b"Photos": None, b"Photos/x": b"a picture", b"file": b"no directory"}
+    more = {b"case": b"lower", b"photos": None, b"photos/x": b"another picture", b"FILE": None, b"FILE/y": b"in it"}
+    assert folding.root.tree() == there
+    assert folding.here() == there | more

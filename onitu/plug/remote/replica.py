@@ -199,6 +199,11 @@ class Replica(msgspec.Struct, eq=False):
             return await self.calls.call("list", directory, lambda: self.remote.list(directory))
         except Missing:
             return ()
+        except Refused:
+            thing = await self.answer(directory)
+            if thing is None or thing.kind is not Kind.DIRECTORY:
+                return ()  # a file has nothing in it
+            raise
 
     async def learn_case(self) -> None:
         """Find out, by the marker, whether the service takes two cases of a name for one. Raises `Unavailable`."""
