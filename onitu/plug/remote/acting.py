@@ -190,10 +190,10 @@ class Acting(msgspec.Struct):
         for path in (order.path if order.do is Do.PUT else b"", order.target, order.keep):
             spelled, _ = await self.replica.spelling.find(path) if path else (path, False)
             if spelled not in (path, order.path if order.do is Do.MOVE else path):
-                reason = (
-                    f"the service takes {paths.show(path)} and {paths.show(spelled)}, which stands there, for one name"
-                )
-                raise Refused(Trouble.NAME_CLASH, f"{self.service}: {reason}")
+                ways = (reversed([way, *paths.ancestors(way)]) for way in (path, spelled))
+                asked, there = next(pair for pair in zip(*ways, strict=True) if pair[0] != pair[1])
+                both = f"{paths.show(asked)} and {paths.show(there)}, which stands there"
+                raise Refused(Trouble.NAME_CLASH, f"{self.service}: the service takes {both}, for one name")
 
     async def _swap(self) -> list[Event]:
         order, remote, token = self.order, self.replica.remote, self._expected()
