@@ -402,7 +402,7 @@ class Acting(msgspec.Struct):
             return await remote.put(path, content, expect, prepared)
 
         put = await call("write", self.order.path, bring, quiet=float("inf"))
-        self.replica.spelling.put(path)
+        self.replica.named(path)
         self.replica.calls.count("written_bytes", content.size)
         self.used = self.used or prepared is not None or path == self.order.path
         return put
@@ -564,7 +564,7 @@ class Acting(msgspec.Struct):
         # What comes out of Onitu's own directory is the content of the order's path, and told as that.
         doing, shown = ("write", target) if paths.within(path, paths.PRIVATE) else ("rename", path)
         there = await self.replica.calls.call(doing, shown, lambda: remote.rename(path, target, expect))
-        self.replica.spelling.put(target)
+        self.replica.named(target)
         return there or await self._after(target)
 
     async def _after(self, path: bytes) -> Thing:

@@ -193,7 +193,7 @@ class Limbo:
                     return False
                 raise
             # An earlier try did it, whose answer did not come: nobody else takes it away from there.
-        self.replica.spelling.put(path)
+        self.replica.named(path)
         await self._forget_path(aside)
         return True
 

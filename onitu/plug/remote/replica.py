@@ -194,6 +194,11 @@ class Replica(msgspec.Struct, eq=False):
             self._spelling = Spelling(self._names)
         return self._spelling
 
+    def named(self, path: bytes) -> None:
+        """We have just made something stand there."""
+        if self.folds:
+            self.spelling.put(path)
+
     async def _names(self, directory: bytes) -> Iterable[bytes]:
         try:
             return await self.calls.call("list", directory, lambda: self.remote.list(directory))
