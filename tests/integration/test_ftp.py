@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -58,12 +59,24 @@ class Both:
             return False
 
 
+@contextlib.contextmanager
+def on(kind: type[FtpServer], place: Path) -> Iterator[Both]:
+    (place / "here").mkdir()
+    (place / "server").mkdir()
+    with kind(place / "server") as server:
+        yield Both(place, server, server.empty("docs"))
+
+
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[Both]:
-    (tmp_path / "here").mkdir()
-    (tmp_path / "server").mkdir()
-    with FtpServer(tmp_path / "server") as server:
-        yield Both(tmp_path, server, server.empty("docs"))
+    with on(FtpServer, tmp_path) as both:
+        yield both
+
+
+@pytest.fixture
+def folding(tmp_path: Path) -> Iterator[Both]:
+    with on(FoldingServer, tmp_path) as both:
+        yield both
 
 
 def test_edits_deletions_and_moves_are_carried_each_way_and_an_absence_is_ridden_out(both: Both) -> None:
@@ -119,14 +132,6 @@ def _line(configuration: Path, word: str) -> str:
     """The line of `onitu status` that has the word."""
     said = onitu("status", "-c", configuration).out
     return next((line for line in said.splitlines() if word in line and "unavailable" in line), "")
-
-
-@pytest.fixture
-def folding(tmp_path: Path) -> Iterator[Both]:
-    (tmp_path / "here").mkdir()
-    (tmp_path / "server").mkdir()
-    with FoldingServer(tmp_path / "server") as server:
-        yield Both(tmp_path, server, server.empty("docs"))
 
 
 def test_a_name_that_changes_in_case_only_is_renamed_where_both_cases_are_one_name(folding: Both) -> None:
