@@ -165,8 +165,10 @@ async def test_a_driver_that_dies_too_often_fails_alone_and_is_retried_on_demand
 
 
 async def test_status_78_of_a_child_ends_the_run_with_its_message(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="the schema is of another world"):
-        async with run(tmp_path, "a", referee=fake("charter", "fatal")) as supervisor:
+    plan = PLAN(referee=fake("charter", "fatal"))
+    with trio.fail_after(TIMEOUT), pytest.raises(StateError, match="the schema is of another world"):
+        # `started` is not waited for: the Referee may end everything before.
+        async with running(settings(str(tmp_path), "a"), plan=plan) as supervisor:
             await trio.sleep_forever()
     assert states(supervisor) == {"store": "stopped", "referee": "failed", "driver a": "stopped"}
 
