@@ -69,6 +69,8 @@ def sync(
     """
     from . import session, urls
 
+    if dry_run and watch:
+        raise click.UsageError("--dry-run does nothing that could be watched: leave out --watch or --dry-run.")
     plan = urls.plan(replicas, prefer=prefer, state=state, watch=watch, dry_run=dry_run, ask=_asker())
     urls.make_missing(plan.missing)
     out = Output(json=json, quiet=quiet, verbose=verbose)

@@ -5,6 +5,7 @@ Looking costs no import of a driver. The names of the first Onitu (`local_storag
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -178,8 +179,13 @@ def of_scheme(scheme: str) -> str:
 
 
 def schemes() -> list[str]:
-    """The schemes of our own drivers."""
-    return [scheme for known in OWN for scheme in known.schemes]
+    """The schemes that mean a replica: those of our own drivers, then what the drivers of other packages answer to."""
+    found = [scheme for known in OWN for scheme in known.schemes]
+    for name in installed():
+        if name not in _BY_NAME:
+            with contextlib.suppress(OnituError):  # it says so where it is named
+                found += load(name).schemes or (name,)
+    return found
 
 
 def _named(where: str) -> Any:

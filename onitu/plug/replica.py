@@ -70,6 +70,7 @@ class Replica:
     ) -> None:  # fmt: skip
         replica = settings.services[service].replicas[folder]
         self.folder = folder
+        self._service = service
         self.state: ReplicaState | None = None
         self.greet = False
         self._driver = driver
@@ -296,10 +297,11 @@ class Replica:
     def _say(self, trouble: str = "") -> None:
         """The state changed: have a `Hello` said, unless the last one said just that."""
         if trouble:
-            state = ReplicaState(trouble=trouble)
+            # Wherever it is told, the name of the service stands before it.
+            state = ReplicaState(trouble=trouble.removeprefix(f"{self._service}: "))
             if state == self.state:
                 return
-            log.error("{}: {}", self.folder, trouble)
+            log.info("{}: {}", self.folder, state.trouble)  # the Referee tells people
         else:
             state = _state(self._identity, self._driver.capabilities(self.folder))
         self.state, self.greet = state, True

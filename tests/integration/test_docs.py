@@ -105,6 +105,11 @@ class Terminal:
                 process.send_signal(2)
             process.wait(30)
 
+    def settle(self) -> None:
+        """Wait until nothing moves in the one run of `onitu sync` that there is."""
+        (state,) = (self.home / ".local" / "state" / "onitu").glob("laptop-stick-*")
+        self.type(f"onitu status --wait --state {state}")
+
     def told(self, text: str) -> list[str]:
         """Lines without what is another each time, and without those of the log."""
         lines = text.replace(str(self.home), "/home/me").splitlines()
@@ -152,6 +157,7 @@ def watch(terminal: Terminal) -> None:
         for line in done.splitlines():
             terminal.type(line)
             wait_for(lambda: alike(here / "laptop", here / "stick"), why=line)
+            terminal.settle()  # what was written is known to be there, so that a rename of it is one
         decisions = [plain(line) for line in told.splitlines()]
         wait_for(lambda: len(printed()) >= len(expected) + len(decisions), why="the decisions are told")
         assert printed()[len(expected) :] == decisions

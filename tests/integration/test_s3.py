@@ -138,7 +138,7 @@ def test_the_daemon_carries_changes_and_rides_out_a_service_that_was_away(
         with both.ill.having(Fault.DOWN):
             (both.local / "d0" / "meanwhile").write_bytes(b"written while nobody answered")
             # A listing may be the first to notice it, or an order; from then on it is the next try to use the root.
-            sentence = rf"cloud: cannot \w+ [^:]+: nothing listens at 127\.0\.0\.1:{both.ill.port}"
+            sentence = rf"cannot \w+ [^:]+: nothing listens at 127\.0\.0\.1:{both.ill.port}"
             wait_for(lambda: re.search(sentence, json.dumps(daemon.status())), why=sentence)
         wait_for(lambda: "d0/meanwhile" in both.there(), why="healed")
         daemon.in_sync()

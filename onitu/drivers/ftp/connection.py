@@ -12,10 +12,12 @@ from typing import TypeVar
 import attrs
 import trio
 
+from onitu.model.errors import Unavailable
 from onitu.plug.netrc import netrc_of
 from onitu.plug.remote import in_thread
 
 from .options import FtpOptions
+from .replies import said
 
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ class Connection(ftplib.FTP_TLS):
             user = user or known
         user = user or "anonymous"
         if options.tls == "explicit":
-            self.auth()
+            self._secure()
         word = password or ("onitu@" if user == "anonymous" else "")
         ftplib.FTP.login(self, user, word)  # noqa: S321  # whether it is encrypted, people choose
         if options.tls != "no":
@@ -65,6 +67,14 @@ class Connection(ftplib.FTP_TLS):
                 self.sendcmd("OPTS MLST type;size;modify;unique;")
         self.voidcmd("TYPE I")
         self.home = self.pwd()
+
+    def _secure(self) -> None:
+        """Speak TLS from here on. Raises `Unavailable` where the server has none."""
+        try:
+            self.auth()
+        except ftplib.error_perm as error:
+            where = self.options.shown
+            raise Unavailable(f"{where} has no TLS ({said(error)}); ftp:// would send everything in clear") from error
 
     def _features(self) -> frozenset[str]:
         try:

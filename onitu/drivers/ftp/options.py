@@ -20,6 +20,11 @@ class FtpOptions(RemoteOptions):
     tls: str = option("no", help="no, explicit (AUTH TLS) or implicit")
     certificate: str = option("", help="a file of certificates that the server's is checked with; left out: ours")
 
+    @property
+    def shown(self) -> str:
+        """The server, for people."""
+        return f"{self.host}:{self.port}" if self.port else self.host
+
     @classmethod
     def from_url(cls, url: str) -> Address:
         """`ftp://USER@HOST:PORT/PATH`: below the directory that one logs in to; an absolute path has `//` before it."""

@@ -27,6 +27,7 @@ from onitu.plug.remote import (
     Remote,
     Thing,
     text,
+    unreached,
 )
 
 from .connection import QUIET, Connection, Pool
@@ -289,18 +290,15 @@ class FtpRemote(Remote):
         return found
 
     def _meaning(self, error: Exception) -> Exception:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return Unavailable(f"its certificate is not trusted: {error.verify_message}")
-        if isinstance(error, ssl.SSLError):
-            return Lost(f"no TLS with {self.pool.options.host}: {error.reason or error}")
         if isinstance(error, ftplib.Error):
             return meaning(error)
         if isinstance(error, TimeoutError | trio.TooSlowError):
             return Busy(f"no answer for {QUIET:g} s")
-        if isinstance(error, EOFError):
+        if isinstance(error, EOFError | ssl.SSLEOFError):
             return Lost("the server closed the connection")
         if isinstance(error, OSError):
-            return Lost(error.strerror or str(error))
+            where = self.pool.options.shown
+            return unreached(error, where) or Lost(f"{where} is not reached: {error.strerror or error}")
         return super().translate(error)
 
 

@@ -93,7 +93,7 @@ class RcloneRemote(Remote):
             self._told = {"noMimeType": True, "showHash": bool(proving), "hashTypes": proving}
             await self._list(paths.ROOT)
         except Failed as error:
-            raise self._unusable(meaning(error, self.fs)) from error
+            raise await self._no_remote(error) or self._unusable(meaning(error, self.fs)) from error
         except (Missing, Refused) as error:
             raise self._unusable(error) from error
         able = self.info.features
@@ -110,6 +110,15 @@ class RcloneRemote(Remote):
             case_sensitive=not able.case_insensitive,
             digests=tuple(name for name in proving if name in COMMON),
         )
+
+    async def _no_remote(self, error: Failed) -> Unavailable | None:
+        """Where rclone's configuration has no such remote; None: that is not the trouble."""
+        if "didn't find section in config" not in error.cause:
+            return None
+        name, where = self.shown.partition(":")[0], "rclone's configuration"
+        with contextlib.suppress(Failed, Busy):
+            where = str((await self.rcd.ask("config/paths")).get("config") or where)
+        return Unavailable(f"there is no remote {name} in {where}: `rclone config` makes one")
 
     def _unusable(self, error: Exception) -> Exception:
         if isinstance(error, Refused):

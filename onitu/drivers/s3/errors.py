@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import ssl
 
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.plug.driver import Refused
-from onitu.plug.remote import Busy, Changed, Lost, Missing
+from onitu.plug.remote import Busy, Changed, Lost, Missing, unreached
 
 from .client import Broken, Client, Failed
 
@@ -36,21 +35,13 @@ def meaning(error: Exception, client: Client) -> Exception | None:
             return _refusal(error, client)
         case Broken():
             return Busy(str(error))
-        case ssl.SSLCertVerificationError():
-            return Unavailable(
-                f"{client.service}: the certificate of {client.shown} is not trusted: {error.verify_message}"
-            )
-        case ssl.SSLError():
-            return Lost(f"{client.shown} does not speak TLS as it should: {error.reason}")
         case TimeoutError():
             return Busy(f"{client.shown} does not answer")
-        case socket.gaierror():
-            return Lost(f"the host {client.shown} is not known")
-        case ConnectionRefusedError():
-            return Lost(f"nothing listens at {client.shown}")
-        case ConnectionError() | http.client.HTTPException():
-            return Busy(f"{client.shown} closed the connection")
-        case OSError():
+        case OSError() | http.client.HTTPException():
+            if (found := unreached(error, client.shown)) is not None:
+                return found
+            if isinstance(error, ConnectionError | ssl.SSLEOFError | http.client.HTTPException):
+                return Busy(f"{client.shown} closed the connection")
             return Lost(f"{client.shown} is not reached: {error.strerror or error}")
         case _:
             return None
@@ -69,7 +60,8 @@ def _refusal(error: Failed, client: Client) -> Exception:
     if code in FULL or status == 507:
         return Refused(Trouble.NO_SPACE, "the service has no room for it")
     if code in AGAIN or status in (429, 500, 502, 503, 504):
-        return Busy(_said(error) or "the service asks to slow down", _after(error))
+        slow = code in ("SlowDown", "Throttling") or status in (429, 503)
+        return Busy(error.message or ("the service asks to slow down" if slow else _said(error)), _after(error))
     if code in DAMAGED:
         return Busy("it was damaged on its way")
     if code == "KeyTooLongError":

@@ -190,7 +190,7 @@ def explained(said: str, target: Target) -> Exception:
         )
     if "Permission denied (" in said or "Too many authentication failures" in said:
         ways = re.search(r"Permission denied \(([^)]*)\)", said)
-        takes = f", which takes {ways[1].replace(',', ', ')}" if ways else ""
+        takes = f"; it takes {ways[1].replace(',', ' or ')}" if ways else ""
         tried = "the password that was given" if target.password else "the keys that ssh found"
         who = f"{target.user}@{where}" if target.user else where
         return Unavailable(f"{who} lets nobody in with {tried}{takes}")

@@ -22,7 +22,7 @@ import trio
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.plug.driver import Refused
-from onitu.plug.remote import Busy, Changed, Lost, Missing
+from onitu.plug.remote import Busy, Changed, Lost, Missing, unreached
 from onitu.plug.remote.http import httpx
 
 SHOWN = 1 << 16
@@ -298,14 +298,10 @@ def _words(answer: Answer) -> str:
     return f": {''.join(c for c in words if c.isprintable())[:200]}" if words else ""
 
 
-def translated(error: Exception, service: str, url: httpx.URL) -> Exception:
+def translated(error: Exception, url: httpx.URL) -> Exception:
     """An error of httpx as one of the interface."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            reason = cause.verify_message or "it is not trusted"
-            return Unavailable(f"{service}: the certificate of {shown_origin(url)} is not accepted: {reason}")
-        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.TransportError) and (found := unreached(error, shown_origin(url))) is not None:
+        return found
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
             return Lost(f"{shown_origin(url)} is not reached: {_reason(error)}")

@@ -416,5 +416,5 @@ class WebdavRemote(Remote):
                     await self._settle(aside, path)
 
     def translate(self, error: Exception) -> Exception:
-        found = translated(error, self._root.client.service, self._root.url)
+        found = translated(error, self._root.url)
         return found if found is not error else super().translate(error)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .content import PIECE, Content
     from .driver import RemoteDriver
     from .interface import NOTHING_THERE, Busy, Changed, Lost, Missing, Posting, Remote, Thing, text
+    from .reaching import unreached
 
 __all__ = [
     "NOTHING_THERE",
@@ -30,6 +31,7 @@ __all__ = [
     "in_lone_thread",
     "in_thread",
     "text",
+    "unreached",
 ]
 
 __getattr__ = later(
@@ -37,5 +39,5 @@ __getattr__ = later(
     dict.fromkeys(__all__, ".interface")
     | dict.fromkeys(("in_lone_thread", "in_thread"), ".calls")
     | dict.fromkeys(("PIECE", "Content"), ".content")
-    | {"RemoteDriver": ".driver", "RemoteOptions": "onitu.plug.options"},
+    | {"unreached": ".reaching", "RemoteDriver": ".driver", "RemoteOptions": "onitu.plug.options"},
 )

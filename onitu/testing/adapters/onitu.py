@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from .base import Adapter, Broken, end, kill, launch, output_of
 
 COMMAND = (sys.executable, "-m", "onitu")
+NOT_RUNNING = 2
+"""The exit code of a question to a run that is not there."""
 
 
 class Onitu(Adapter):
@@ -51,11 +54,15 @@ class Onitu(Adapter):
             self._process = None
 
     def settled(self, deadline: float) -> bool:
-        if self._process is None or self._process.poll() is not None:
-            raise Broken("onitu sync --watch ended by itself, see tool.log")
-        asked = launch([*COMMAND, "status", "--wait", "--state", self.home / "state"], self.home)
-        try:
-            return asked.wait(deadline) == 0
-        except subprocess.TimeoutExpired:
-            kill(asked)
-            return False
+        end_of_it = time.monotonic() + deadline
+        code = NOT_RUNNING
+        while code == NOT_RUNNING:  # which it may not be yet
+            if self._process is None or self._process.poll() is not None:
+                raise Broken("onitu sync --watch ended by itself, see tool.log")
+            asked = launch([*COMMAND, "status", "--wait", "--state", self.home / "state"], self.home)
+            try:
+                code = asked.wait(max(0.0, end_of_it - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                kill(asked)
+                return False
+        return code == 0

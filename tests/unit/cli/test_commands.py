@@ -59,7 +59,17 @@ def test_completion_scripts_are_printed(shell: str) -> None:
     assert "_ONITU_COMPLETE" in run("completion", shell).stdout
 
 
-@pytest.mark.parametrize("arguments", [["nope"], ["sync"], ["sync", "--nope"], ["log", "-n", "0"], ["explain"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        ["sync"],
+        ["sync", "--nope"],
+        ["sync", "a", "b", "--dry-run", "--watch"],
+        ["log", "-n", "0"],
+        ["explain"],
+    ],
+)
 def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2

@@ -137,6 +137,12 @@ def test_a_scheme_of_a_driver_of_another_package_is_found(monkeypatch: pytest.Mo
     assert plan("a", "cupboard://:k@hall/x").services["hall"].driver == "kitchen"
 
 
+def test_what_is_no_kind_of_replica_is_told_with_the_schemes_of_drivers_of_other_packages() -> None:
+    shown = CliRunner().invoke(cli, ["sync", "/tmp", "smb://nas/x"])
+    assert shown.exit_code == 2
+    assert "cupboard://" in shown.stderr
+
+
 def test_drivers_are_listed_with_schemes_and_options() -> None:
     lines = CliRunner().invoke(cli, ["drivers", "cupboard"]).stdout.splitlines()
     assert "  for `onitu sync`: cupboard:" in lines

@@ -105,7 +105,7 @@ async def test_files_go_each_way_over_tls(kind: type[FtpServer], tmp_path: Path)
             assert await bench.tree() == {b"d": None, b"d/small": b"x", b"d/big": BIG}
         distrusting = {name: value for name, value in root.options.items() if name != "certificate"}
         async with opened(FtpsDriver, root, tmp_path / "workspace", distrusting) as driver:
-            with pytest.raises(Unavailable, match=r"docs on .* cannot be used: its certificate is not trusted"):
+            with pytest.raises(Unavailable, match=r"docs on .* cannot be used: the certificate of .* is not trusted: "):
                 await driver.identify(FOLDER)
 
 
@@ -115,7 +115,7 @@ async def test_ftps_is_never_without_tls(server: FtpServer, tmp_path: Path) -> N
         with pytest.raises(Unavailable, match="must be explicit or implicit"):
             await driver.identify(FOLDER)
     async with opened(FtpsDriver, root, tmp_path, root.options) as driver:
-        with pytest.raises(Unavailable, match="served: "):
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1:\d+ has no TLS \(.*AUTH.*\); ftp://"):
             await driver.identify(FOLDER)
 
 

@@ -44,7 +44,7 @@ async def identified(here: Cloud, tmp_path: Path, **options: str | bool) -> None
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"remote": "nowhere"}, r"didn't find section in config file \(\"nowhere\"\)"),
+        ({"remote": "nowhere"}, r"there is no remote nowhere in .*/rclone\.conf: `rclone config` makes one"),
         ({"program": "/nowhere/rclone"}, "there is no program /nowhere/rclone"),
         ({"program": sys.executable}, "is no rclone: 1.65 or newer is needed"),
     ],

@@ -310,8 +310,8 @@ async def test_a_wrong_password_and_a_wrong_key_are_told_and_the_password_is_now
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     told = await refusal(server, identity=str(tmp_path / "other"), password=SECRET, user="me")
     assert told == (
-        f"nas: me@127.0.0.1 port {server.port} lets nobody in with the password that was given,"
-        " which takes publickey, password"
+        f"nas: me@127.0.0.1 port {server.port} lets nobody in with the password that was given;"
+        " it takes publickey or password"
     )
     assert "lets nobody in with the keys that ssh found" in await refusal(server, identity=str(tmp_path / "other"))
     assert SECRET not in str(lines)

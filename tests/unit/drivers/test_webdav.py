@@ -482,7 +482,7 @@ async def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path) -> None
         port = server.http.server_address[1]
         options = {**root.options, "url": f"https://127.0.0.1:{port}/{FILES.decode()}"}
         async with opened(WebdavDriver, root, tmp_path, options) as driver:
-            with pytest.raises(Unavailable, match=r"the certificate of https://127.0.0.1:.* is not accepted"):
+            with pytest.raises(Unavailable, match=r"the certificate of https://127.0.0.1:.* is not trusted: "):
                 await driver.identify(FOLDER)
         trusting = {**options, "certificates": str(tmp_path / "ca.pem")}
         async with opened(WebdavDriver, root, tmp_path, trusting) as driver:
