@@ -91,6 +91,15 @@ class FtpServer(LocalServer):
         """Answer so until the fault is over."""
         self.control.write_text("STAYS BUSY")
 
+    @contextlib.contextmanager
+    def listing(self, how: str) -> Iterator[None]:
+        """For the block listings are `TRUNCATED`, as Pure-FTPd's are beyond its limit, or `HALF`: cut in an entry."""
+        self.control.write_text(how)
+        try:
+            yield
+        finally:
+            self.control.write_text("")
+
 
 class ExplicitServer(FtpServer):
     """With AUTH TLS."""
@@ -138,6 +147,14 @@ def main(home: str, control: str, certificate: str, tls: str, folds: str = "") -
         def getmtime(self, path: str) -> float:
             return super().getmtime(path) + (3600 if fault() == "CLOCK" else 0)
 
+        def format_mlsx(self, basedir: str, listing: list[str], *more: object, **given: object) -> Iterator[bytes]:
+            entries = list(super().format_mlsx(basedir, listing, *more, **given))
+            if len(listing) > 1 and fault() == "TRUNCATED":
+                entries = entries[:1]
+            if len(listing) > 1 and fault() == "HALF":
+                entries = [entries[0], entries[1][:-5]]
+            yield from entries
+
         def stat(self, path: str) -> os.stat_result:
             found = super().stat(path)
             if fault() != "CLOCK":
@@ -169,6 +186,11 @@ def main(home: str, control: str, certificate: str, tls: str, folds: str = "") -
                 self.close()
             else:
                 super().handle()
+
+        def respond(self, resp: str, *more: object, **given: object) -> None:
+            if fault() == "TRUNCATED" and resp.startswith("226"):
+                resp = "226 Output truncated to 1 matches"
+            super().respond(resp, *more, **given)
 
         def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
             nonlocal refusals

@@ -164,8 +164,11 @@ class FtpRemote(Remote):
             if code(error) in UNSEEN:
                 return None
             raise
-        facts = next((line.strip() for line in answer.splitlines()[1:] if ";" in line), "")
-        return thing_of(facts.partition(" ")[0], itself=True)
+        for line in answer.split("\n")[1:]:  # a name may have what Python takes for the end of a line
+            facts = line.strip().partition(" ")[0]
+            if "=" in facts:
+                return thing_of(facts, itself=True)
+        raise Refused(Trouble.IO, f"the server tells nothing of it: {answer[:100]!r}")
 
     async def read(self, path: bytes, token: bytes, offset: int, length: int) -> bytes:
         there = await self.stat(path)
@@ -310,8 +313,13 @@ def _listing(connection: Connection, line: str) -> list[str]:
     with data:
         while piece := data.recv(PIECE):
             parts.append(piece)
-    connection.voidresp()
-    return b"".join(parts).decode("latin-1").replace("\r\n", "\n").removesuffix("\n").split("\n")
+    reply = connection.voidresp()
+    if "truncated" in reply.lower():  # Pure-FTPd's: what it leaves out would be taken for deleted
+        raise Refused(Trouble.IO, f"the server lists a part of the directory only: {reply}; raise its limit")
+    listing = b"".join(parts)
+    if listing and not listing.endswith(b"\n"):  # each entry ends so (RFC 3659, section 7.2)
+        raise Busy("the listing was cut")
+    return listing.decode("latin-1").replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
 def _read(connection: Connection, line: str, offset: int, length: int) -> bytes:

@@ -185,7 +185,7 @@ class SftpRemote(Remote):
             self._sound.clear()
         self._sound[directory] = at
 
-    def _check_name(self, path: bytes) -> None:
+    def check_name(self, path: bytes) -> None:
         """Raise `Refused` where something is to stand under a name of which the server may make another."""
         if not self._able.controls and (odd := bytes(sorted(set(path) & set(CONTROLS)))):
             raise Refused(Trouble.NAME_IMPOSSIBLE, f"this server may make another name of one with {paths.show(odd)}")
@@ -214,7 +214,7 @@ class SftpRemote(Remote):
             session.close(handle)
 
     async def put(self, path: bytes, content: Content, expect: bytes | None, prepared: object = None) -> Thing:
-        self._check_name(path)
+        self.check_name(path)
         session = await self._ready(path)
         name = self._full(path)
         handle, offset = await self._begun(session, name, content)
@@ -340,7 +340,7 @@ class SftpRemote(Remote):
         return Refused(Trouble.IO, f"the server says only {error.words!r}: perhaps a quota is used up")
 
     async def make_link(self, path: bytes, link: bytes, expect: bytes | None) -> Thing:
-        self._check_name(path)
+        self.check_name(path)
         session = await self._ready(path)
         for attempt in (1, 2):
             try:
@@ -360,7 +360,7 @@ class SftpRemote(Remote):
         await session.ask(wire.REMOVE, self._at(path)).wait(wire.STATUS)
 
     async def make_directory(self, path: bytes) -> None:
-        self._check_name(path)
+        self.check_name(path)
         session = await self._ready(path)
         try:
             await session.ask(wire.MKDIR, self._at(path), wire.attributes(0o777)).wait(wire.STATUS)
@@ -379,7 +379,8 @@ class SftpRemote(Remote):
             raise
 
     async def rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
-        self._check_name(target)
+        if not paths.within(path, paths.PRIVATE):  # what comes back from there may have a name that we would not give
+            self.check_name(target)
         session = await self._ready(path, target)
         if (path, target) in self._unsure and (done := await self._was_renamed(path, target, expect)):
             return done

@@ -142,7 +142,7 @@ class WebdavRemote(Remote):
     # --- files --------------------------------------------------------------------------------------------------
 
     async def prepare(self, path: bytes, content: Content) -> object:
-        self._check_name(path)
+        self.check_name(path)
         if not (self._swaps and self._able.tagged):
             return None
         if self._uploads is not None and content.size > self._part:
@@ -150,7 +150,7 @@ class WebdavRemote(Remote):
         return await self._bring(path, content, look=True)
 
     async def put(self, path: bytes, content: Content, expect: bytes | None, prepared: object = None) -> Thing:
-        self._check_name(path)
+        self.check_name(path)
         try:
             return await self._put(path, content, expect, prepared)
         except (Missing, Refused):
@@ -260,7 +260,8 @@ class WebdavRemote(Remote):
         return await self._to(path, target, expect, "COPY")
 
     async def _to(self, path: bytes, target: bytes, expect: bytes | None, method: str) -> Thing | None:
-        self._check_name(target)
+        if not paths.within(path, paths.PRIVATE):  # what comes back from there may have a name that we would not give
+            self.check_name(target)
         if not self._able.creates and await self._root.look(target) is not None:
             raise Changed
         headers = self._condition(expect) if expect != FOLDER else {}
@@ -297,7 +298,7 @@ class WebdavRemote(Remote):
             raise Changed  # somebody else's, meanwhile
         return there
 
-    def _check_name(self, path: bytes) -> None:
+    def check_name(self, path: bytes) -> None:
         """Raise `Refused` where the server would make another name of this one."""
         text(path)
         spoilt = bytes(sorted(set(path) & set(self._able.spoils)))
@@ -363,7 +364,7 @@ class WebdavRemote(Remote):
     # --- directories --------------------------------------------------------------------------------------------
 
     async def make_directory(self, path: bytes) -> None:
-        self._check_name(path)
+        self.check_name(path)
         if not self._able.refuses and await self._root.stat(path) is not None:
             raise Changed
         answer = await self._root.make(path)

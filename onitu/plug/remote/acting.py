@@ -143,6 +143,8 @@ class Acting(msgspec.Struct):
 
     async def _act(self) -> list[Event]:
         order = self.order
+        for path in filter(None, (order.path if order.do is Do.PUT else b"", order.target, order.keep)):
+            self.replica.remote.check_name(path)  # later, what stands there would have stepped aside
         if self.replica.folds:
             await self._check_case()
         if self._swaps_at_once():
@@ -352,14 +354,7 @@ class Acting(msgspec.Struct):
         if aside:
             await self.limbo.drop(aside)
         # Whoever puts a file over ours before it was looked at there has seen it: theirs is another value.
-        return [self._done(put) if self._is_same(put, brought.thing) else await self._found(read=True)]
-
-    def _is_same(self, there: Thing, brought: Thing) -> bool:
-        """Whether what stands there is what was brought, as far as a look tells and a rename leaves it as it is."""
-        step = self.replica.capabilities.mtimes
-        same_time = not (step and there.mtime and brought.mtime) or there.mtime // step == brought.mtime // step
-        same_digests = all(brought.digests.get(name, value) == value for name, value in there.digests.items())
-        return there.kind is brought.kind and there.size == brought.size and same_time and same_digests
+        return [self._done(put) if _is_same(put, brought.thing) else await self._found(read=True)]
 
     async def _take_aside(self, thing: Thing, delete: bool, mark: bytes) -> bytes:
         aside = await self.limbo.take_aside(self.order.path, thing, delete, mark)
@@ -491,7 +486,9 @@ class Acting(msgspec.Struct):
         if over and thing.kind is not Kind.DIRECTORY:
             return await self._move_over_limbo(target, thing)
         moved = await self._with_parents(target, lambda: self._rename(path, target, thing.token))
-        if thing.kind is Kind.DIRECTORY or await self._came_out_as_expected(target, moved):
+        kept = moved.token == thing.token  # else whoever wrote over it there has seen it
+        proven = self._came_out_as_expected if kept else self._as_held
+        if thing.kind is Kind.DIRECTORY or await proven(target, moved):
             return moved
         await self._rename(target, path, None)
         raise Changed
@@ -655,6 +652,14 @@ class Acting(msgspec.Struct):
             if settled is not None:
                 return settled
         raise Refused(Trouble.IO, f"{paths.show(path)} changes faster than it can be read")
+
+
+def _is_same(there: Thing, brought: Thing) -> bool:
+    """Whether it is sure that what stands there is what was brought, by its token, or by its content where the service
+    knows that and gives another token with another name."""
+    known = brought.digests.keys() & there.digests.keys()
+    same = bool(known) and all(brought.digests[name] == there.digests[name] for name in known)
+    return there.kind is brought.kind and there.size == brought.size and (same or there.token == brought.token)
 
 
 def _stands(entry: Entry, number: int = 0) -> Event:

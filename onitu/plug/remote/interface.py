@@ -148,6 +148,10 @@ class Remote(abc.ABC):
         False: it cannot be understood."""
         return False
 
+    def check_name(self, path: bytes) -> None:  # noqa: B027  # most take every name
+        """Raise `Refused(NAME_IMPOSSIBLE)` where the service would make another name of this one: asked before anything
+        else is done to bring something there. What comes back from `.onitu` to where it was is not to be refused so."""
+
     @abc.abstractmethod
     async def list(self, directory: bytes) -> Mapping[bytes, Thing]:
         """What stands directly in a directory, by name, complete. Raises `Missing`; `Refused` where it cannot be

@@ -13,6 +13,7 @@ import trio
 from onitu.drivers.ftp import FtpDriver, FtpsDriver, connection, remote
 from onitu.drivers.ftp.remote import FtpRemote
 from onitu.drivers.ftp.replies import meaning, nanoseconds, thing_of
+from onitu.model import paths
 from onitu.model.errors import ConfigurationError, Unavailable
 from onitu.model.events import Seen, Trouble
 from onitu.model.versions import Kind
@@ -249,3 +250,33 @@ async def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, monkeypatc
                 with pytest.raises(Unavailable, match="nas: "):
                     await driver.identify(FOLDER)
         nursery.cancel_scope.cancel()
+
+
+# --- listings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["TRUNCATED", "HALF"])
+async def test_a_listing_that_is_not_whole_says_nothing_of_what_is_not_in_it(
+    server: FtpServer, tmp_path: Path, how: str
+) -> None:
+    root = server.empty(f"part-{how}")
+    async with bench_on(FtpDriver, root, tmp_path / "workspace") as bench:
+        names = [b"f%d" % number for number in range(20)]
+        for name in names:
+            root.write(name, b"x")
+        assert (await bench.tree()).keys() == set(names)
+        with server.listing(how):
+            (listing,) = await bench.driver.scan(FOLDER, [paths.ROOT])
+            assert not listing.complete
+            found = await bench.driver.stat(FOLDER, names)
+        assert [entry is not None and entry.trouble is Trouble.NONE for entry in found] == [True] * 20
+
+
+async def test_a_name_has_what_python_takes_for_the_end_of_a_line(server: FtpServer, tmp_path: Path) -> None:
+    async with bench_on(FtpDriver, server.empty("lines"), tmp_path / "workspace") as bench:
+        for name in (b"\xc3\x85 a;b=c", b"vertical\x0btab;x", b"\x1cfile=;"):
+            assert answer(await bench.put(name, name)).seen is Seen.DONE
+            assert await bench.read(name, await bench.token(name), len(name)) == name
+            (entry,) = await bench.driver.stat(FOLDER, [name])
+            assert entry is not None
+            assert entry.version.size == len(name)

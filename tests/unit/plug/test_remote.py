@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import msgspec
@@ -831,6 +832,58 @@ async def test_a_file_that_a_user_puts_over_what_came_just_now_is_not_taken_for_
     assert (found.seen, found.version.digests[BLAKE3]) == (Seen.STANDS, blake3(MINE).digest())
 
 
+@pytest.mark.parametrize("told", ["its digest", "no digest"])
+async def test_a_file_of_the_same_size_that_a_user_puts_over_what_came_just_now_is_not_taken_for_it(
+    renaming: Stage, told: str
+) -> None:
+    mine = bytes(reversed(NEW))
+
+    def write(asked: str, path: bytes) -> None:
+        renaming.cupboard.lose = lambda call, path: None
+        there = renaming.cupboard.write(b"a", mine)
+        if told == "no digest":
+            renaming.cupboard.things[b"a"] = msgspec.structs.replace(there, digests={})
+
+    renaming.cupboard.lose = write
+    found = answer(await renaming.put(b"a"))
+    assert (found.seen, found.version.digests[BLAKE3]) == (Seen.STANDS, blake3(mine).digest())
+
+
+async def test_a_file_that_a_user_puts_over_what_was_moved_just_now_is_not_taken_for_it(swapping: Stage) -> None:
+    swapping.cupboard.write(b"a", OLD)
+
+    def write(asked: str, path: bytes) -> None:
+        swapping.cupboard.lose = lambda call, path: None
+        swapping.cupboard.write(b"b", MINE)
+
+    swapping.cupboard.lose = write
+    order = Order(1, Do.MOVE, b"a", file_version(OLD), await swapping.token(b"a"), file_version(OLD), target=b"b")
+    (events,) = await swapping.do(order)
+    assert answer(events).seen is not Seen.DONE
+    assert list(swapping.data().values()) == [MINE]
+
+
+@pytest.mark.parametrize("expects", ["nothing", "a file", "a directory"])
+async def test_nothing_steps_aside_for_a_name_that_the_service_does_not_take(
+    renaming: Stage, monkeypatch: pytest.MonkeyPatch, expects: str
+) -> None:
+    def check_name(self: CupboardRemote, path: bytes) -> None:
+        if b";" in path:
+            raise Refused(Trouble.NAME_IMPOSSIBLE, "the server makes another name of it")
+
+    if expects == "a file":
+        renaming.cupboard.write(b"a;b", OLD)
+    elif expects == "a directory":
+        renaming.cupboard.things[b"a;b"] = Thing(Kind.DIRECTORY)
+    token = await renaming.token(b"a;b")
+    monkeypatch.setattr(CupboardRemote, "check_name", check_name)
+    renaming.cupboard.asked.clear()
+    found = answer(await renaming.put(b"a;b", NEW, token))
+    assert (found.seen, found.trouble) == (Seen.FAILED, Trouble.NAME_IMPOSSIBLE)
+    assert renaming.data() == ({b"a;b": OLD} if expects == "a file" else {})
+    assert not [call for call, path in renaming.cupboard.asked if call in ("rename", "delete", "remove_directory")]
+
+
 async def test_what_came_back_without_an_answer_is_known_to_stand(
     renaming: Stage, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -1083,7 +1136,12 @@ async def weak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         names = await listed(self, directory)
         return {name: await ask(self, "look", paths.join(directory, name)) or thing for name, thing in names.items()}
 
-    asked, probed, listed = CupboardRemote.ask, CupboardRemote.probe, CupboardRemote.list
+    async def put(self: CupboardRemote, path: bytes, *more: Any) -> Thing:
+        there = await puts(self, path, *more)
+        return await ask(self, "look", path) or there
+
+    asked, probed, listed, puts = CupboardRemote.ask, CupboardRemote.probe, CupboardRemote.list, CupboardRemote.put
+    monkeypatch.setattr(CupboardRemote, "put", put)
     monkeypatch.setattr(CupboardRemote, "ask", ask)
     monkeypatch.setattr(CupboardRemote, "probe", probe)
     monkeypatch.setattr(CupboardRemote, "list", listing)
