@@ -105,7 +105,7 @@ class FolderReferee:
         await self._number(meta)
         self.records = dict(meta.services)
         self.counts = dict(meta.counts)
-        self.troubled = {(p.service, p.path): p.kind for p in await self.store.problems(None, 1_000_000)}
+        await self._take_problems()
         await self._take_tallies()
         if meta.rules != self.rules.digest():
             await self._work_out_anew()
@@ -115,12 +115,15 @@ class FolderReferee:
             link.restart()
             held_back = await self.store.quarantined(service, 1_000_000)
             if held_back:
-                # A burst that the last Referee did not see the end of: judged anew, with what is known of it.
-                link.guard.count = link.guard.held = len(held_back)
-                link.guard.files = self.counts.get("files", 0)
-                link.guard.quarantined = link.guard.suspicious(link.guard.files)
-                link.guard.holding = not link.guard.quarantined
-                link.guard.last = trio.current_time()
+                files, awaits = self.counts.get("files", 0), self.record(service).awaits
+                link.guard.resume(trio.current_time(), len(held_back), files, awaits)
+
+    async def _take_problems(self) -> None:
+        """Those of services that are there; nobody would ever tell that the others' are over."""
+        problems = {(p.service, p.path): p.kind for p in await self.store.problems(None, 1_000_000)}
+        self.troubled = {key: kind for key, kind in problems.items() if key[0] in self.links}
+        if over := problems.keys() - self.troubled.keys():
+            await self.store.commit(Change(problems=dict.fromkeys(over)))
 
     async def _number(self, meta: Meta) -> None:
         """Go on with numbers that no earlier run has given, not even one whose last commits are lost: what was ordered
@@ -336,6 +339,7 @@ class FolderReferee:
             )
             work.change.services[service] = self.records[service]
         await self.commit(work)
+        await self._end_quarantines(work)
         self.pace.waiting |= dict.fromkeys(acks)
         await self._acknowledge()
         for link in seen:
@@ -419,6 +423,7 @@ class FolderReferee:
                 continue
             todo = await self.at_hand(functools.partial(plan, self.view, self.rules, link.service, path, sources))
             if todo.order is None:
+                link.despair(path)
                 continue
             ends = (todo.order.target, todo.order.keep)
             if any(ends) and any(paths.key(other) in link.busy for other in ends if other):
@@ -512,7 +517,7 @@ class FolderReferee:
             link.guard.end()  # what was deleted since waits for the same answer
             return
         if link.guard.suspicious(self.counts.get("files", 0)):
-            link.guard.quarantined = True
+            await self._await_yes(link, True)
             log.warning(
                 "{} would delete {} of {} files of {}: held back until you say `onitu approve {}`",
                 link.service,
@@ -530,10 +535,25 @@ class FolderReferee:
             link.guard.go_on()
         await self.approve(link.service)
 
+    async def _await_yes(self, link: Link, awaits: bool) -> None:
+        """Whether what is held back of a service waits for a yes, remembered beyond this Referee."""
+        link.guard.quarantined = awaits
+        record = self.record(link.service)
+        if record.awaits != awaits:
+            self.records[link.service] = msgspec.structs.replace(record, awaits=awaits)
+            await self.store.commit(Change(services={link.service: self.records[link.service]}))
+
+    async def _end_quarantines(self, work: Round) -> None:
+        """Where nothing is held back any more, as its user made it anew, nothing is left to say yes to."""
+        for service in {service for (service, _), held in work.change.quarantine.items() if not held}:
+            link = self.links.get(service)
+            if link is not None and link.guard.quarantined and not await self.store.quarantined(service, 1):
+                await self._await_yes(link, False)
+
     async def approve(self, service: str, restore: bool = False) -> int:
         """Believe the deletions of a service that were held back, or take them back. How many paths that were."""
         link = self.links[service]
-        link.guard.quarantined = False
+        await self._await_yes(link, False)
         held_back = await self.store.quarantined(service, sys.maxsize)
         # What is in a directory before the directory, however many pages are between the two: one in which something
         # lives is not believed to be deleted.

@@ -58,6 +58,14 @@ class Guard(msgspec.Struct):
         self.held += hold
         return hold
 
+    def resume(self, now: float, held: int, files: int, awaits: bool) -> None:
+        """Take up after a crash: so many deletions are held back, and `awaits` says whether they were judged to need a
+        yes. Where they were not, as many may have passed before them as pass at once: what is judged is all of it."""
+        passed = min(self._free(files), files)
+        self.held, self.count, self.files = held, held + passed, files + passed
+        self.quarantined = awaits or self.suspicious(files)
+        self.holding, self.last = not self.quarantined, now
+
     def _begin(self, now: float, files: int) -> None:
         if not self.holding and now - self.last > QUIET:
             self.count, self.held, self.files = 0, 0, files
@@ -67,8 +75,11 @@ class Guard(msgspec.Struct):
 
     def _too_many(self, count: int) -> bool:
         """Whether a burst of so many is no longer one that passes at once."""
-        free = max(FREE, min(self.files // FREE_OF, FREE_AT_MOST))
-        return count > min(free, max(1, self.files // 2))
+        return count > min(self._free(self.files), max(1, self.files // 2))
+
+    def _free(self, files: int) -> int:
+        """How many deletions pass at once, of so many files."""
+        return max(FREE, min(files // FREE_OF, FREE_AT_MOST))
 
     def over(self, now: float) -> bool:
         """Whether a burst that is held back has ended."""

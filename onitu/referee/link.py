@@ -268,6 +268,12 @@ class Link(msgspec.Struct):
                 self.retry[path] = msgspec.structs.replace(retry, when=0.0)
                 self.add(path)
 
+    def despair(self, path: bytes) -> None:
+        """Nothing can be ordered at the path now, so nothing is being tried there: it waits for something else."""
+        retry = self.retry.get(path)
+        if retry is not None and not retry.when:
+            self.retry[path] = msgspec.structs.replace(retry, passing=False)
+
     def emptier(self, path: bytes, now: float) -> None:
         """Something went from a directory. If it could not be removed as it was not empty, it is tried again soon, and
         from then on as after its first failure: else a tree, whose directories rest in turn, would go one level every

@@ -37,6 +37,7 @@ from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
 from onitu.model.versions import BLAKE3, NOTHING, Kind, Same, Version, same_content
 
+from .planner import holders
 from .rules import Rules
 from .view import View
 
@@ -498,6 +499,9 @@ class Deciding:
         elif held.excluded:
             self.put(self.drop(node))
             self.say(path, Case.HIDDEN, "forgotten here: what a rule hides is never deleted elsewhere")
+        elif self.rules.bans(self.service, path, held.version, holders(node)):
+            self.put(self.drop(node))
+            self.say(path, Case.HIDDEN, "forgotten here: what a rule takes away is never deleted elsewhere")
         elif not self.rules.readable(self.service):
             self.put(self.drop(node))
             self.say(path, Case.RESTORED, "the service is no source: it gets the head again")

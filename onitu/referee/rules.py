@@ -84,9 +84,13 @@ class Rules:
         """Whether the service shall hold this version of the path; `holders` are those that hold the path now."""
         if service not in self.replicas:
             return False
-        if self.rules is not None and service not in self._ruled(path, version, holders):
+        if self.bans(service, path, version, holders):
             return False
         return self.hides(service, path, version) is None
+
+    def bans(self, service: str, path: bytes, version: Version, holders: frozenset[str]) -> bool:
+        """Whether the `rules` take this version of the path away from a service that holds it, one of `holders`."""
+        return self.rules is not None and service not in self._ruled(path, version, holders)
 
     def _ruled(self, path: bytes, version: Version, holders: frozenset[str]) -> set[str]:
         services = set(holders)

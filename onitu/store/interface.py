@@ -50,6 +50,8 @@ class ServiceRecord(msgspec.Struct, frozen=True):
     paused: bool = False
     tally: bytes = b""
     """What it holds (`onitu.model.tally`); empty: it was not counted yet."""
+    awaits: bool = False
+    """Whether its deletions that are held back were judged to need a yes."""
 
 
 class Change(msgspec.Struct):

@@ -250,7 +250,7 @@ class Ill:
         if self.answers:
             return self.answers.pop(0)
         for what, answers in self.told.items():
-            if what in target and answers:
+            if what in self.requests[-1] and answers:
                 return answers.pop(0)
         if self.fault is Fault.DENIED and method in ("PUT", "POST") and "/denied/" in target:
             return answer("403 Forbidden", "AccessDenied")

@@ -18,6 +18,8 @@ CONTENT = b"Onitu looks what this service can do; it removes this at once.\n"
 NOBODYS = '"00000000000000000000000000000000"'
 UNMET = (404, 409, 412)
 """What says that a condition was not met; any other refusal says that it is not understood."""
+PASSING = (408, 425, 429, 502, 503, 504)
+"""But these, which say nothing of what the server can do."""
 
 
 class Able(msgspec.Struct, frozen=True):
@@ -50,7 +52,7 @@ async def probed(client: Client, stem: str) -> Able:
             conditions = {name.replace("_", "-"): value for name, value in headers.items()}
             made.append((where, await client.ask("PUT", where, None, conditions, body)))
         except Failed as error:
-            if error.status == 403:
+            if error.status == 403 or error.status in PASSING:
                 raise
             return False if error.status in UNMET else None
         return True
@@ -79,7 +81,7 @@ async def _deleted(client: Client, key: str) -> bool:
     try:
         await client.ask("DELETE", key, None, {"if-match": NOBODYS})
     except Failed as error:
-        if error.status == 403:
+        if error.status == 403 or error.status in PASSING:
             raise
         return error.status not in UNMET
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import http.client
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -409,6 +410,19 @@ async def test_what_nobody_went_on_with_is_given_up_after_a_week(place: Place, s
     async with place.remote():
         assert len(place.begun()) == 1
         assert not note.exists()
+
+
+@pytest.mark.parametrize("what", ["PUT ", "DELETE "])
+async def test_a_service_that_is_busy_while_it_is_tried_is_tried_again(place: Place, what: str) -> None:
+    place.ill.told = {what: [answer("503 Slow Down", "SlowDown", retry_after="0")]}
+    async with place.driver() as driver:
+        await driver.identify("docs")
+        assert not any(place.ill.told.values()), "it was tried"
+        found = driver.capabilities("docs")
+    shutil.rmtree(place.tmp / "workspace")
+    async with place.driver() as driver:
+        await driver.identify("docs")
+        assert driver.capabilities("docs") == found
 
 
 async def test_a_service_that_asks_to_slow_down_gets_the_part_later(place: Place, small_parts: int) -> None:

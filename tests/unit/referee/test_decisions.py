@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from onitu.model import paths
 from onitu.model.events import AGAIN, BESIDE, Event, Seen, Trouble
 from onitu.model.nodes import Holding, Node
-from onitu.model.settings import Filter, Folder, Replica
+from onitu.model.settings import Filter, Folder, Replica, Rule
 from onitu.model.versions import NOTHING, Kind, Version
 from onitu.referee import plain
 from onitu.referee.machine import ERA_BITS, NO_DOUBTS, Case, Decision, Doubts, Line, observe
@@ -1054,3 +1054,16 @@ def test_a_head_that_no_reading_of_another_file_can_be_compared_with_is_withdraw
     assert said(decision) == [(PATH, Case.HIDDEN), (PATH, Case.WITHDRAWN), (PATH, Case.EDIT_WINS)]
     assert decision.lines[2].service == "c"
     assert decision.nodes[PATH].head.digests == unread.digests
+
+
+@pytest.mark.parametrize("hold_back", [False, True])
+def test_what_a_rule_takes_away_from_a_service_is_deleted_nowhere_by_its_absence_there(hold_back: bool) -> None:
+    everywhere = Rule("/", sync=("a", "b", "c"))
+    banned = attrs.evolve(RULES, rules=(everywhere, Rule("/d/", ban=("b",))))
+    known, gone = node(PATH, ONE, a=ONE, b=ONE, c=ONE), Event(Seen.GONE, PATH)
+    decision = decide("b", gone, known, rules=banned, hold_back=hold_back)
+    assert said(decision) == [(PATH, Case.HIDDEN)]
+    assert decision.nodes[PATH] == node(PATH, ONE, a=ONE, c=ONE)
+    assert said(decide("a", gone, known, rules=banned)) == [(PATH, Case.DELETED)]
+    # Who holds what no rule speaks of manages it.
+    assert said(decide("b", gone, known, rules=attrs.evolve(RULES, rules=()))) == [(PATH, Case.DELETED)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import attrs
+import msgspec
 import pytest
 import trio
 
@@ -301,6 +302,68 @@ async def test_deletions_that_were_held_back_can_be_taken_back() -> None:
         assert await d.folder.ask(lambda: d.folder.approve("a", restore=True)) == 10
         await d.settle()
         assert [order.do for order in d.orders("a")] == [Do.PUT] * 10
+
+
+async def test_what_waits_for_a_yes_waits_for_it_beyond_a_restart_whatever_was_made_since() -> None:
+    store, given = MemoryStore(), settings(("a", "b"))
+    async with desk(store, given) as d:
+        await d.say("a", *(stands(b"f%d" % n, f"v{n}") for n in range(120)))
+        for _ in range(3):
+            await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in d.orders("b")))
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(70)))
+        await d.until(lambda: d.folder.links["a"].guard.quarantined)
+        held_back = len(await d.folder.store.quarantined("a", 1000))
+        await d.say("b", *(stands(b"new%d" % n, f"n{n}") for n in range(300)))
+    async with desk(store, given) as d:
+        await trio.sleep(2 * QUIET)  # a burst would be over by then
+        await d.settle()
+        assert d.folder.links["a"].guard.quarantined
+        assert len(await d.folder.store.quarantined("a", 1000)) == held_back
+        assert await d.folder.ask(lambda: d.folder.approve("a")) == held_back
+    async with desk(store, given) as d:
+        assert not d.folder.links["a"].guard.quarantined
+
+
+async def test_what_a_user_brings_back_himself_waits_for_no_yes_any_more() -> None:
+    store, given = MemoryStore(), settings(("a", "b"))
+    async with desk(store, given) as d:
+        files = [stands(b"f%d" % n, f"v{n}") for n in range(10)]
+        await d.say("a", *files)
+        await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in d.orders("b")))
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(10)))
+        await d.until(lambda: d.folder.links["a"].guard.quarantined)
+        await d.say("a", *files[:-1])
+        assert d.folder.links["a"].guard.quarantined
+        await d.say("a", files[-1])
+        assert not d.folder.links["a"].guard.quarantined
+        await d.say("a", Event(Seen.GONE, b"f0"))
+        assert [order.path for order in d.orders("b")] == [b"f0"]
+    async with desk(store, given) as d:
+        assert not d.folder.links["a"].guard.quarantined
+
+
+async def test_problems_of_a_service_that_is_no_more_are_over() -> None:
+    store = MemoryStore()
+    async with desk(store) as d:
+        await d.say("c", Event(Seen.HIDDEN, b"pipe", reason="it is a pipe"))
+        assert d.folder.troubled
+    async with desk(store, settings(("a", "b"))) as d:
+        assert not d.folder.troubled
+        assert not await d.folder.store.problems(None, 10)
+
+
+async def test_what_nobody_can_be_asked_for_any_more_is_not_being_tried() -> None:
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", stands(b"x", "v1"))
+        (order,) = d.orders("b")
+        lost = Event(Seen.FAILED, b"x", order=order.number, trouble=Trouble.SOURCE_LOST, reason="it changed")
+        await d.say("b", lost)
+        link = d.folder.links["b"]
+        assert link.hopes_for(b"x")
+        d.folder.links["a"].connected = False
+        link.retry[b"x"] = msgspec.structs.replace(link.retry[b"x"], when=trio.current_time())
+        await d.until(lambda: not link.hopes_for(b"x"))
+        assert not d.orders("b")
 
 
 async def test_a_failure_is_told_once_and_over_when_it_works() -> None:

@@ -114,6 +114,20 @@ def test_a_few_that_come_together_pass_at_once() -> None:
     assert not any(burst(guard, 10, 100))
 
 
+def test_what_had_passed_of_a_burst_before_a_crash_is_counted_with_what_was_held_back() -> None:
+    guard = Guard()
+    guard.resume(0.0, 12, 52, awaits=False)  # of some 100 files 50 had passed
+    assert guard.quarantined
+    assert not guard.holding
+    guard = Guard()
+    guard.resume(0.0, 12, 952, awaits=False)
+    assert guard.holding
+    assert not guard.suspicious(952)
+    guard = Guard()
+    guard.resume(0.0, 1, 1000, awaits=True)
+    assert guard.quarantined
+
+
 def test_batches_of_one_burst_are_counted_together() -> None:
     guard = Guard()
     for n in range(3):

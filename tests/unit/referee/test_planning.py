@@ -477,6 +477,17 @@ def test_what_a_conflict_displaced_outlives_the_other_value_though_the_rules_wan
     assert (order.do, order.target) == (Do.MOVE, COPY)
 
 
+def test_what_stands_only_where_a_conflict_displaced_it_is_not_forgotten_though_nothing_moves_it_now() -> None:
+    copy = b"d/x (conflict).txt"
+    nodes = (node(PATH, TWO, copy, a=TWO, b=ONE), node(copy, ONE, origin=PATH))
+    read_only = attrs.evolve(RULES, replicas={n: Replica("f", "/" + n, mode="r") for n in ("a", "b")})
+    banned = attrs.evolve(RULES, rules=(Rule("/d/", ban=("a", "b", "c")),))
+    for rules in (read_only, banned):
+        assert planned("b", *nodes, rules=rules).order is None
+        assert tidy(seen(*nodes), rules, copy) == []
+    assert ordered("b", *nodes).keep == copy
+
+
 def test_where_there_is_nothing_to_forget_no_node_changes() -> None:
     assert tidy(seen(node(PATH, ONE, a=ONE)), RULES, PATH) == []
     assert tidy(seen(node(PATH, ONE, b"d/waits"), node(b"d/waits", ONE, origin=PATH)), RULES, PATH) == []
