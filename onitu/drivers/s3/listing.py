@@ -43,6 +43,8 @@ class Page(msgspec.Struct, frozen=True):
 def page(body: bytes) -> Page:
     """Raises `Broken`."""
     root = parsed(body)
+    if root.tag != "ListBucketResult":  # a page for people, say: nothing is concluded from what is not in it
+        raise Broken(f"the answer is no listing of a bucket, but <{root.tag[:50]}>: is that an S3 endpoint?")
     encoded = root.findtext("EncodingType") == "url"
     objects, prefixes = [], []
     for element in root:

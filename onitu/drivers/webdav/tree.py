@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import logbook
 import msgspec
 import trio
 
@@ -13,6 +14,8 @@ from onitu.plug.remote.http import httpx
 
 from .collection import Collection, thing_of
 from .multistatus import Member
+
+log = logbook.Logger("webdav")
 
 WALKERS = 8
 """Directories that are listed at the same time."""
@@ -51,6 +54,9 @@ class Tree(msgspec.Struct, eq=False):
                 found = [(path, thing_of(member)) async for path, member in self.root.inside(b"", "infinity")]
             except (Refused, httpx.ReadTimeout):
                 self.deep = False  # too much for one answer: from now on each directory
+            except (Busy, httpx.RemoteProtocolError, httpx.ReadError) as error:
+                # Apache breaks off where it may not read one directory: only that one is to be missed.
+                log.info("the listing of everything broke off ({}): directory by directory", error)
             else:
                 for path, thing in found:
                     yield path, thing

@@ -71,7 +71,8 @@ class Uploads:
     def _name(self, path: bytes, content: Content, part: int) -> bytes:
         digest = content.version.digests.get(BLAKE3) or repr(sorted(content.version.digests.items())).encode()
         target = self._root.url.raw_path + b"\0" + path
-        return b"onitu-" + blake3(b"%d\0%d\0%b\0%b" % (content.size, part, digest, target)).hexdigest()[:40].encode()
+        told = b"%d\0%d\0%b\0%b\0%b" % (content.size, part, digest, target, content.stamp)
+        return b"onitu-" + blake3(told).hexdigest()[:40].encode()
 
     def _headers(self, path: bytes, content: Content) -> dict[str, str]:
         return {"Destination": str(self._root.at(path)), "OC-Total-Length": str(content.size)}

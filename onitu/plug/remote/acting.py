@@ -313,7 +313,7 @@ class Acting(msgspec.Struct):
     async def bring(self) -> Brought:
         """Where the content is in `.onitu/tmp`, where it may have been brought to already."""
         if not isinstance(self.prepared, Brought):
-            ready = self.limbo.take_tmp(self.order.version)
+            ready = self.limbo.take_tmp(self.order.version, b"" if self.content is None else self.content.stamp)
             try:
                 thing = await self.limbo.in_private(lambda: self._write(ready, None))
             except BaseException:

@@ -93,6 +93,12 @@ class Content:
         """Whether `path` is a file of Onitu's own, on its way and checked, which may be given another time."""
         return self._trusted and bool(self.path)
 
+    @property
+    def stamp(self) -> bytes:
+        """What tells it from the same content before somebody wrote to the file and made it what it was again: what was
+        sent in between may be of neither, and must not be gone on with. Empty: nobody else can write to it."""
+        return self._stamp
+
     def close(self) -> None:
         """Nobody reads it any more. Blocks for the hash of the piece that was read last, if at all."""
         self._behind.close()

@@ -97,10 +97,12 @@ class Limbo:
 
     # --- on the way in ------------------------------------------------------------------------------------------
 
-    def take_tmp(self, version: Version) -> bytes:
-        """A path in `.onitu/tmp` for this content, nobody else's until `give_tmp`."""
+    def take_tmp(self, version: Version, stamp: bytes = b"") -> bytes:
+        """A path in `.onitu/tmp` for this content, nobody else's until `give_tmp`. `stamp`: `Content.stamp`."""
         value = version.digests.get(BLAKE3) or next(iter(version.digests.values()), b"unknown")
         name = f"{value.hex()}-{version.size}" if version.kind is Kind.FILE else f"link-{secrets.token_hex(8)}"
+        if stamp:
+            name += f"-{blake3(stamp).hexdigest(8)}"
         stem = f"{TMP.decode()}/{name}"
         names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
         path = next(name.encode() for name in names if name.encode() not in self._taken)

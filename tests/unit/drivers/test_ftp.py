@@ -15,13 +15,14 @@ from onitu.drivers.ftp.remote import FtpRemote
 from onitu.drivers.ftp.replies import meaning, nanoseconds, thing_of
 from onitu.model import paths
 from onitu.model.errors import ConfigurationError, Unavailable
-from onitu.model.events import Seen, Trouble
+from onitu.model.events import Event, Seen, Trouble
+from onitu.model.orders import Do, Order
 from onitu.model.versions import Kind
 from onitu.plug.driver import Refused
 from onitu.plug.remote import Busy, Thing
 from onitu.plug.remote.replica import TMP
 from onitu.testing.conformance import Fault
-from onitu.testing.conformance.bench import FOLDER, answer, bench_on, file_version, opened
+from onitu.testing.conformance.bench import FOLDER, Bench, answer, bench_on, file_version, opened
 from tests.servers.ftp import PASSWORD, ExplicitServer, FtpServer, ImplicitServer
 
 BIG = bytes(range(256)) * 4000
@@ -280,3 +281,31 @@ async def test_a_name_has_what_python_takes_for_the_end_of_a_line(server: FtpSer
             (entry,) = await bench.driver.stat(FOLDER, [name])
             assert entry is not None
             assert entry.version.size == len(name)
+
+
+async def test_an_upload_goes_on_only_with_what_was_sent_of_the_same_state_of_the_source(
+    server: FtpServer, tmp_path: Path
+) -> None:
+    whole = BIG * 4
+    root, source, version = server.empty("torn"), tmp_path / "source", file_version(whole)
+    source.mkdir()
+    (source / "big").write_bytes(whole)
+    order = Order(1, Do.PUT, b"big", version)
+
+    async def put(bench: Bench) -> Event:
+        async with bench.driver.stage(FOLDER, version, b"big") as staged:
+            await staged.clone(str(source), b"big", b"whatever")
+            await staged.finish()
+            (events,) = await bench.driver.perform(FOLDER, [order], {1: staged}, {})
+        return answer(events)
+
+    async with bench_on(FtpDriver, root, tmp_path / "workspace") as bench:
+        with server.fault(Fault.CUT, root):
+            with pytest.raises(Refused, match="the connection was cut"):
+                await put(bench)
+        (part,) = (server.home / "torn" / ".onitu" / "tmp").glob("*-*")
+        # As if a program had written to the source meanwhile, and then made it what it was.
+        part.write_bytes(b"?" * part.stat().st_size)
+        (source / "big").write_bytes(whole)
+        assert (await put(bench)).seen is Seen.DONE
+    assert (server.home / "torn" / "big").read_bytes() == whole

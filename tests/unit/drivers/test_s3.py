@@ -21,8 +21,9 @@ import trio
 from blake3 import blake3
 
 from onitu.drivers.s3 import S3Driver, bucket, uploads
-from onitu.drivers.s3.client import EMPTY, Failed, Keys, sign
+from onitu.drivers.s3.client import EMPTY, Broken, Failed, Keys, sign
 from onitu.drivers.s3.credentials import Credentials
+from onitu.drivers.s3.listing import page
 from onitu.drivers.s3.remote import S3Remote
 from onitu.model.errors import ConfigurationError, Unavailable
 from onitu.model.events import BESIDE, Seen, Trouble
@@ -655,3 +656,8 @@ async def test_an_etag_tells_that_a_file_was_moved(place: Place) -> None:
         assert driver.identity_of(b"=" + b"a" * 32) == b"=" + b"a" * 32
         assert driver.identity_of(b"=" + b"a" * 32 + b"-3") is not None
         assert driver.identity_of(b"=12-34") is None
+
+
+def test_a_page_for_people_is_no_empty_listing() -> None:
+    with pytest.raises(Broken, match=r"no listing of a bucket, but <html>: is that an S3 endpoint\?"):
+        page(b"<html xmlns='http://www.w3.org/1999/xhtml'><body><p>Please log in</p></body></html>")

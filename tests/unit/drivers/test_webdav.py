@@ -22,6 +22,7 @@ from onitu.drivers.webdav import WebdavDriver
 from onitu.drivers.webdav.client import Answer, refusal
 from onitu.drivers.webdav.collection import Collection
 from onitu.drivers.webdav.multistatus import LONGEST, Member, NotXml, members
+from onitu.drivers.webdav.tree import Tree
 from onitu.model import paths
 from onitu.model.errors import ConfigurationError, Unavailable
 from onitu.model.events import Seen, Trouble
@@ -571,3 +572,37 @@ def test_a_status_has_its_meaning() -> None:
         assert isinstance(error, Refused)
         assert error.trouble is trouble
         assert error.reason.endswith(": so it is[31m")
+
+
+# --- listing everything ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failure", [Busy("the connection was cut"), httpx.RemoteProtocolError("disconnected")])
+async def test_a_listing_of_everything_that_breaks_off_is_made_directory_by_directory(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def inside(root: Collection, directory: bytes, depth: str = "1") -> AsyncIterator[tuple[bytes, Member]]:
+        asked.append(depth)
+        return whole(root, directory, "1" if depth == "1" else "broken")
+
+    async def whole(root: Collection, directory: bytes, depth: str) -> AsyncIterator[tuple[bytes, Member]]:
+        if depth == "broken":
+            raise failure
+        async for found in real(root, directory):
+            yield found
+
+    real = Collection.inside
+    with CloudServer(tmp_path) as server:
+        root = server.empty("docs")
+        root.write(b"d/e/f", b"x")
+        async with opened(WebdavDriver, root, tmp_path / "workspace") as driver:
+            await driver.identify(FOLDER)
+            remote = driver.remote(FOLDER)
+            await remote.probe()
+            tree = Tree(remote._root, deep=True)
+            monkeypatch.setattr(Collection, "inside", inside)
+            assert {path async for path, _ in tree.listed()} >= {b"d", b"d/e", b"d/e/f"}
+            assert asked[0] == "infinity"
+            assert tree.deep, "the next time it may be whole"
