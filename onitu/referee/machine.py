@@ -648,6 +648,9 @@ class Deciding:
         elif version.seq <= self.doubts.forgotten and (event.order <= 0 or node.head == NOTHING):
             # What is known here now does not follow from what was ordered: it was withdrawn, perhaps (S6).
             self._stands(path, event)
+        elif event.order == 0 and version.carries_value and not (node.head.exists or node.head.service):
+            # A user's value that was kept here, of which nothing was known any more, as it could not be read (S1).
+            self._stands(path, event)
         else:
             self.put(self.hold(node, version, event))
             self.say(path, Case.WRITTEN)

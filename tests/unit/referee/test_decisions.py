@@ -934,7 +934,8 @@ def test_what_was_ordered_from_a_commit_that_is_lost_is_a_value_like_any_other(o
     for known in ((), (node(PATH, TWO, a=TWO, b=ONE),)):
         decision = decide("b", done(lost, order=order), *known, doubts=doubts)
         assert "lost" in {n.head.digests["blake3"].decode() for n in decision.nodes.values() if n.head.carries_value}
-    assert said(decide("b", done(lost, order=order), doubts=Doubts(((ERA + 50, ERA + 60),)))) == [(PATH, Case.WRITTEN)]
+    given = decide("b", done(lost, order=order), doubts=Doubts(((ERA + 50, ERA + 60),)))
+    assert said(given) == [(PATH, Case.WRITTEN if order else Case.CREATED)], "what was kept is a user's in any case"
 
 
 @pytest.mark.parametrize(
@@ -953,7 +954,8 @@ def test_what_was_ordered_before_a_replica_was_forgotten_may_be_withdrawn_since(
     kept, doubts = file("kept", seq=50), Doubts(forgotten=ERA + 50)
     for order in (0, 7, AGAIN):
         assert said(decide("b", done(kept, order=order), doubts=doubts)) == [(PATH, Case.CREATED)]
-        assert said(decide("b", done(kept, order=order), doubts=Doubts(forgotten=ERA + 49))) == [(PATH, Case.WRITTEN)]
+        later = decide("b", done(kept, order=order), doubts=Doubts(forgotten=ERA + 49))
+        assert said(later) == [(PATH, Case.WRITTEN if order else Case.CREATED)]
     newer = node(PATH, file("newer", seq=60), a=file("newer", seq=60))
     assert said(decide("b", done(kept, order=7), newer, doubts=doubts)) == [(PATH, Case.WRITTEN)], "it is under way"
     for order in (0, AGAIN):
@@ -1067,3 +1069,17 @@ def test_what_a_rule_takes_away_from_a_service_is_deleted_nowhere_by_its_absence
     assert said(decide("a", gone, known, rules=banned)) == [(PATH, Case.DELETED)]
     # Who holds what no rule speaks of manages it.
     assert said(decide("b", gone, known, rules=attrs.evolve(RULES, rules=()))) == [(PATH, Case.DELETED)]
+
+
+def test_what_is_kept_beside_is_known_to_stand_where_it_was_withdrawn_meanwhile_and_not_where_it_was_deleted() -> None:
+    """It could not be read for a moment, so that nobody held it any more as far as anybody knew."""
+    kept = Event(Seen.DONE, PATH, ONE, b"t")
+    for withdrawn in (node(PATH, NOTHING), node(PATH, replace(NOTHING, seq=SEQ - 1))):
+        decision = decide("b", kept, withdrawn)
+        assert said(decision) == [(PATH, Case.CREATED)]
+        assert decision.nodes[PATH].head.digests == ONE.digests
+    deleted = decide("b", kept, node(PATH, replace(NOTHING, service="a", seq=SEQ - 1)))
+    assert said(deleted) == [(PATH, Case.WRITTEN)]
+    assert not deleted.nodes[PATH].head.exists
+    put = decide("b", replace(kept, order=7), node(PATH, NOTHING))
+    assert said(put) == [(PATH, Case.WRITTEN)]
