@@ -553,7 +553,7 @@ class FolderReferee:
     async def approve(self, service: str, restore: bool = False) -> int:
         """Believe the deletions of a service that were held back, or take them back. How many paths that were."""
         link = self.links[service]
-        await self._await_yes(link, False)
+        link.guard.quarantined = False
         held_back = await self.store.quarantined(service, sys.maxsize)
         # What is in a directory before the directory, however many pages are between the two: one in which something
         # lives is not believed to be deleted.
@@ -564,6 +564,8 @@ class FolderReferee:
             for path in held_back[start : start + PAGE]:
                 directories += await work.release(link, path, restore)
             await self.commit(work)
+        # Only now: a crash before may ask once more, but believes nothing that was to be taken back.
+        await self._await_yes(link, False)
         # A file that stands in the place of a directory waited for the same answer, and nobody tells of it again.
         within = frozenset(directories)
         tops = tuple(path for path in directories if paths.parent(path) not in within)
