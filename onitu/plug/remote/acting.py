@@ -144,7 +144,11 @@ class Acting(msgspec.Struct):
     async def _act(self) -> list[Event]:
         order = self.order
         for path in filter(None, (order.path if order.do is Do.PUT else b"", order.target, order.keep)):
-            self.replica.remote.check_name(path)  # later, what stands there would have stepped aside
+            try:
+                self.replica.remote.check_name(path)  # later, what stands there would have stepped aside
+            except Refused as error:
+                sentence = f"{self.service}: cannot write {paths.show(path)}: {error.reason}"
+                raise Refused(error.trouble, sentence) from error
         if self.replica.folds:
             await self._check_case()
         if self._swaps_at_once():

@@ -881,6 +881,7 @@ async def test_nothing_steps_aside_for_a_name_that_the_service_does_not_take(
     renaming.cupboard.asked.clear()
     found = answer(await renaming.put(b"a;b", NEW, token))
     assert (found.seen, found.trouble) == (Seen.FAILED, Trouble.NAME_IMPOSSIBLE)
+    assert found.reason == "shelf: cannot write a;b: the server makes another name of it"
     assert renaming.data() == ({b"a;b": OLD} if expects == "a file" else {})
     assert not [call for call, path in renaming.cupboard.asked if call in ("rename", "delete", "remove_directory")]
 
