@@ -32,8 +32,8 @@ _CUT = 1 << 18
 """Bytes of an upload that is cut off in its middle."""
 _PAUSES = 0.05, 0.1, 0.2, 0.4, 0.8
 """Seconds before a list that broke off is asked for again."""
-
-
+_UNITS = 1, 10**3, 10**6, 10**9
+"""Of a second, in which entity tags have times."""
 _PASSING = 408, 425, 429, 503, 504
 """Answers that say nothing of what a server can do. (502 is what some say of a target that they take for elsewhere.)"""
 
@@ -51,6 +51,8 @@ class Able(msgspec.Struct, frozen=True):
         keeps: what is moved keeps its entity tag.
         creates: MOVE with `Overwrite: F` replaces nothing.
         fine: each change has another entity tag, also in the same second.
+        timed: entity tags are made of times (Apache, nginx, rclone), so that a rename may bring another file under the
+            same one. Taken for so where any part of one looks like it.
         deep: `Depth: infinity` is answered.
         folders: a collection's entity tag changes with everything below it.
         times: X-OC-Mtime is obeyed.
@@ -72,6 +74,7 @@ class Able(msgspec.Struct, frozen=True):
     keeps: bool = False
     creates: bool = False
     fine: bool = False
+    timed: bool = False
     deep: bool = False
     folders: bool = False
     times: bool = False
@@ -116,6 +119,22 @@ async def ascertain(root: Collection, able: Able) -> Able:
             return await _Trial(root, box).what_holds(able)
     except (Refused, Missing, Changed):
         return msgspec.structs.replace(able, swaps=False, tagged=False, unsure=False)
+
+
+def has_time(member: Member) -> bool:
+    """Whether a part of the entity tag is the file's time: in seconds or parts of them, hexadecimal (Apache:
+    `size-time`, nginx: `time-size`, rclone: both without a mark between) or decimal (WsgiDAV)."""
+    second = member.mtime // SECOND
+    for part in member.tag.split(b"-") if second > 0 else ():
+        with contextlib.suppress(ValueError):
+            if int(float(part)) == second:
+                return True
+        for units in _UNITS:
+            digits = len(b"%x" % (second * units))
+            with contextlib.suppress(ValueError):
+                if int(part[:digits], 16) // units == second:
+                    return True
+    return False
 
 
 @contextlib.asynccontextmanager
@@ -177,6 +196,7 @@ class _Trial:
             refuses=refuses,
             folders=folders,
             times=times,
+            timed=has_time(first),
             tells=put.tag.strip('"').encode() == first.tag != b"",
             reads=(await self._ask("GET", self._a)).tag.strip().removeprefix("W/").strip('"').encode() == first.tag,
             deep=await self._deep(),

@@ -78,6 +78,7 @@ class WebdavRemote(Remote):
         self._able = recalled or self._known.get(key, Able())
         able = self._able.capabilities(self._root.cloud)
         self._swaps = able.compare_and_swap
+        self.timed = self._able.timed
         self._tree = Tree(self._root, deep=self._able.deep, folders=self._able.folders)
         if self._able.tagged and self._swaps:
             self._uploads = await Uploads.of(self._root, self._part)

@@ -180,7 +180,8 @@ class Acting(msgspec.Struct):
         deletes = order.do is Do.DELETE and order.expect and order.held is not None and order.held.kind is Kind.FILE
         plain = not order.keep and order.expect != DIRECTORY and not is_dirty(order.expect)
         able = self.replica.capabilities
-        return bool(able.compare_and_swap and able.case_sensitive and plain and (files or deletes))
+        proven = not (self._by_time and order.expect and order.held is not None and order.held.size <= READ)
+        return bool(able.compare_and_swap and able.case_sensitive and plain and proven and (files or deletes))
 
     def _creates_at_once(self) -> bool:
         """Whether the service itself refuses where anything stands at the path of a new file, which is renamed into
@@ -222,7 +223,8 @@ class Acting(msgspec.Struct):
             return [self._gone()] if order.expect else None
         if not order.expect or not matches(order.expect, thing):
             return [await self._found()]
-        if is_dirty(order.expect) and not await self._as_held(order.path, thing):
+        unread = is_dirty(order.expect) or (self.replica.capabilities.compare_and_swap and not self._is_proof(thing))
+        if unread and not await self._as_held(order.path, thing):
             return [await self._found(read=True)]
         return None
 
@@ -372,8 +374,13 @@ class Acting(msgspec.Struct):
         """Whether the token, which is the expected one, proves the content. One that is made of a time does not: a file
         that a user renamed may have the size and the time of the one that stood there. So a small one is read before it
         is dropped; of a large one that would cost as much as to send it."""
-        weak = self.replica.capabilities.racy and thing.kind is Kind.FILE and thing.size <= READ
+        weak = self._by_time and thing.kind is Kind.FILE and thing.size <= READ
         return not (weak or is_dirty(self.order.expect))
+
+    @property
+    def _by_time(self) -> bool:
+        """Whether tokens are made of a time."""
+        return self.replica.capabilities.racy > 0 or self.replica.remote.timed
 
     def _mark(self, thing: Thing) -> bytes:
         if self._is_proof(thing):

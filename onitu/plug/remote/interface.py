@@ -131,6 +131,10 @@ class Remote(abc.ABC):
     exact_names: ClassVar[bool] = False
     """Whether two cases of a name are two names on every such service, so that it need not be tried."""
 
+    timed = False
+    """Whether a token is made of size and time alone, though each change has another time: a file that was renamed may
+    have the token of the one that stood there. Known after `probe`."""
+
     @abc.abstractmethod
     async def probe(self) -> Capabilities:
         """Connect, check that the root is there and is a directory (a bucket, a collection), and find out what the

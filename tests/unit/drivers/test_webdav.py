@@ -17,17 +17,19 @@ import httpx
 import pytest
 import trio
 import trustme
+from blake3 import blake3
 
 from onitu.drivers.webdav import WebdavDriver
 from onitu.drivers.webdav.client import Answer, refusal
 from onitu.drivers.webdav.collection import Collection
 from onitu.drivers.webdav.multistatus import LONGEST, Member, NotXml, members
+from onitu.drivers.webdav.probing import has_time
 from onitu.drivers.webdav.tree import Tree
 from onitu.model import paths
 from onitu.model.errors import ConfigurationError, Unavailable
 from onitu.model.events import Seen, Trouble
 from onitu.model.orders import Do, Order
-from onitu.model.versions import Kind, Version
+from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Driver, Refused
 from onitu.plug.remote import Busy, Changed, Missing
 from onitu.testing.conformance.bench import FOLDER, Bench, answer, bench_on, file_version, opened
@@ -45,6 +47,7 @@ from tests.servers.webdav import (
 )
 
 MIB = 1 << 20
+LONG_AGO = 1_600_000_000
 
 
 @pytest.fixture
@@ -255,6 +258,56 @@ async def test_a_dry_run_reads_what_has_a_tag_that_looks_like_a_size_and_a_time(
             ((entry,),) = [listing.entries for listing in await driver.scan(FOLDER, [paths.ROOT])]
             assert entry.token.endswith(b"59-6618438384436")
             assert await driver.read(FOLDER, b"a", entry.token, 0, 3) == b"..."
+
+
+@pytest.mark.parametrize("kind", [ApacheServer, RcloneServer, WsgidavServer])
+@pytest.mark.parametrize("do", [Do.PUT, Do.DELETE, Do.MOVE])
+async def test_a_file_that_was_renamed_over_one_of_its_size_and_time_is_not_lost(
+    kind: type[_DavServer], do: Do, tmp_path: Path
+) -> None:
+    """Their entity tags are made of these alone."""
+    mine, theirs = b"what stood there", b"what nobody read"
+    with kind(tmp_path) as server:
+        root = server.empty("docs")
+        assert isinstance(root, DavRoot)
+        for name, data in ((b"a", mine), (b"b", theirs)):
+            root.write(name, data)
+            os.utime(os.path.join(os.fsencode(root.place), name), (LONG_AGO, LONG_AGO))
+        async with bench_on(WebdavDriver, root, tmp_path / "workspace") as bench:
+            token = await bench.token(b"a")
+            os.replace(root.place / "b", root.place / "a")
+            new = file_version(b"new") if do is Do.PUT else Version(Kind.NOTHING)
+            order = Order(1, do, b"a", new, token, file_version(mine), b"c" if do is Do.MOVE else b"")
+            events = await bench.carry_out(order, b"new" if do is Do.PUT else None)
+            event = next(event for event in events if event.seen is Seen.STANDS)
+            assert event.version.digests[BLAKE3] == blake3(theirs).digest()
+            swaps = bench.able.compare_and_swap
+        tree = {path: data for path, data in root.tree().items() if data is not None}
+        if do is Do.PUT and not swaps:
+            assert tree == {b"a": b"new", event.path: theirs}
+        else:
+            assert tree == {b"a": theirs}
+
+
+@pytest.mark.parametrize(
+    ("tag", "timed"),
+    [
+        ("59-6618438384436", True),  # Apache
+        ("66184383-59", True),  # nginx: seconds, here of another year
+        ("660e7caf8dd2ee0059", True),  # rclone
+        ("0a1b2c3d4e5f60718293a4b5c6d7e8f9-1796086035-89", True),  # WsgiDAV
+        ("0a1b2c3d4e5f60718293a4b5c6d7e8f9", False),
+        ("", False),
+    ],
+)
+def test_an_entity_tag_tells_whether_it_is_made_of_a_time(tag: str, timed: bool) -> None:
+    seconds = {
+        "59-6618438384436": 0x6618438384436 // 10**6,
+        "66184383-59": 0x66184383,
+        "660e7caf8dd2ee0059": 0x660E7CAF8DD2EE00 // 10**9,
+    }
+    when = formatdate(seconds.get(tag, 1796086035), usegmt=True)
+    assert has_time(Member(values={"etag": f'"{tag}"', "modified": when})) is timed
 
 
 async def test_folders_that_did_not_change_are_not_listed_again(stage: Stage) -> None:
