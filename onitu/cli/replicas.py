@@ -219,12 +219,11 @@ def without_overlaps(
 
     Two replicas in each other would synchronise each other's insides for ever, so that is a problem, except where
     it is harmless: the outer one's blacklist hides the inner one; or the outer one is read-only and is of another
-    folder (then Onitu's own directory in the inner one is hidden from it); or they are one directory of one folder
+    folder (Onitu's own directory in the inner one is hidden everywhere); or they are one directory of one folder
     that both only read (then the first speaks for both).
     """
     found = [*_local_roots(services, folders), state]
     dropped: set[tuple[str, str]] = set()
-    hidden: dict[tuple[str, str], tuple[str, ...]] = {}
     for overlap in roots.overlaps(found):
         inner, outer = overlap.inner, overlap.outer
         if not overlap.same and outer.folder and outer.hides(overlap.path):
@@ -232,20 +231,13 @@ def without_overlaps(
         if overlap.same and inner.folder and inner.folder == outer.folder and inner.mode == outer.mode == "r":
             dropped.add((inner.service, inner.folder))
             top.problems.notes.append(f"{inner.label} and {outer.label} are one directory, read once for both")
-        elif not overlap.same and inner.folder != outer.folder and inner.folder and outer.mode == "r":
-            key = (outer.service, outer.folder)
-            hidden[key] = (*hidden.get(key, ()), roots.private_of(overlap.path))
-        else:
+        elif overlap.same or inner.folder == outer.folder or not inner.folder or outer.mode != "r":
             _refuse(overlap, top)
     _refuse_twins(services, top)
     return {
         name: attrs.evolve(
             service,
-            replicas={
-                folder: _hiding(replica, hidden.get((name, folder), ()))
-                for folder, replica in service.replicas.items()
-                if (name, folder) not in dropped
-            },
+            replicas={folder: replica for folder, replica in service.replicas.items() if (name, folder) not in dropped},
         )
         for name, service in services.items()
     }
@@ -298,10 +290,3 @@ def _refuse_twins(services: Mapping[str, Service], top: Place) -> None:
                         f"{replica.path!r} is, or is in, the place of {owner}; each replica needs a place of its own"
                     )
             seen.append((account, path, label))
-
-
-def _hiding(replica: Replica, patterns: tuple[str, ...]) -> Replica:
-    if not patterns:
-        return replica
-    blacklist = (*replica.filter.blacklist, *patterns)
-    return attrs.evolve(replica, filter=attrs.evolve(replica.filter, blacklist=blacklist))

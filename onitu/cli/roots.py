@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 
 from onitu.model import filters
-from onitu.model.paths import PRIVATE
 from onitu.model.settings import Filter
 from onitu.model.versions import Kind
 
@@ -63,11 +62,6 @@ def overlaps(roots: list[Root]) -> Iterator[Overlap]:
             path = _within(chains[number], chains[other])
             if path is not None and (path != Path() or number > other):
                 yield Overlap(inner, outer, path)
-
-
-def private_of(path: Path) -> str:
-    """The pattern that hides Onitu's own directory in a replica that lies at `path` in another one."""
-    return filters.literal(os.fsencode(path) + b"/" + PRIVATE) + "/"
 
 
 def real(text: str, base: Path) -> Path:

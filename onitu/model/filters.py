@@ -31,7 +31,12 @@ UNKNOWN_TYPE = "application/octet-stream"
 
 
 def hides(hiding: Iterable[Filter], path: bytes, version: Version) -> str | None:
-    """Why this version is not managed at this path, by the first of the filters that hides it; None: it is."""
+    """Why this version is not managed at this path, by the first of the filters that hides it; None: it is.
+
+    A replica's own directory is hidden without one: that of a replica which lies, or once lay, in this one.
+    """
+    if paths.is_private(path):
+        return "belongs to Onitu itself: to a replica that lies, or once lay, in this one"
     for one in hiding:
         reason = hides_path(one, path, version.kind) or hides_version(one, path, version)
         if reason is not None:
@@ -107,12 +112,6 @@ def check_pattern(pattern: str) -> None:
         raise ValueError(f"{pattern!r} can never match: paths have no '.', '..' or empty names")
     if "\0" in pattern:
         raise ValueError(f"{pattern!r} can never match: names have no NUL")
-
-
-def literal(path: bytes) -> str:
-    """The pattern that matches exactly this path (and, where it is a directory, what lies in it)."""
-    text = paths.key(path).decode("utf-8", "surrogateescape")
-    return "/" + re.sub(r"([*?\[\]\\!])", r"\\\1", text)
 
 
 # --- patterns -----------------------------------------------------------------------------------------------

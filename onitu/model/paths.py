@@ -13,7 +13,8 @@ ROOT = b""
 """The folder itself. It is never an event's or an order's path, only a directory to list."""
 
 PRIVATE = b".onitu"
-"""The directory in a replica's root that belongs to Onitu: marker, lock, unfinished transfers. Never synchronised."""
+"""The directory in a replica's root that belongs to Onitu: marker, lock, unfinished transfers. Never synchronised, nor
+are those of replicas that lie, or once lay, further down."""
 
 MAX_NAME = 255
 """Bytes in one name, on every common file system."""
@@ -42,6 +43,11 @@ def checked(path: bytes) -> bytes:
     if names[0] == PRIVATE:
         raise BadPath(f"{show(path)!r} belongs to Onitu itself")
     return path
+
+
+def is_private(path: bytes) -> bool:
+    """Whether it is a replica's own directory, at any depth, or lies in one."""
+    return PRIVATE in path and PRIVATE in path.split(b"/")
 
 
 def key(path: bytes) -> bytes:

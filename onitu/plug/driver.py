@@ -192,7 +192,7 @@ class Driver(abc.ABC):
                 if listing.missing or not listing.complete:
                     return None
                 for entry in listing.entries:
-                    if hiding and filters.hides(hiding, entry.path, entry.version) is not None:
+                    if filters.hides(hiding, entry.path, entry.version) is not None:
                         continue
                     if entry.trouble:
                         return None

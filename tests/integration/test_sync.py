@@ -176,6 +176,28 @@ def test_metadata_alone_is_not_a_transfer(roots: list[Path], state: Path) -> Non
     assert_same(a, b)
 
 
+def test_replicas_in_a_directory_that_is_synchronised_later_stay_replicas(roots: list[Path], state: Path) -> None:
+    a, b, _ = roots
+    for root in (a, b):
+        (root / "u").mkdir()
+    (a / "u" / "f").write_text("one")
+    sync(a / "u", b / "u", state=state)
+    markers = [(root / "u/.onitu/marker").read_bytes() for root in (a, b)]
+    (a / "top").write_text("two")
+    for _ in range(2):  # the second one is a glance
+        result = sync(a, b, state=state.with_name("whole"))
+        assert result.summary["in_sync"]
+        assert [(root / "u/.onitu/marker").read_bytes() for root in (a, b)] == markers
+    assert not [path for path in (a / "u", b / "u") if list(path.glob("*.conflict*"))]
+    (b / "u" / "f").write_text("three")
+    assert sync(a / "u", b / "u", state=state).summary["in_sync"]
+    assert (a / "u" / "f").read_text() == "three"
+    sync(a, b, state=state.with_name("whole"))
+    shutil.rmtree(a / "u")
+    assert onitu("sync", a, b, "--state", state.with_name("whole")).code == 1  # what is hidden keeps its directory
+    assert os.listdir(b / "u") == [".onitu"]
+
+
 def test_a_third_replica_added_later_gets_everything(roots: list[Path], state: Path) -> None:
     a, b, c = roots
     (a / "x").write_text("x")

@@ -20,8 +20,8 @@ _NEVER = 2**63
 
 
 def tally(tree: Tree, since: int, check: Check, hiding: Sequence[Filter] = ()) -> Tally | None:
-    """The tally of everything below the root but `.onitu` and what one of the filters hides; None: something cannot be
-    looked at, or is none of the kinds that can be synchronised, or was changed after `since`, by its stamps
+    """The tally of everything below the root but Onitu's own and what one of the filters hides; None: something cannot
+    be looked at, or is none of the kinds that can be synchronised, or was changed after `since`, by its stamps
     (nanoseconds since 1970). A directory's stamps tell of what is hidden in it too: where something may be, they are
     not asked."""
     found = Tally()
@@ -49,18 +49,20 @@ def _count(tree: Tree, directory: bytes, since: int, hiding: Sequence[Filter], f
     above = directory + b"/" if directory else b""
     with tree.directory(directory, os.O_RDONLY) as fd, os.scandir(fd) as listing:
         for item in listing:
-            path = above + os.fsencode(item.name)
+            name = os.fsencode(item.name)
+            if name == paths.PRIVATE:
+                continue
+            path = above + name
             st = item.stat(follow_symlinks=False)
             mode = st.st_mode
-            if hiding and _hidden(hiding, path, st):
-                continue
-            if st.st_ctime_ns > since and path != paths.PRIVATE:
+            if hiding and filters.hides(hiding, path, tokens.version_of(st, b"")) is not None:
+                continue  # whatever it is, it does not count
+            if st.st_ctime_ns > since:
                 raise _Odd  # of a directory: something in it was made, renamed or deleted
             if modes.S_ISREG(mode):
                 things.append(thing(path, Kind.FILE, tokens.token_of(st)))
             elif modes.S_ISDIR(mode):
-                if path != paths.PRIVATE:
-                    below.append((path, mode & tokens.MODES))
+                below.append((path, mode & tokens.MODES))
             elif modes.S_ISLNK(mode):
                 things.append(thing(path, Kind.LINK, tokens.token_of(st)))
             else:
@@ -79,9 +81,9 @@ def compared(tree: Tree, directory: bytes, tally: bytes, check: Check) -> Listin
         with tree.directory(directory, os.O_RDONLY) as fd, os.scandir(fd) as listing:
             for item in listing:
                 name = os.fsencode(item.name)
-                path = above + name
-                if path == paths.PRIVATE:
+                if name == paths.PRIVATE:
                     continue
+                path = above + name
                 st = item.stat(follow_symlinks=False)
                 looked.append((name, path, st))
                 if modes.S_ISDIR(st.st_mode):
@@ -98,8 +100,3 @@ def compared(tree: Tree, directory: bytes, tally: bytes, check: Check) -> Listin
         (whole,) = tree.scan((directory,), check)  # which tells what is wrong
         return whole
     return Listing(directory, tuple(entries), familiar=familiar)
-
-
-def _hidden(hiding: Sequence[Filter], path: bytes, st: os.stat_result) -> bool:
-    """Whether a rule hides it, so that whatever it is does not count. (Our own it does not: that is not asked for.)"""
-    return path != paths.PRIVATE and filters.hides(hiding, path, tokens.version_of(st, b"")) is not None

@@ -179,7 +179,7 @@ class Tree(msgspec.Struct):
             with self.directory(path, os.O_RDONLY) as fd, os.scandir(fd) as listing:
                 for item in listing:
                     name = os.fsencode(item.name)
-                    if name == paths.PRIVATE and path == paths.ROOT:
+                    if name == paths.PRIVATE:
                         continue
                     entry = _listed(fd, name, paths.join(path, name), item)
                     if entry is not None:

@@ -276,7 +276,7 @@ class Replica(msgspec.Struct, eq=False):
 
     def _usable(self, path: bytes) -> bool:
         """Whether a listed path is one that a folder may hold; Onitu's own are not."""
-        if path == paths.PRIVATE or paths.within(path, paths.PRIVATE):
+        if paths.is_private(path):
             return False
         try:
             paths.checked(path)

@@ -7,9 +7,9 @@ import pytest
 from onitu.cli import configuration
 from onitu.cli.configuration import Configuration
 from onitu.model.errors import ConfigurationError
-from onitu.model.filters import hides_path
+from onitu.model.filters import hides
 from onitu.model.settings import Filter, Folder, Rule
-from onitu.model.versions import Kind
+from onitu.model.versions import Kind, Version
 
 GOOD = """\
 name: home
@@ -130,8 +130,9 @@ def test_one_directory_that_two_services_only_read_is_read_once(home: Path, tmp_
 
 def test_a_read_only_replica_around_others_does_not_see_what_onitu_keeps_there(home: Path, tmp_path: Path) -> None:
     replica = load(tmp_path, LATER).settings.services["A"].replicas["backup"]
-    assert hides_path(replica.filter, b"My Music/.onitu/marker", Kind.FILE) is not None
-    assert hides_path(replica.filter, b"My Music/song.ogg", Kind.FILE) is None
+    file = Version(Kind.FILE, 1)
+    assert hides([replica.filter], b"My Music/.onitu/marker", file) is not None
+    assert hides([replica.filter], b"My Music/song.ogg", file) is None
 
 
 def test_an_earlier_file_of_the_first_onitu_loads_unchanged(home: Path) -> None:

@@ -10,9 +10,9 @@ from onitu.model import filters
 from onitu.model.filters import (
     check_pattern,
     has_mime,
+    hides,
     hides_path,
     hides_version,
-    literal,
     matches,
     matches_prefix,
     mime_type,
@@ -144,6 +144,16 @@ def test_a_rule_prefix_matches_its_directory_and_all_in_it() -> None:
     inside = [matches_prefix("/photos/", path) for path in (b"photos", b"photos/a", b"photos-old/a", b"x/photos/a")]
     assert inside == [True, True, False, False]
     assert matches_prefix("/", b"anything")
+
+
+@pytest.mark.parametrize("path", [b"a/.onitu", b"a/.onitu/limbo/x", b"a/b/.onitu/marker"])
+def test_what_belongs_to_a_replica_further_down_is_hidden_without_a_filter(path: bytes) -> None:
+    assert "belongs to Onitu" in (hides((), path, Version(Kind.FILE, 1)) or "")
+
+
+@pytest.mark.parametrize("path", [b"a/.onitu2", b"a/x.onitu", b".onitu-notes/x"])
+def test_what_only_looks_like_it_is_not(path: bytes) -> None:
+    assert hides((), path, Version(Kind.FILE, 1)) is None
 
 
 def test_an_empty_filter_hides_nothing() -> None:
@@ -281,30 +291,6 @@ def test_matching_agrees_with_a_plain_matcher(
         if end < len(path) or kind is DIRECTORY or not directory_only
     )
     assert matches(pattern, "/".join(path).encode(), kind) == expected
-
-
-@given(
-    st.lists(
-        st.binary(min_size=1, max_size=5).filter(lambda n: b"/" not in n and n not in (b".", b"..")),
-        min_size=1,
-        max_size=3,
-    )
-)
-def test_a_literal_matches_its_path_and_what_lies_in_it(names: list[bytes]) -> None:
-    path = b"/".join(names)
-    assert matches(literal(path), path, FILE)
-    assert matches(literal(path), path + b"/below", FILE)
-    assert not matches(literal(path), path + b"x", FILE)
-    assert not matches(literal(path), b"elsewhere/" + path, FILE)
-
-
-@pytest.mark.parametrize(
-    ("name", "other"),
-    [(b"*.txt", b"a.txt"), (b"?", b"a"), (b"[a]", b"a"), (b"a]", b"a"), (rb"\*", b"*"), (b"!a", rb"\!a")],
-)
-def test_a_literal_matches_nothing_that_the_pattern_of_its_characters_would(name: bytes, other: bytes) -> None:
-    assert matches(literal(name), name, FILE)
-    assert not matches(literal(name), other, FILE)
 
 
 @given(st.text(max_size=8), st.binary(min_size=1, max_size=12))
