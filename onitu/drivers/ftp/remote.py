@@ -31,7 +31,7 @@ from onitu.plug.remote import (
 )
 
 from .connection import QUIET, Connection, Pool
-from .replies import EPOCH, SECOND, code, meaning, said, thing_of
+from .replies import EPOCH, SECOND, code, meaning, number_of, said, thing_of
 
 T = TypeVar("T")
 
@@ -58,6 +58,8 @@ class FtpRemote(Remote):
     _utf8: bool = False
     _lately: dict[bytes, tuple[float, frozenset[bytes]]] = attrs.field(factory=dict)
     """When a directory was listed, and the names in it, for `FRESH`."""
+    _numbers: dict[bytes, str] = attrs.field(factory=dict)
+    """The server's numbers of the directories that were seen."""
 
     def _at(self, path: bytes) -> str:
         """The argument of a command."""
@@ -89,6 +91,7 @@ class FtpRemote(Remote):
             )
         self.root = where.encode("latin-1")
         self._timed, self._utf8 = "MFMT" in features, "UTF8" in features
+        await self._facts(paths.ROOT)
         return Capabilities(
             compare_and_swap=False,
             create_only=False,
@@ -118,10 +121,23 @@ class FtpRemote(Remote):
             facts, _, name = entry.partition(" ")
             if "=" not in facts or not name:  # where a name has a line break, it is not known where it ends
                 raise Refused(Trouble.NAME_IMPOSSIBLE, f"the server lists what is no entry: {entry[:100]!r}")
+            raw = name.encode("latin-1")
             thing = thing_of(facts)
             if thing is not None:
-                found[name.encode("latin-1")] = thing
+                found[raw] = self._no_loop(paths.join(directory, raw), thing, facts)
         return found
+
+    def _no_loop(self, path: bytes, thing: Thing, facts: str) -> Thing:
+        """The thing; a directory that is one of those above it once more is none. Servers follow symbolic links, and no
+        fact tells: without this a link to what is above it would be copied again and again."""
+        if thing.kind is not Kind.DIRECTORY or not (number := number_of(facts)):
+            return thing
+        self._numbers[path] = number
+        above = [*paths.ancestors(path), paths.ROOT] if path else []
+        if number in (self._numbers.get(directory) for directory in above):
+            reason = "it is a directory above it once more: the server follows a link"
+            return Thing(Kind.FILE, b"-", trouble=Trouble.UNSUPPORTED, reason=reason)
+        return thing
 
     async def stat(self, path: bytes) -> Thing | None:
         for _ in range(LOOKS):
@@ -166,8 +182,8 @@ class FtpRemote(Remote):
             raise
         for line in answer.split("\n")[1:]:  # a name may have what Python takes for the end of a line
             facts = line.strip().partition(" ")[0]
-            if "=" in facts:
-                return thing_of(facts, itself=True)
+            if "=" in facts and (thing := thing_of(facts, itself=True)):
+                return self._no_loop(path, thing, facts)
         raise Refused(Trouble.IO, f"the server tells nothing of it: {answer[:100]!r}")
 
     async def read(self, path: bytes, token: bytes, offset: int, length: int) -> bytes:

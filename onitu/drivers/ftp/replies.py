@@ -53,6 +53,12 @@ def thing_of(facts: str, itself: bool = False) -> Thing | None:
             )
 
 
+def number_of(facts: str) -> str:
+    """The server's number of the thing (`unique`); empty: it tells none."""
+    pairs = (fact.partition("=") for fact in facts.split(";"))
+    return next((value for name, _, value in pairs if name.lower() == "unique"), "")
+
+
 def nanoseconds(stamp: str) -> int:
     """`YYYYMMDDHHMMSS.sss`, in UTC, since 1970; 0: none."""
     found = re.fullmatch(r"(\d{14})(?:\.(\d+))?", stamp)

@@ -273,6 +273,26 @@ async def test_a_listing_that_is_not_whole_says_nothing_of_what_is_not_in_it(
         assert [entry is not None and entry.trouble is Trouble.NONE for entry in found] == [True] * 20
 
 
+async def test_a_link_to_a_directory_above_it_is_not_followed(server: FtpServer, tmp_path: Path) -> None:
+    root = server.empty("loop")
+    root.write(b"d/e/f", b"x")
+    async with bench_on(FtpDriver, root, tmp_path / "workspace") as bench:
+        for name, target in (("up", ".."), ("itself", "."), ("root", "../..")):
+            (server.home / "loop/d/e" / name).symlink_to(target)
+        (server.home / "loop/aside").symlink_to("d/e")
+        (top,) = await bench.driver.scan(FOLDER, [paths.ROOT])
+        d, aside = await bench.driver.scan(FOLDER, [b"d", b"aside"])
+        (e,) = await bench.driver.scan(FOLDER, [b"d/e"])
+        assert {entry.path: entry.kind for entry in (*top.entries, *d.entries)} == dict.fromkeys(
+            (b"d", b"d/e", b"aside"), Kind.DIRECTORY
+        )
+        links = [b"d/e/itself", b"d/e/root", b"d/e/up"]
+        for entries in (list(e.entries), await bench.driver.stat(FOLDER, links)):
+            troubles = {entry.path: entry.trouble for entry in entries if entry is not None and entry.trouble}
+            assert troubles == dict.fromkeys(links, Trouble.UNSUPPORTED)
+        assert b"aside/f" in [entry.path for entry in aside.entries]
+
+
 async def test_a_name_has_what_python_takes_for_the_end_of_a_line(server: FtpServer, tmp_path: Path) -> None:
     async with bench_on(FtpDriver, server.empty("lines"), tmp_path / "workspace") as bench:
         for name in (b"\xc3\x85 a;b=c", b"vertical\x0btab;x", b"\x1cfile=;"):
