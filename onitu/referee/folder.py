@@ -30,7 +30,7 @@ from onitu.wire.messages import Ack, Batch, Command, Index, Known, Lookup, Messa
 from . import machine
 from .link import START, Link
 from .pace import Pace
-from .planner import in_the_way, left, plan
+from .planner import can_be_had, in_the_way, left, plan
 from .round import Round
 from .rules import Rules
 from .view import Need, View
@@ -150,13 +150,35 @@ class FolderReferee:
 
     async def _work_out_anew(self) -> None:
         """Other services, filters or rules than at the last run: what is left of every path may be another."""
+        lost = 0
         async for page in self.store.walk():
             work = Round(self)
             self.view.load((node.path for node in page), {node.path: node for node in page})
             work.touched |= dict.fromkeys(node.path for node in page)
+            for node in page:
+                lost += await self._give_up(work, node, first=not lost)
             await self.commit(work, anew=True)
             self.view.forget()
+        if lost:
+            log.warning(
+                "{}: {} files have their newest version only where Onitu does not look any more, as a service was taken"
+                " out of the configuration; what the others have counts again",
+                self.folder,
+                lost,
+            )
         await self.store.commit(Change(rules=self.rules.digest()))
+
+    async def _give_up(self, work: Round, node: Node, first: bool) -> bool:
+        """Withdraw a head that only services have which are not configured any more: all would wait for it for ever
+        (S2). Should one of them come back, what it has there is met like something new."""
+        gone = node.held.keys() - self.rules.replicas.keys()
+        if not gone or await self.at_hand(lambda: can_be_had(self.view, self.rules, node.path)):
+            return False
+        if first:
+            await self._doubt()
+        for service in sorted(gone):
+            await self._forget_at(work, service, node)
+        return True
 
     async def run(self) -> None:
         """Work until cancelled. Everything that others post is done here, one after the other."""
@@ -327,7 +349,7 @@ class FolderReferee:
                 continue  # seen and committed; only the acknowledgement was lost
             await work.events(link, batch.events)
             if batch.scanned:
-                work.end_scan(link)
+                await work.end_scan(link)
                 if not link.scanned:
                     seen.append(link)
                 link.scanned = True
@@ -580,21 +602,29 @@ class FolderReferee:
         there no more, nobody would ever tell, and all would wait for it for ever (S2).
         """
         self.view.forget()
-        self.doubts = msgspec.structs.replace(self.doubts, forgotten=self.seq)
-        await self.store.commit(Change(forgotten=self.seq))
+        await self._doubt()
         async for page in self.store.walk():
             work = Round(self)
             self.view.load((node.path for node in page), {node.path: node for node in page})
             for node in page:
                 if service in node.held:
-                    await work.hide(service, node.held[service].name or node.path)
-                    now = await self.at_hand(lambda path=node.path: self.view[path])  # type: ignore[misc]
-                    work.take(replace(now, held={s: h for s, h in now.held.items() if s != service}))
-                    work.change.quarantine[service, node.path] = False
+                    await self._forget_at(work, service, node)
             if work.touched:
                 await self.commit(work)
         self.view.forget()
         self.records[service] = msgspec.structs.replace(self.record(service), known=0, marker="", generation=0)
+
+    async def _doubt(self) -> None:
+        """What was decided up to now may be withdrawn from here on."""
+        self.doubts = msgspec.structs.replace(self.doubts, forgotten=self.seq)
+        await self.store.commit(Change(forgotten=self.seq))
+
+    async def _forget_at(self, work: Round, service: str, node: Node) -> None:
+        """Forget what a service holds at a node, with the head where nobody else has that."""
+        await work.hide(service, node.held[service].name or node.path)
+        now = await self.at_hand(lambda: self.view[node.path])
+        work.take(replace(now, held={s: h for s, h in now.held.items() if s != service}))
+        work.change.quarantine[service, node.path] = False
 
     async def rescan(self, service: str, directories: tuple[bytes, ...] = ()) -> None:
         """Have a driver look again."""

@@ -65,7 +65,8 @@ class Link(msgspec.Struct):
         guard: against mass deletion.
         retry: by path, what failed.
         soonest: no rest of `retry` is over before.
-        clashes: the paths of which it told another entry in another Unicode form, since its last full scan.
+        told: the paths of which it told, since its last full scan, what cannot be managed: a name that clashes, a pipe,
+            what may not be read.
         freed: whether what such an entry clashed with is gone, so that the entry is to be told once more.
         counters: what the driver says of its transfers.
     """
@@ -93,7 +94,7 @@ class Link(msgspec.Struct):
     guard: Guard = msgspec.field(default_factory=Guard)
     retry: dict[bytes, Retry] = msgspec.field(default_factory=dict)
     soonest: float = float("inf")
-    clashes: set[bytes] = msgspec.field(default_factory=set)
+    told: set[bytes] = msgspec.field(default_factory=set)
     freed: bool = False
     counters: dict[str, int] = msgspec.field(default_factory=dict)
 
@@ -126,7 +127,7 @@ class Link(msgspec.Struct):
         """A driver said Hello: whatever was under way with it is derived anew."""
         self.epoch, self.credit = epoch, credit
         self.scanned, self.looking, self.freed = False, 0, False
-        self.clashes.clear()
+        self.told.clear()
         self.in_flight.clear()
         self.busy.clear()
         self.restart()

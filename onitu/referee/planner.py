@@ -89,6 +89,16 @@ def left(view: View, rules: Rules, path: bytes) -> list[str]:
     return found
 
 
+def can_be_had(view: View, rules: Rules, path: bytes) -> bool:
+    """Whether any service of the folder, if it were there, has what every one is to get at the path.
+
+    Raises:
+        Need: something is not at hand.
+    """
+    node = view[path]
+    return node.head.kind is not Kind.FILE or bool(_sources(view, rules, node, frozenset(rules.replicas)))
+
+
 def in_the_way(view: View, service: str, path: bytes) -> bytes:
     """The path of the file or link that the service holds above this one, where its directory is to be; empty: none.
 

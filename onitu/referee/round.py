@@ -33,7 +33,7 @@ log = logbook.Logger("referee")
 
 _TOTALS = {Do.PUT: "puts", Do.DELETE: "deletes", Do.MOVE: "moves", Do.META: "metas"}
 
-_CLASH = "clash"
+_CLASH, _BLOCKED = "clash", "blocked"
 _UNREAD = frozenset({Trouble.DENIED, Trouble.IO, Trouble.UNAVAILABLE})
 """Why something that is to be managed is not, as its driver cannot look at it."""
 
@@ -329,8 +329,7 @@ class Round:
             kind = _CLASH if decision.case is Case.CLASH else "unread" if event.trouble in _UNREAD else "hidden"
             self._problem(link, path, kind, line.outcome)
             self.unmanaged.add(path)
-            if kind == _CLASH:
-                link.clashes.add(path)
+            link.told.add(path)
         elif event.seen is Seen.STANDS and decision.case is Case.UNCHANGED and link.is_full(path):
             pass  # that it stands there was known
         elif event.seen is not Seen.GONE or event.order == 0:
@@ -354,7 +353,7 @@ class Round:
         if event.trouble is Trouble.SOURCE_LOST and order is not None:
             # What is known of the sources seems to be wrong, so somebody has to look there.
             self.looks |= {(source.service, paths.parent(source.path)): None for source in order.sources}
-        self._problem(link, path, "blocked", event.reason)
+        self._problem(link, path, _BLOCKED, event.reason)
 
     def _waits_for_its_directory(self, link: Link, path: bytes) -> bool:
         """Whether an order for the directory above, where something else stands now, is still on its way."""
@@ -385,12 +384,19 @@ class Round:
         del self.referee.troubled[service, path]
         self.change.problems[service, path] = None
 
-    def end_scan(self, link: Link) -> None:
-        """A service has told everything that stands there: clashes that it did not tell are over."""
-        for (service, path), kind in list(self.referee.troubled.items()):
-            if kind == _CLASH and service == link.service and path not in link.clashes:
+    async def end_scan(self, link: Link) -> None:
+        """A service has told everything that stands there. Clashes that it did not tell are over; so is what could not
+        be managed, but for what is known to be held there: of that only changes are told."""
+        referee, service = self.referee, link.service
+        untold = {path: kind for (s, path), kind in referee.troubled.items() if s == service and path not in link.told}
+        link.told.clear()
+        for path, kind in untold.items():
+            if kind == _CLASH:
                 self._forget_problem(service, path)
-        link.clashes.clear()
+            elif kind != _BLOCKED:
+                node = await referee.at_hand(lambda path=path: referee.view[path])  # type: ignore[misc]
+                if service not in node.held:
+                    self._forget_problem(service, path)
 
     def _end_clashes(self, path: bytes) -> None:
         """Where a service holds nothing at a path any more, the other entry of that name can be told."""
@@ -462,7 +468,7 @@ class Round:
             if path not in self.unmanaged:
                 link.emptier(paths.parent(path), now)
             link.retry.pop(path, None)
-        if self.referee.troubled and self.referee.troubled.get((link.service, path)) == "blocked":
+        if self.referee.troubled and self.referee.troubled.get((link.service, path)) == _BLOCKED:
             self._solved(link, path)
 
     def _replace(self, node: Node) -> None:

@@ -352,6 +352,49 @@ async def test_problems_of_a_service_that_is_no_more_are_over() -> None:
         assert not await d.folder.store.problems(None, 10)
 
 
+async def test_what_cannot_be_managed_and_goes_while_nobody_looks_is_over_after_the_next_scan() -> None:
+    store = MemoryStore()
+    denied = Event(Seen.HIDDEN, b"denied", reason="it may not be read", trouble=Trouble.DENIED)
+    pipes = [Event(Seen.HIDDEN, b"pipe %d" % n, reason="it is a pipe") for n in range(2)]
+    hidden = Event(Seen.HIDDEN, b"known", reason="it may not be read any more", trouble=Trouble.DENIED)
+    async with desk(store) as d:
+        await d.say("c", denied, *pipes, stands(b"known", "v"), hidden, scanned=True)
+        assert {path for _, path in d.folder.troubled} == {b"denied", b"pipe 0", b"pipe 1", b"known"}
+    async with desk(store, meet=False) as d:
+        await d.meet("c", epoch="later", scanned=False)
+        await d.say("c", pipes[0], epoch="later", scanned=True)
+        assert {path for _, path in d.folder.troubled} == {b"pipe 0", b"known"}
+        assert {problem.path for problem in await d.folder.store.problems(None, 10)} == {b"pipe 0", b"known"}
+
+
+async def test_nobody_waits_for_what_only_a_service_has_that_is_no_more_and_it_loses_nothing_when_it_is_back() -> None:
+    store = MemoryStore()
+    async with desk(store) as d:
+        await d.say("a", stands(b"x", "v1"))
+        for service in "bc":
+            (order,) = d.orders(service)
+            await d.say(service, Event(Seen.DONE, b"x", order.version, b"v1", order=order.number))
+        for service in "ab":
+            d.folder.links[service].paused = True
+        await d.say("c", stands(b"x", "v2"), stands(b"new", "v3"))
+        assert {path for _, path in await d.folder.store.todo((0, b""), 10)} == {b"x", b"new"}
+    async with desk(store, settings(("a", "b"))) as d:
+        assert not await d.folder.store.todo((0, b""), 10)
+        assert not [*d.orders("a"), *d.orders("b")]
+        await d.say("a", stands(b"x", "v4"))
+        assert [(order.path, order.do) for order in d.orders("b")] == [(b"x", Do.PUT)]
+    async with desk(store, meet=False) as d:
+        await d.meet("a")
+        await d.meet("b")
+        await d.meet("c", scanned=False)
+        await d.say("c", stands(b"x", "v2"), stands(b"new", "v3"), scanned=True)
+        orders = d.orders("c")
+        assert [(order.do, order.path) for order in orders if order.path == b"x" and not order.keep] == []
+        nodes = [node async for page in d.folder.store.walk() for node in page]
+        heads = {node.head.digests.get("blake3") for node in nodes if node.head.exists}
+        assert {stands(b"x", value).version.digests["blake3"] for value in ("v2", "v3", "v4")} <= heads
+
+
 async def test_what_nobody_can_be_asked_for_any_more_is_not_being_tried() -> None:
     async with desk(given=settings(("a", "b"))) as d:
         await d.say("a", stands(b"x", "v1"))
