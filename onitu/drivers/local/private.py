@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from onitu.model.errors import Unavailable
+from onitu.model.errors import Anew, Unavailable
 from onitu.model.paths import PRIVATE
 from onitu.plug.words import Capabilities, Identity
 
@@ -145,12 +145,29 @@ class Private(msgspec.Struct):
         os.fsync(self.fd)
 
     def prove(self) -> None:
-        """Raise `Unavailable` unless the root is the one that was opened, and its marker the one that was read."""
+        """Raise `Unavailable` unless the root is the one that was opened, and its marker the one that was read; `Anew`
+        where the limbo went. `.onitu/tmp`, in which nothing of anybody's is, is made again where it did."""
         self.tree.prove()
-        if self._stamp() == self.seen:
-            return
-        with self._marking:  # another thread may be giving it another marker just now
-            self._prove_marker()
+        if self._stamp() != self.seen:
+            with self._marking:  # another thread may be giving it another marker just now
+                self._prove_marker()
+        if self.limbo >= 0 and self._went(self.limbo, _LIMBO):
+            raise Anew(f"the replica {self.tree.root} lost .onitu/limbo")
+        if self.tmp >= 0 and self._went(self.tmp, _TMP):
+            with self._marking:
+                fd = _made(self.fd, _TMP)
+                os.dup2(fd, self.tmp, inheritable=False)
+                os.close(fd)
+
+    def _went(self, fd: int, name: bytes) -> bool:
+        """Whether the directory that is open there was removed. (Not every file system counts links.)"""
+        st = os.fstat(fd)
+        if st.st_nlink:
+            return False
+        try:
+            return not os.path.samestat(st, os.stat(name, dir_fd=self.fd, follow_symlinks=False))
+        except OSError:
+            return True
 
     def _stamp(self) -> tuple[int, int] | None:
         try:

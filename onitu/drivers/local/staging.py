@@ -131,6 +131,9 @@ class StagedFile:
         with self._troubles():
             try:
                 self._fd = os.open(self.name, _FLAGS, 0o600, dir_fd=tmp)
+            except FileNotFoundError:
+                self._replica.private.prove()
+                self._fd = os.open(self.name, _FLAGS, 0o600, dir_fd=tmp)
             except PermissionError:  # it has the final mode already: a put that was refused at the last moment
                 os.unlink(self.name, dir_fd=tmp)
                 self._fd = os.open(self.name, _FLAGS, 0o600, dir_fd=tmp)

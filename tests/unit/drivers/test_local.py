@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -15,8 +16,8 @@ import trio
 from msgspec.structs import replace
 
 from onitu.drivers.local import LocalDriver, reading, tokens
-from onitu.model.errors import Unavailable
-from onitu.model.events import Trouble
+from onitu.model.errors import Anew, Unavailable
+from onitu.model.events import Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import Kind
 from onitu.plug.driver import Identity, Refused
@@ -127,6 +128,29 @@ async def test_a_lost_or_foreign_marker_makes_the_replica_unavailable(local: Loc
     for _ in range(2):
         with pytest.raises(Unavailable, match="lost its marker"):
             await local.driver.stat("f", [b"f"])
+
+
+@pytest.mark.parametrize("size", [5, 3_000_000])
+async def test_what_waits_on_its_way_in_may_be_removed_while_it_runs(local: Local, size: int) -> None:
+    await local.put(b"f", b"1")
+    shutil.rmtree(local.root / ".onitu/tmp")
+    version = file_version(b"x" * size)
+    async with local.driver.stage("f", version, b"g") as staged:
+        await staged.write(b"x" * size)
+        await staged.finish()
+        (events,) = await local.driver.perform("f", [Order(100, Do.PUT, b"g", version)], {100: staged}, {})
+    assert [event.seen for event in events] == [Seen.DONE]
+    assert (local.root / "g").stat().st_size == size
+    assert local.staged() == []
+
+
+async def test_a_replica_without_its_limbo_is_identified_anew(local: Local) -> None:
+    shutil.rmtree(local.root / ".onitu/limbo")
+    with pytest.raises(Anew, match=r"lost \.onitu/limbo"):
+        await local.driver.scan("f", [b""])
+    await local.driver.identify("f")
+    assert (await local.driver.scan("f", [b""]))[0].complete
+    assert (await local.put(b"f", b"1"))[-1].seen is Seen.DONE
 
 
 async def test_a_marker_that_was_copied_back_is_the_same(local: Local) -> None:
