@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onitu.model.tally import Sealed
 
     from .driver import Driver
-    from .options import Options
+    from .options import Options, Value
     from .urls import Address
 
 GROUP = "onitu.drivers"
@@ -40,6 +40,7 @@ class Known(msgspec.Struct, frozen=True):
         options: `module:class` that can be read without the driver; empty: what the driver declares.
         needs: the package that the driver loads first, of its extra.
         glance: `module:function` that glances at one of its replicas without the driver; empty: the driver does.
+        ahead: `module:function` that begins its first connection before the driver is there (`ahead`); empty: it does.
     """
 
     names: tuple[str, ...]
@@ -49,6 +50,7 @@ class Known(msgspec.Struct, frozen=True):
     options: str = ""
     needs: str = ""
     glance: str = ""
+    ahead: str = ""
 
 
 OWN = (
@@ -65,6 +67,7 @@ OWN = (
         "sftp",
         ("sftp", "ssh"),
         "onitu.drivers.sftp.options:SftpOptions",
+        ahead="onitu.drivers.sftp.target:ahead",
     ),
     Known(("s3", "amazon_s3"), "onitu.drivers.s3:S3Driver", "s3", ("s3",), "onitu.drivers.s3.options:S3Options"),
     Known(
@@ -130,6 +133,20 @@ def glance(name: str) -> Callable[[str, Sequence[Filter], Sealed, Callable[[], N
         return None
     found: Callable[[str, Sequence[Filter], Sealed, Callable[[], None]], bool] = _named(known.glance)
     return found
+
+
+def ahead(name: str, options: Mapping[str, Value]) -> Callable[[], object] | None:
+    """What a process is to do whose standard streams are the first connection of a driver with these options
+    (`onitu.plug.ahead`), in a fork of this one; None: nothing.
+
+    Raises:
+        ImportError: of what it needs something is not installed.
+    """
+    known = _BY_NAME.get(name)
+    if known is None or not known.ahead:
+        return None
+    found: Callable[[Mapping[str, Value]], Callable[[], object] | None] = _named(known.ahead)
+    return found(options)
 
 
 def options(name: str) -> type[Options]:

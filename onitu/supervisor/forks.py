@@ -42,10 +42,20 @@ class Fork(msgspec.Struct):
     stdout: int
     stderr: int
 
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """Our ends of its standard streams; none once they were let go of."""
+        return tuple(end for end in (self.stdin, self.stdout, self.stderr) if end >= 0)
+
+    def let_go(self) -> None:
+        """Close our ends: another process has them too."""
+        for end in self.streams:
+            os.close(end)
+        self.stdin = self.stdout = self.stderr = -1
+
     def discard(self) -> None:
         """Kill it, and what it has started; come back when it is gone. For who does not hand it on to a `Child`."""
-        for end in (self.stdin, self.stdout, self.stderr):
-            os.close(end)
+        self.let_go()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)

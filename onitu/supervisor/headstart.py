@@ -19,7 +19,7 @@ import importlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -76,7 +76,8 @@ def begun(settings: Settings, *, fork: bool = True, glance: bool = False) -> Ite
     Args:
         settings: everything; `state` is an absolute path.
         fork: whether to begin the children, where that is possible; not from where Trio runs.
-        glance: whether to look first if there is anything to do (`HeadStart.seal`).
+        glance: whether to look first if there is anything to do (`HeadStart.seal`), and to begin connections for the
+            drivers: for a run that ends once it has done what there is to do.
 
     Raises:
         StateError: the state directory is in use or cannot be used, or there is no store for this platform.
@@ -93,7 +94,7 @@ def begun(settings: Settings, *, fork: bool = True, glance: bool = False) -> Ite
         sealed = seal.load(settings) if glance and server is not None else None
         if fork and forks.possible():
             with contextlib.suppress(OSError):  # no more processes now: `running` tries, and tells
-                head_start.seal = _begin(head_start, settings, sealed)
+                head_start.seal = _begin(head_start, settings, sealed, ahead=glance)
         if head_start.seal is None:
             seal.take_off(settings.state)  # before any of them is told what to do
         yield head_start
@@ -104,7 +105,7 @@ def guarding(server: Embedded) -> list[str]:
     return [sys.executable, "-I", "-S", lifeguard.__file__, os.path.join(server.state, LOCK), *server.command()]
 
 
-def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Seal | None:
+def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None, ahead: bool) -> Seal | None:
     """Begin the children: the store first, which has most to do; then those of ours, in the order in which their code
     is loaded. Where the state is sealed the services are looked at before: if everything is as it was none of them is
     needed, and the seal is returned."""
@@ -114,13 +115,50 @@ def _begin(head_start: HeadStart, settings: Settings, sealed: Seal | None) -> Se
         # A program of its own: as a fork it would keep all that this process has changed since, twice its size.
         arguments = guarding(head_start.server)
         _fork(head_start, "store", "onitu-lifeguard", lambda: os.execv(arguments[0], arguments))  # noqa: S606 (no shell)
+    if ahead:
+        _connect(head_start, settings, settings.services)
     _load(*_FOR_ALL)
     _fork(head_start, "referee", "onitu-referee", _be_referee)
     _load(*_FOR_DRIVERS)
     for name, service in settings.services.items():
-        _fork(head_start, f"driver {name}", "onitu-driver", functools.partial(_be_driver, service.driver))
+        _fork_for(head_start, name, f"driver {name}", "onitu-driver", functools.partial(_be_driver, service.driver))
     _load(*_FOR_THE_RUN)
     return None
+
+
+def _connect(head_start: HeadStart, settings: Settings, names: Iterable[str]) -> None:
+    """Begin the first connections of those services whose drivers have them made by another program: it has its own
+    part to do while ours is loaded."""
+    from onitu.plug import catalogue
+
+    for name in names:
+        service = settings.services[name]
+        with contextlib.suppress(ImportError, OnituError):  # that is told by who needs it
+            if (connect := catalogue.ahead(service.driver, service.options)) is not None:
+                gc.freeze()
+                head_start.forks[_ahead(name)] = forks.fork("onitu-connect", connect)  # it need not hold the lock
+
+
+def _ahead(name: str) -> str:
+    return f"ahead {name}"
+
+
+def _fork_for(head_start: HeadStart, service: str, name: str, called: str, main: Callable[[], object]) -> Fork:
+    """`_fork` for a process that is to have the connection that was begun for a service."""
+    ahead = head_start.forks.get(_ahead(service))
+    if ahead is None:
+        return _fork(head_start, name, called, main)
+
+    def with_connection() -> None:
+        from onitu.plug import ahead as begun
+
+        begun.give(pid, stdin, stdout, stderr)
+        main()
+
+    pid, stdin, stdout, stderr = ahead.pid, ahead.stdin, ahead.stdout, ahead.stderr
+    fork = _fork(head_start, name, called, with_connection, ahead.streams)
+    ahead.let_go()
+    return fork
 
 
 def _unchanged(head_start: HeadStart, settings: Settings, sealed: Seal) -> bool:
@@ -139,9 +177,10 @@ def _unchanged(head_start: HeadStart, settings: Settings, sealed: Seal) -> bool:
     def begin(names: list[str]) -> None:
         for name in names:
             looking = functools.partial(look, settings, name, sealed)
-            glances.watch(_fork(head_start, f"glance {name}", "onitu-glance", looking))
+            glances.watch(_fork_for(head_start, name, f"glance {name}", "onitu-glance", looking))
 
     try:
+        _connect(head_start, settings, later)
         begin(at_once)
         while (unchanged := glances.unchanged(wait=not modules)) is None:
             _load(modules.popleft())
@@ -152,10 +191,10 @@ def _unchanged(head_start: HeadStart, settings: Settings, sealed: Seal) -> bool:
         head_start.discard()  # who has not told need not any more; and they hold the locks of the replicas
 
 
-def _fork(head_start: HeadStart, name: str, called: str, main: Callable[[], object]) -> Fork:
+def _fork(head_start: HeadStart, name: str, called: str, main: Callable[[], object], keep: Sequence[int] = ()) -> Fork:
     """Begin a process of this name, which `ps` calls `called`."""
     gc.freeze()  # what is there is not looked at again, nor written to and so copied, in each of them
-    fork = head_start.forks[name] = forks.fork(called, main, (head_start.lock,))
+    fork = head_start.forks[name] = forks.fork(called, main, (head_start.lock, *keep))
     return fork
 
 

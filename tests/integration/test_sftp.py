@@ -141,3 +141,32 @@ def test_files_become_directories_and_deep_trees_go_in_one_run(server: Sshd, tmp
     assert_same(here, there, meta=False)
     decisions = [line for line in map(json.loads, run.out.splitlines()) if line["type"] == "decision"]
     assert not [line for line in decisions if line["case"] == "failed"]
+
+
+def test_the_first_connection_of_a_run_is_made_before_its_driver_is_there(
+    server: Sshd, tmp_path: Path, state: Path
+) -> None:
+    """Of a whole run and of a glance: no more than one is made, and by a process that is no child of the driver's."""
+    here, there, config = tmp_path / "here", server.root / "ahead", tmp_path / "config"
+    here.mkdir()
+    there.mkdir()
+    write(here, "file", b"from here")
+    config.write_text(f"Host *\n  IdentityFile {server.home}/key\n  UserKnownHostsFile {server.home}/known\n")
+    made = tmp_path / "made"
+    place = tmp_path / "bin"
+    place.mkdir()
+    wrapper = place / "ssh"
+    ssh = shutil.which("ssh")
+    parent = "$(cat /proc/$PPID/comm)"
+    wrapper.write_text(f'#!/bin/sh\n[ "$1" = -G ] || echo "{parent}" >> {made}\nexec {ssh} "$@"\n')
+    wrapper.chmod(0o755)
+    url = f"sftp://127.0.0.1:{server.port}{there}?config={config}"
+    path = f"{place}:{os.environ['PATH']}"
+    for told in ("1 file", "nothing to do"):
+        run = onitu("sync", here, url, "--state", state, PATH=path)
+        assert (run.code, told in run.err) == (0, True), run.err
+        (parent_of_ssh,) = made.read_text().splitlines()
+        assert "onitu-driver" not in parent_of_ssh
+        assert "onitu-glance" not in parent_of_ssh
+        made.unlink()
+    assert_same(here, there)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 
-import attrs
 import trio
 
 from onitu.model.errors import Unavailable
@@ -15,7 +14,8 @@ from onitu.plug.remote import Remote, RemoteDriver
 from .options import SftpOptions
 from .probe import Able
 from .remote import SftpRemote
-from .ssh import Pool, Target
+from .ssh import Pool
+from .target import Target
 
 
 class SftpDriver(RemoteDriver):
@@ -33,12 +33,9 @@ class SftpDriver(RemoteDriver):
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
         options = self.options
-        target = Target(
-            **{field.name: getattr(options, field.name) for field in attrs.fields(Target)},
-        )
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            self._pool = Pool(self.service, target, options.sessions, nursery, self.workspace, self.count)
+            self._pool = Pool(self.service, Target.of(options), options.sessions, nursery, self.workspace, self.count)
             try:
                 yield
             except Exception as error:  # a nursery would wrap it

@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import math
 import os
-import platform
 import re
 import shutil
 import signal
@@ -20,15 +19,16 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 
-import attrs
 import logbook
 import msgspec
 import trio
 
 from onitu.model.errors import Unavailable
+from onitu.plug.ahead import Begun, take
 from onitu.plug.remote import Busy, Lost
 
 from . import wire
+from .target import TOLD_WITHIN, Target, ciphers_told, knows_aes
 
 CROWDED = 12
 """Requests under way on each connection from which on another one is opened."""
@@ -37,9 +37,6 @@ PATIENCE = 0.2
 requests, and a listing is over by then."""
 RETREAT = 60.0
 """Seconds for which no further connection is tried where the server refused one."""
-FAST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
-_TOLD_WITHIN = 5.0
-"""Seconds that `ssh` has to tell its configuration."""
 _PIPE = 1 << 20
 _SAID = 1 << 14
 _LAST_WORDS = 1.0
@@ -55,118 +52,21 @@ esac
 log = logbook.Logger("sftp")
 
 
-@attrs.frozen(kw_only=True)
-class Target:
-    """Where to connect to, and as whom. Empty and 0: as `ssh` finds it in its configuration.
-
-    Attributes:
-        timeout: seconds without a sign of life after which a connection is given up.
-    """
-
-    host: str
-    port: int = 0
-    user: str = ""
-    password: str = attrs.field(default="", repr=False)
-    identity: str = ""
-    passphrase: str = attrs.field(default="", repr=False)
-    known_hosts: str = ""
-    accept_new: bool = False
-    config: str = ""
-    timeout: float = 30.0
-
-    @property
-    def shown(self) -> str:
-        return f"{self.host} port {self.port}" if self.port else self.host
-
-    def command(self, ciphers: str = "") -> list[str]:
-        """The command line. What is given here comes before what `~/.ssh/config` says. `ciphers`: in this order; empty:
-        as `ssh` has them."""
-        secret = bool(self.password or self.passphrase)
-        said = {
-            "BatchMode": "no" if secret else "yes",
-            "NumberOfPasswordPrompts": "1",
-            "StrictHostKeyChecking": "accept-new" if self.accept_new else "yes",
-            "ConnectTimeout": str(max(1, round(self.timeout / 2))),
-            "ServerAliveInterval": str(max(1, round(self.timeout / 3))),
-            "ServerAliveCountMax": "3",
-            "LogLevel": "INFO",  # what it says then is what `explained` reads
-            "RemoteCommand": "none",
-            "RequestTTY": "no",
-            "PermitLocalCommand": "no",
-            "ClearAllForwardings": "yes",
-            "ForwardAgent": "no",
-            "ForwardX11": "no",
-            "ControlMaster": "no",  # one that exists is used; this process is none for others
-        }
-        if self.known_hosts:
-            said["UserKnownHostsFile"] = _quoted(self.known_hosts)
-        if self.identity:
-            said |= {"IdentityFile": _quoted(self.identity), "IdentitiesOnly": "yes"}
-        if ciphers:
-            said["Ciphers"] = ciphers
-        line = ["ssh", *(f"-o{name}={value}" for name, value in said.items())]
-        line += [f"-p{self.port}"] if self.port else []
-        line += [f"-l{self.user}"] if self.user else []
-        line += ["-F", os.path.expanduser(self.config)] if self.config else []
-        return [*line, "-s", "--", self.host, "sftp"]
-
-    def by_hand(self) -> str:
-        """How a person connects to it."""
-        config = f"-F {self.config} " if self.config else ""
-        known = f"-o UserKnownHostsFile={self.known_hosts} " if self.known_hosts else ""
-        port = f"-p {self.port} " if self.port else ""
-        return f"ssh {config}{known}{port}{self.user + '@' if self.user else ''}{self.host}"
-
-
-def _quoted(path: str) -> str:
-    """A path as the value of an option: as it is, whatever is in it."""
-    path = os.path.expanduser(path).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{path}"'
-
-
-def fast_first(ciphers: str) -> str:
-    """The same ciphers, those first that a processor with instructions for AES does fastest; empty: they are already.
-
-    `ssh` begins with ChaCha20, which is for processors without: here 500 MiB through AES-GCM take 2.1 s of processor
-    time, and 3.1 s through ChaCha20, on either side of the connection (`ssh -oCiphers=… host 'cat > /dev/null'`).
-    """
-    given = ciphers.split(",")
-    order = [*(name for name in FAST if name in given), *(name for name in given if name not in FAST)]
-    return "" if order == given else ",".join(order)
-
-
 async def ciphers_for(target: Target) -> str:
-    """What `fast_first` says of the ciphers that `ssh` would offer the target: no other ones than the user's
-    configuration and the system's allow. Empty: it cannot be told, or this processor has no instructions for AES."""
-    if not _knows_aes():
+    """What `ciphers_told` says for the target; empty, too: this processor has no instructions for AES."""
+    if not knows_aes():
         return ""
-    with trio.move_on_after(_TOLD_WITHIN), contextlib.suppress(OSError):
-        command = target.command()
-        asked = [command[0], "-G", *command[1:]]
+    with trio.move_on_after(TOLD_WITHIN), contextlib.suppress(OSError):
         told = await trio.run_process(
-            asked,
+            target.asking(),
             capture_stdout=True,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=False,
             start_new_session=True,
         )
-        for line in told.stdout.decode(errors="replace").splitlines():
-            name, _, value = line.partition(" ")
-            if name == "ciphers":
-                return fast_first(value)
+        return ciphers_told(told.stdout.decode(errors="replace"))
     return ""
-
-
-def _knows_aes() -> bool:
-    """Whether the processor does AES itself."""
-    if platform.machine() in ("arm64", "x86_64") and platform.system() == "Darwin":
-        return True
-    try:
-        with open("/proc/cpuinfo") as file:
-            return any("aes" in line.split() for line in file if line.startswith(("flags", "Features")))
-    except OSError:
-        return False
 
 
 def explained(said: str, target: Target) -> Exception:
@@ -275,9 +175,9 @@ class Pool:
     async def _connect(self) -> wire.Session:
         if shutil.which("ssh") is None:
             raise Unavailable("the program ssh is not installed: it makes the connections (OpenSSH's client)")
-        if self._ciphers is None:
+        opened = _Opened(begun=take())
+        if self._ciphers is None and opened.begun is None:
             self._ciphers = await ciphers_for(self.target)
-        opened = _Opened()
         self._nursery.start_soon(self._live, opened)
         with trio.move_on_after(self.target.timeout):
             await opened.ready.wait()
@@ -292,7 +192,7 @@ class Pool:
         said = bytearray()
         with opened.scope:
             try:
-                async with self._process() as process, trio.open_nursery() as nursery:
+                async with self._process(opened.begun) as process, trio.open_nursery() as nursery:
                     assert process.stdin is not None
                     assert process.stdout is not None
                     assert process.stderr is not None
@@ -322,8 +222,12 @@ class Pool:
             opened.ready.set()
 
     @contextlib.asynccontextmanager
-    async def _process(self) -> AsyncIterator[trio.Process]:
+    async def _process(self, begun: Begun | None) -> AsyncIterator[trio.Process | Begun]:
         target = self.target
+        if begun is not None:
+            async with _ending(begun):
+                yield begun
+            return
         with contextlib.ExitStack() as stack:
             environment = dict(os.environ)
             if target.password or target.passphrase:
@@ -339,17 +243,25 @@ class Pool:
                 start_new_session=True,  # no terminal to ask on, and Ctrl-C is for Onitu
                 env=environment,
             )
-            try:
-                _widen(process)
+            async with _ending(process):
                 yield process
-            finally:
-                with trio.CancelScope(shield=True):
-                    await _end(process)
+
+
+@contextlib.asynccontextmanager
+async def _ending(process: trio.Process | Begun) -> AsyncIterator[None]:
+    try:
+        _widen(process)
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await _end(process)
 
 
 class _Opened(msgspec.Struct, eq=False):
-    """A connection that is being made. `ready`: it is there, or never will be: then `error` says why."""
+    """A connection that is being made. `begun`: by whom else (`onitu.plug.ahead`); `ready`: it is there, or never will
+    be: then `error` says why."""
 
+    begun: Begun | None = None
     scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
     ready: trio.Event = msgspec.field(default_factory=trio.Event)
     session: wire.Session | None = None
@@ -365,7 +277,7 @@ async def _gather(stream: trio.abc.ReceiveStream, said: bytearray, heard: trio.E
     heard.set()
 
 
-async def _end(process: trio.Process) -> None:
+async def _end(process: trio.Process | Begun) -> None:
     """Its input ends, so it ends; and if not, it is ended. With what it started, a ProxyCommand say."""
     for stream in (process.stdin, process.stdout):
         if stream is not None:
@@ -380,7 +292,7 @@ async def _end(process: trio.Process) -> None:
         await process.stderr.aclose()
 
 
-def _widen(process: trio.Process) -> None:
+def _widen(process: trio.Process | Begun) -> None:
     """Let the pipes hold more, so that fewer turns are needed; where the system cannot, it works as well."""
     size = getattr(fcntl, "F_SETPIPE_SZ", None)
     for stream in (process.stdin, process.stdout):

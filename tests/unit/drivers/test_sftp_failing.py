@@ -5,18 +5,25 @@ from __future__ import annotations
 import getpass
 import os
 import random
-from collections.abc import Iterator
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 import trio
 
 from onitu.drivers.sftp import SftpDriver, ssh, wire
+from onitu.drivers.sftp.options import SftpOptions
 from onitu.drivers.sftp.remote import SftpRemote
+from onitu.drivers.sftp.target import Target, ahead
 from onitu.model.errors import Unavailable
 from onitu.model.events import Seen, Trouble
 from onitu.plug import Refused
+from onitu.plug.ahead import give
+from onitu.plug.options import given
 from onitu.plug.remote import Content, Thing, calls
 from tests.integration.test_disks import memory_disk
 from tests.servers.sftp import Sshd, agent, make_key, proxied, rclone, sshd
@@ -70,18 +77,80 @@ async def refusal(server: Sshd, **options: object) -> str:
 async def test_the_fastest_of_the_ciphers_that_the_configuration_allows_come_first(
     allowed: str, asked_for: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh, "_knows_aes", lambda: True)
+    monkeypatch.setattr(ssh, "knows_aes", lambda: True)
     (tmp_path / "config").write_text(f"Host nas\n  Ciphers {allowed}\n")
-    target = ssh.Target(host="nas", config=str(tmp_path / "config"))
+    target = Target(host="nas", config=str(tmp_path / "config"))
     assert await ssh.ciphers_for(target) == asked_for
 
 
 async def test_a_processor_without_instructions_for_aes_has_the_ciphers_as_ssh_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh, "_knows_aes", lambda: False)
+    monkeypatch.setattr(ssh, "knows_aes", lambda: False)
     (tmp_path / "config").write_text("Ciphers aes256-ctr,aes256-gcm@openssh.com\n")
-    assert await ssh.ciphers_for(ssh.Target(host="nas", config=str(tmp_path / "config"))) == ""
+    assert await ssh.ciphers_for(Target(host="nas", config=str(tmp_path / "config"))) == ""
+
+
+@pytest.mark.parametrize("secret", [{}, {"password": "x"}, {"passphrase": "x"}])
+def test_a_connection_is_begun_ahead_only_where_no_secret_is_to_be_told(secret: dict[str, str]) -> None:
+    assert (ahead({"host": "nas", **secret}) is None) is bool(secret)
+
+
+def test_no_connection_is_begun_ahead_where_there_is_no_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert ahead({"host": "nas"}) is None
+
+
+@pytest.fixture
+def begun_ahead(server: Sshd) -> Iterator[Callable[..., int]]:
+    """Begins what a driver with these options takes for its first connection; a child of this process, who reaps it."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def begin(**options: Any) -> int:
+        pipe = subprocess.PIPE
+        command = Target.of(given(SftpOptions, {**server.options(), **options})).command()
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        processes.append(process)
+        streams = process.stdin, process.stdout, process.stderr
+        give(process.pid, *(os.dup(stream.fileno()) for stream in streams if stream is not None))
+        for stream in filter(None, streams):
+            stream.close()
+        return process.pid
+
+    yield begin
+    for process in processes:
+        process.wait(10)
+
+
+async def test_a_connection_that_was_begun_ahead_is_the_first_one_and_another_follows_it(
+    server: Sshd, begun_ahead: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = begun_ahead()
+    made, make = [], trio.lowlevel.open_process
+
+    async def counted(command: list[str], **more: Any) -> trio.Process:
+        made.append(command)
+        return await make(command, **more)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", counted)
+    async with opened(server, server.root / "ahead") as stage:
+        await stage.put(b"a")
+        assert made == []
+        os.kill(pid, signal.SIGKILL)
+        await stage.put(b"b")
+        assert len(made) == 1
+
+
+async def test_what_a_connection_says_that_was_begun_ahead_is_told(
+    server: Sshd, begun_ahead: Callable[..., int], tmp_path: Path
+) -> None:
+    (tmp_path / "nobody").touch()
+    begun_ahead(known_hosts=str(tmp_path / "nobody"))
+    with pytest.raises(Unavailable, match="is not known: run"):
+        async with opened(server, server.root / "ahead"):
+            pass
+    async with opened(server, server.root / "ahead") as stage:  # with the right ones
+        await stage.put(b"a")
 
 
 # --- connections ----------------------------------------------------------------------------------------------------
