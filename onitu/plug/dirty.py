@@ -17,6 +17,8 @@ from collections import OrderedDict
 
 import msgspec
 
+from onitu.model import paths
+
 from .driver import Hint, HintKind
 
 MOST = 100_000
@@ -83,6 +85,8 @@ class DirtyPaths:
 
     def __init__(self) -> None:
         self._paths: dict[bytes, Dirty] = {}
+        self._deep: set[bytes] = set()
+        """Those of which everything below is to be looked at too."""
         self._looks: OrderedDict[bytes, _Look] = OrderedDict()
 
     def __len__(self) -> int:
@@ -97,6 +101,7 @@ class DirtyPaths:
 
     def clear(self) -> None:
         self._paths.clear()
+        self._deep.clear()
 
     def hint(self, hint: Hint, now: float, told: bool = False) -> None:
         """A watcher's CHANGED or MOVED. `told`: whether it was told that something stands where it was renamed from."""
@@ -120,7 +125,9 @@ class DirtyPaths:
         new = dirty is None
         if dirty is None:
             dirty = self._paths[path] = Dirty(writing=writing)
-        dirty.deep |= deep
+        if deep:
+            dirty.deep = True
+            self._deep.add(path)
         dirty.directory |= directory
         dirty.absent = absent
         if absent:
@@ -148,19 +155,34 @@ class DirtyPaths:
     def _moved(self, hint: Hint, now: float, told: bool) -> None:
         """A rename. What was to be looked at at its old path was not told yet, and only a chain of renames is followed;
         unless it is what an order had just put there."""
-        before = self._paths.pop(hint.source, None)
-        displaced = self._paths.pop(hint.path, None)
+        before, displaced = self._pop(hint.source), self._pop(hint.path)
         if displaced is not None and displaced.source:
             self.mark(displaced.source, now, deep=displaced.directory, directory=displaced.directory)
         source = hint.source
         if before is not None and (before.source or not told):
             source = before.source
-            self.mark(hint.source, now, deep=hint.directory, directory=hint.directory, absent=True)
+            # Where the two changed places, what stands there now is what came there before, with all that is in it.
+            deep, directory = before.deep or hint.directory, before.directory or hint.directory
+            self.mark(hint.source, now, deep=deep, directory=directory, absent=True)
         # A directory is no editor's backup, and what has just come is the new content, on its way to its name.
         fresh = self._fresh(hint.source, now)
         waits = source and not hint.directory and not fresh
         due = now + FLASH if waits else self._soonest(hint.path, now)
-        self._paths[hint.path] = Dirty(deep=hint.directory, directory=hint.directory, source=source, due=due)
+        # What stood there may have been a directory: then what was told to be in it is to be told gone.
+        stood = before if source == hint.path else displaced
+        directory = hint.directory or (stood is not None and stood.directory)
+        self._paths[hint.path] = Dirty(deep=hint.directory, directory=directory, source=source, due=due)
+        if hint.directory:
+            self._deep.add(hint.path)
+
+    def _pop(self, path: bytes) -> Dirty | None:
+        self._deep.discard(path)
+        return self._paths.pop(path, None)
+
+    def _follows(self, path: bytes) -> bool:
+        """Whether a directory above it is to be looked at first, with all below: nothing in it is told before it is, as
+        it may stand there only now."""
+        return bool(self._deep) and not self._deep.isdisjoint(paths.ancestors(path))
 
     def _fresh(self, source: bytes, now: float) -> bool:
         """Whether what was renamed had come only a moment before. What comes there later has just come too; but a name
@@ -173,7 +195,8 @@ class DirtyPaths:
 
     def next_due(self) -> float:
         """When the next path is due; infinite: there is none."""
-        return min((dirty.due for dirty in self._paths.values()), default=float("inf"))
+        waiting = (dirty.due for path, dirty in self._paths.items() if not self._follows(path))
+        return min(waiting, default=float("inf"))
 
     def first(self, limit: int) -> list[bytes]:
         """The paths that became dirty first, at most `limit`, and where what is there now was renamed from, whether
@@ -186,12 +209,12 @@ class DirtyPaths:
         """Paths that are due, in order, at most `limit`; they are remembered as looked at now."""
         due: dict[bytes, Dirty] = {}
         for path, dirty in self._paths.items():
-            if dirty.due <= now:
+            if dirty.due <= now and not self._follows(path):
                 due[path] = dirty
                 if len(due) == limit:
                     break
         for path, dirty in due.items():
-            del self._paths[path]
+            self._pop(path)
             if not dirty.absent:
                 self._looked(path, dirty, now)
         return due

@@ -222,10 +222,8 @@ class Observer:
                 findings.miss(self._floor, [row])
                 if row.version.kind is Kind.DIRECTORY:
                     findings.miss(self._floor, await self._floor.rows_below([row.path]))
-            if entry.kind is Kind.DIRECTORY:
+            if await self._look_standing(entry, dirty, findings):
                 deep.append(path)
-            if not self._floor.told.says(entry):
-                findings.stands.append(entry)
         return deep
 
     def _is_told(self, source: bytes, entry: Entry) -> bool:

@@ -10,7 +10,11 @@ from pathlib import Path
 import attrs
 import pytest
 
+from onitu.drivers.local import syscalls
+
 from .harness import Daemon, alike, assert_same, wait_for, watching
+
+AT_FDCWD = -100
 
 
 @attrs.frozen
@@ -199,6 +203,30 @@ def test_a_swap_of_two_names(watched: Watched, name: str) -> None:
     tree = watched.same()
     assert (b / f"{name}2").read_text() == "one"
     assert not [path for path in tree if name in path and "conflict" in path]
+
+
+def test_a_directory_and_a_file_change_places(watched: Watched, name: str) -> None:
+    a, b, _ = watched.roots
+    (a / name / "d").mkdir(parents=True)
+    (a / name / "d" / "inner").write_text("one")
+    (a / name / "f").write_text("two")
+    watched.same()
+    for _ in range(2):  # and back
+        syscalls.exchange(AT_FDCWD, os.fsencode(a / name / "d"), AT_FDCWD, os.fsencode(a / name / "f"))
+        wait_for(lambda: alike(a / name, b / name), why="both changed places")
+        watched.same()
+
+
+def test_directories_move_into_each_other(watched: Watched, name: str) -> None:
+    a, b, _ = watched.roots
+    (a / name / "one" / "low").mkdir(parents=True)
+    (a / name / "two").mkdir()
+    watched.same()
+    os.rename(a / name / "one", a / name / "two" / "one")
+    os.rename(a / name / "two" / "one" / "low", a / name / "one")
+    os.rename(a / name / "two", a / name / "one" / "two")
+    wait_for(lambda: (b / name / "one" / "two" / "one").is_dir())
+    watched.same()
 
 
 def test_created_and_deleted_at_once_leaves_nothing(watched: Watched, name: str) -> None:

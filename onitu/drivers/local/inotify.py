@@ -195,7 +195,7 @@ class Inotify:
     def _take(self, events: list[inotify_simple.Event], now: float) -> None:
         """Turn events into hints, in their order, and follow what they say about directories."""
         froms = {event.cookie: event for event in events if event.mask & _F.MOVED_FROM}
-        tos = {event.cookie for event in events if event.mask & _F.MOVED_TO}
+        tos = {event.cookie: event.wd for event in events if event.mask & _F.MOVED_TO}
         closed = {(event.wd, event.name) for event in events if event.mask & _F.CLOSE_WRITE}
         for event in events:
             if event.mask & _F.Q_OVERFLOW:
@@ -248,12 +248,12 @@ class Inotify:
         node: Node,
         name: bytes,
         froms: dict[int, inotify_simple.Event],
-        tos: set[int],
+        tos: dict[int, int],
     ) -> None:
         path, directory = paths.join(node.path, name), bool(event.mask & _F.ISDIR)
         if event.mask & _F.MOVED_TO:
             self._moved_to(node, name, path, directory, froms.get(event.cookie))
-        elif event.cookie not in tos:  # it left the tree
+        elif tos.get(event.cookie) not in self._nodes:  # it left the tree, or went where nobody watches any more
             if directory or name in node.children:
                 self._left(node, name)
             self._changed(path, directory=directory)

@@ -196,6 +196,19 @@ async def test_directories_are_watched_that_were_exchanged_for_each_other(local:
     await watch.until(b"old/low/f", b"other/deep/g")
 
 
+async def test_what_moves_into_a_directory_that_came_from_within_it_leaves_its_old_name(
+    local: Local, watch: Watch
+) -> None:
+    """By the time that the renames are read the watches are where the directories stand since."""
+    (local.root / "other" / "low").mkdir(parents=True)
+    await watch.quiet(local.root / "begin")
+    os.rename(local.root / "other", local.root / "old" / "other")
+    os.rename(local.root / "old" / "other" / "low", local.root / "other")
+    os.rename(local.root / "old", local.root / "other" / "old")
+    hints = await watch.quiet(local.root / "end")
+    assert b"old" in [hint.source if hint.kind is HintKind.MOVED else hint.path for hint in hints]
+
+
 @pytest.mark.parametrize("seed", range(40))
 async def test_every_directory_is_watched_whatever_was_made_renamed_and_removed_at_once(
     local: Local, watch: Watch, seed: int

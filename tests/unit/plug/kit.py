@@ -117,6 +117,12 @@ class MemoryDriver(Driver):
         for path, thing in moved.items():
             self.things[target + path[len(source) :]] = thing
 
+    def exchange(self, one: bytes, other: bytes) -> None:
+        """Two names change places, in one step."""
+        self.rename(one, between := one + b" on its way")
+        self.rename(other, one)
+        self.rename(between, other)
+
     def entry(self, path: bytes) -> Entry | None:
         thing = self.things.get(path)
         if thing is None:

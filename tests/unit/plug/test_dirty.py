@@ -124,6 +124,33 @@ def test_a_chain_of_renames_is_one() -> None:
     assert due[b"b"].source == b""
 
 
+def test_where_a_file_and_a_directory_changed_places_all_below_either_name_is_looked_at() -> None:
+    dirty = DirtyPaths()
+    dirty.hint(moved(b"d", b"f", directory=True), 0.0)
+    dirty.hint(moved(b"f", b"d"), 0.0)
+    due = dirty.take(FLASH, 10)
+    assert due[b"f"].deep
+    assert due[b"f"].directory
+    assert due[b"d"].directory
+    dirty.hint(moved(b"f", b"d", directory=True), 1.0)  # and back
+    dirty.hint(moved(b"d", b"f"), 1.0)
+    due = dirty.take(1.0 + FLASH, 10)
+    assert due[b"d"].deep
+    assert due[b"f"].directory, "what was told to be in it while it was one is to be told gone"
+
+
+def test_what_is_in_a_directory_that_is_to_be_looked_into_follows_it() -> None:
+    dirty = DirtyPaths()
+    dirty.hint(moved(b"a", b"b"), 0.0)
+    dirty.hint(moved(b"b", b"d"), 0.0)
+    dirty.mark(b"d", 0.0, deep=True, absent=True)
+    dirty.mark(b"d/e/f", 0.0)
+    assert list(dirty.take(0.0, 10)) == []
+    assert dirty.next_due() == FLASH
+    assert list(dirty.take(FLASH, 10)) == [b"b", b"d"]
+    assert list(dirty.take(FLASH, 10)) == [b"d/e/f"]
+
+
 def test_a_renamed_file_is_told_a_little_later_and_what_takes_its_name_at_once() -> None:
     dirty = DirtyPaths()
     dirty.hint(moved(b"a", b"a~"), 0.0)
