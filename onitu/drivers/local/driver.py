@@ -234,7 +234,7 @@ class LocalDriver(Driver):
         return await self._hop(lambda: reading.read_range(tree, path, token, offset, length))
 
     def stage(self, folder: str, version: Version, path: bytes = b"") -> Staged:
-        return StagedFile(self._replica(folder), version, self.small, self._limiter)
+        return StagedFile(self._replica(folder), version, path, self.small, self._limiter)
 
     async def perform(
         self,

@@ -35,6 +35,8 @@ class Replica(msgspec.Struct):
     umask: int
     acted: trio.Event | None = None
     _parts: set[str] = msgspec.field(default_factory=set)
+    _left: dict[bytes, str] = msgspec.field(default_factory=dict)
+    """By path, the partial content of the last version that was on its way to it and did not arrive."""
     _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
     _numbers: itertools.count[int] = msgspec.field(default_factory=itertools.count)
 
@@ -123,6 +125,20 @@ class Replica(msgspec.Struct):
     def give_part(self, name: str) -> None:
         with self._lock:
             self._parts.discard(name)
+
+    def leave_part(self, path: bytes, name: str) -> None:
+        """It did not arrive, and may be gone on with. Empty: nothing is left for the path."""
+        with self._lock:
+            self._left.pop(path, None)
+            if path and name:
+                self._left[path] = name
+
+    def outdated_part(self, path: bytes, name: str) -> str:
+        """What is left of an earlier version, now that one with another name is on its way; empty: nothing. A file that
+        is edited while it is sent, again and again, would fill the disk with what nobody will ask for any more."""
+        with self._lock:
+            left = self._left.pop(path, "")
+            return left if left != name and left not in self._parts else ""
 
 
 def _umask() -> int:

@@ -37,8 +37,11 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 class StagedFile:
     """See `onitu.plug.driver.Staged`. May be entered once; `perform` uses it after `finish`."""
 
-    def __init__(self, replica: Replica, version: Version, small: int, limiter: trio.CapacityLimiter) -> None:
+    def __init__(
+        self, replica: Replica, version: Version, path: bytes, small: int, limiter: trio.CapacityLimiter
+    ) -> None:
         self.version = version
+        self.path = path
         self.offset = 0
         self.finished = False
         self.used = False
@@ -98,6 +101,7 @@ class StagedFile:
             self._fd = -1
         if self.name:
             self._replica.give_part(self.name)
+            self._replica.leave_part(self.path, "" if self.used else self.name)
 
     async def _hop(self, act: Callable[[], None]) -> None:
         await trio.to_thread.run_sync(act, limiter=self._limiter)
@@ -129,6 +133,9 @@ class StagedFile:
     def _open(self) -> None:
         tmp = self._replica.private.tmp
         with self._troubles():
+            if outdated := self._replica.outdated_part(self.path, self.name):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(outdated, dir_fd=tmp)
             try:
                 self._fd = os.open(self.name, _FLAGS, 0o600, dir_fd=tmp)
             except FileNotFoundError:

@@ -82,6 +82,20 @@ async def test_a_later_try_goes_on_where_an_earlier_one_ended(local: Local) -> N
     assert (local.root / "f").read_bytes() == BIG
 
 
+async def test_what_came_of_an_earlier_version_goes_when_a_later_one_comes_to_the_same_path(local: Local) -> None:
+    for number, path in enumerate((b"a", b"a", b"a", b"b")):
+        data = bytes([number]) * len(BIG)
+        async with local.driver.stage("f", file_version(data), path) as staged:
+            await staged.write(data[:100_000])  # and then its source is edited
+    assert len(local.staged()) == 2
+    async with local.driver.stage("f", file_version(data), b"b") as staged:
+        assert staged.offset == 100_000
+        await staged.write(data[100_000:])
+        await staged.finish()
+        await put_staged(local, b"b", staged.version, staged)  # type: ignore[attr-defined]
+    assert len(local.staged()) == 1
+
+
 async def test_two_orders_with_one_content_do_not_share_a_file(local: Local) -> None:
     version = file_version(BIG)
     async with local.driver.stage("f", version) as one, local.driver.stage("f", version) as two:
