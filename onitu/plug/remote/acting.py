@@ -592,6 +592,7 @@ class Acting(msgspec.Struct):
     async def _make_parents(self, path: bytes) -> None:
         """Make those that are missing; another order may be about it too. Raises `_InTheWay`."""
         call, remote = self.replica.calls.call, self.replica.remote
+        await self.replica.prove()  # or a root that went would be made anew
         for directory in reversed(paths.ancestors(path)):
             thing = await self.replica.stat(directory)
             if thing is not None and thing.kind is not Kind.DIRECTORY:

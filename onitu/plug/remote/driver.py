@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from onitu.model import paths
 from onitu.model.errors import Anew, Unavailable
-from onitu.model.events import Event, Trouble
+from onitu.model.events import Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import Kind, Version
 from onitu.plug.bell import Throttle
@@ -331,7 +331,10 @@ class RemoteDriver(Driver):
                 acting.content, acting.prepared = ready.content, ready.prepared
         assert self._limiter is not None
         try:
-            return await Performing(actings, batch, self.small, self._limiter).run()
+            events = await Performing(actings, batch, self.small, self._limiter).run()
+            if any(event.seen is Seen.DONE for found in events for event in found):
+                await root.replica.prove_after()
+            return events
         finally:
             for acting, ready in spooled:
                 if isinstance(ready, Spooled):

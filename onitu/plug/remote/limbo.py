@@ -113,11 +113,15 @@ class Limbo:
         self._taken.discard(path)
 
     async def in_private(self, act: Callable[[], Awaitable[T]]) -> T:
-        """Do what needs `.onitu/tmp` and `.onitu/limbo`, which are made once."""
-        if not self._made:
-            for directory in (paths.PRIVATE, TMP, LIMBO):
-                await self.replica.make_private(directory)
-            self._made = True
+        """Do what needs `.onitu/tmp` and `.onitu/limbo`, which are made once, and once more where somebody took them
+        away; not in a root that is not ours any more: it would be made with them."""
+        if self._made:
+            with contextlib.suppress(Missing):  # of them, perhaps
+                return await act()
+        await self.replica.prove()
+        for directory in (paths.PRIVATE, TMP, LIMBO):
+            await self.replica.make_private(directory)
+        self._made = True
         return await act()
 
     # --- aside --------------------------------------------------------------------------------------------------

@@ -77,6 +77,8 @@ class Replica(msgspec.Struct, eq=False):
     """Set, and replaced, when something was listed."""
     _spelling: Spelling | None = None
     _proven: float = float("-inf")
+    _token: bytes = b""
+    """Of the marker, as it was read last; empty: not known."""
     _marking: trio.Lock = msgspec.field(default_factory=trio.Lock)
     """Held while the marker is written or looked at: half of what is written is no other marker."""
     _looks: int = 0
@@ -116,7 +118,9 @@ class Replica(msgspec.Struct, eq=False):
                 if thing is None:
                     return None
                 with contextlib.suppress(Changed):  # by another hand, just now
-                    return await self._read_whole(path, thing)
+                    data = await self._read_whole(path, thing)
+                    self._token = thing.token if path == MARKER else b""
+                    return data
         except Missing:
             return None
         except Refused as error:
@@ -137,6 +141,7 @@ class Replica(msgspec.Struct, eq=False):
     async def _write_marker(self, identity: Identity) -> None:
         text = json.dumps({"marker": identity.marker, "generation": identity.generation, "pending": identity.pending})
         content = Content.of(text.encode() + b"\n")
+        self._token = b""
         try:
             if not self.identity.marker:
                 await self.make_private(paths.PRIVATE)
@@ -173,6 +178,17 @@ class Replica(msgspec.Struct, eq=False):
                 raise Unavailable(f"the replica {self.shown} lost its marker, or has got another one")
             self._sound = self._looks
             self._proven = trio.current_time()
+
+    async def prove_after(self) -> None:
+        """As `prove`, after something was done, which counts only where the root is still the one that it was before:
+        what is done may have made it anew, where a disk or a directory of the server's went (S1). A look at the marker
+        will do where it has not changed."""
+        try:
+            thing = await self.calls.call("look at", MARKER, lambda: self.remote.stat(MARKER))
+        except (Missing, Refused):
+            thing = None
+        if thing is None or not self._token or thing.token != self._token:
+            await self.prove()
 
     # --- looking ------------------------------------------------------------------------------------------------
 

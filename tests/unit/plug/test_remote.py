@@ -139,6 +139,46 @@ async def test_a_root_that_lost_its_marker_concludes_nothing(stage: Stage) -> No
         await stage.driver.stat(FOLDER, [b"a"])
 
 
+@pytest.mark.parametrize("size", [10, 500_000])
+async def test_what_was_done_in_a_root_that_had_gone_is_not_told_as_done(stage: Stage, size: int) -> None:
+    """A disk of the server's is not there for a while: what makes what is above a file makes the root, too."""
+    await stage.put(b"first")
+
+    def gone(call: str, path: bytes) -> None:
+        if call in ("put", "rename"):
+            stage.cupboard.fail = lambda call, path: None
+            stage.cupboard.things.clear()
+            stage.cupboard.data.clear()
+
+    stage.cupboard.fail = gone
+    events: list[Event] = []
+    with contextlib.suppress(Unavailable):
+        events = await stage.put(b"a", b"x" * size)
+    assert Seen.DONE not in [event.seen for event in events]
+    with pytest.raises(Unavailable, match="lost its marker"):
+        await stage.driver.scan(FOLDER, [paths.ROOT])
+
+
+@pytest.mark.parametrize("size", [10, 500_000])
+async def test_what_is_on_its_way_in_may_be_taken_away_while_it_runs(stage: Stage, size: int) -> None:
+    await stage.put(b"first")
+    for path in stage.hidden():
+        stage.cupboard.data.pop(path)
+    for path in [path for path in stage.cupboard.things if path.startswith(paths.PRIVATE + b"/")]:
+        if path != b".onitu/marker":
+            stage.cupboard.things.pop(path)
+    assert [event.seen for event in await stage.put(b"a", b"x" * size)] == [Seen.DONE]
+
+
+async def test_nothing_is_made_in_a_root_that_had_gone(stage: Stage) -> None:
+    stage.cupboard.things.clear()
+    stage.cupboard.data.clear()
+    for path in (b"a", b"d/e/a"):
+        with contextlib.suppress(Unavailable):
+            assert [event.seen for event in await stage.put(path, b"x")] == [Seen.FAILED]
+    assert not [path for path in stage.cupboard.things if path.startswith((b"d", paths.PRIVATE))]
+
+
 async def test_a_marker_that_is_written_while_it_is_read_is_not_gone(stage: Stage) -> None:
     marker = b".onitu/marker"
     stage.meanwhile("read", marker, b'{"marker": "me", "generation": 2, "pending": 3}')
