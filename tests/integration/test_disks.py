@@ -20,7 +20,7 @@ from onitu.testing.users import at_work
 from tests.servers.disks import WITHOUT_RIGHTS, memory_disk, remount
 
 from .accounts import SEED, held_against
-from .harness import Daemon, wait_for, watching
+from .harness import Daemon, onitu, snapshot, sync, wait_for, watching
 from .test_crash import alive
 from .test_faults import FAULTS, FILES, LONG, go_on, storm
 
@@ -170,3 +170,64 @@ def test_a_file_that_cannot_be_read_for_a_while_loses_nothing(roots: list[Path],
                 daemon.ask("rescan")
         daemon.in_sync(LONG)
         held_against(crowd, roots, "unreadable", TIMES)
+
+
+@pytest.fixture
+def bound(roots: list[Path], tmp_path: Path) -> Iterator[Path]:
+    """A directory that is mounted in the first replica."""
+    (tmp_path / "bound").mkdir()
+    (roots[0] / "my disk").mkdir()
+    bind(tmp_path / "bound", roots[0] / "my disk")
+    yield roots[0] / "my disk"
+    subprocess.run(["umount", "-lq", str(roots[0] / "my disk")], check=False)
+
+
+def bind(what: Path, place: Path) -> None:
+    subprocess.run(["mount", "--bind", str(what), str(place)], check=True)
+
+
+def test_what_is_on_a_disk_within_a_replica_that_is_not_mounted_now_is_not_deleted(
+    roots: list[Path], state: Path, bound: Path
+) -> None:
+    a, b, _ = roots
+    (a / "file").write_text("beside it")
+    (bound / "d").mkdir()
+    for name in ("one", "two", "d/three"):
+        (bound / name).write_text(name)
+    sync(a, b, state=state)
+    subprocess.run(["umount", str(bound)], check=True)
+    run = onitu("sync", a, b, "--state", state)  # its glance has nothing else to see
+    assert (run.code, "the file system that was mounted at my disk is not there" in run.err) == (1, True), run.err
+    (b / "my disk" / "one").write_text("edited")
+    everything = snapshot(b)
+    for _ in range(2):
+        assert onitu("sync", a, b, "--state", state).code == 1
+        assert snapshot(b) == everything
+        assert os.listdir(bound) == []
+    (b / "file").write_text("edited, too")
+    assert onitu("sync", a, b, "--state", state).code == 1
+    assert (a / "file").read_text() == "edited, too"
+    (a / ".onitu" / "mounts").unlink()  # as the sentence says: it is to be deleted everywhere
+    onitu("sync", a, b, "--state", state, "--approve")
+    assert not (b / "my disk" / "two").exists()
+    assert (b / "my disk" / "one").read_text() == (bound / "one").read_text() == "edited"
+
+
+def test_a_disk_within_a_replica_that_is_mounted_again_goes_on_as_it_was(
+    roots: list[Path], state: Path, tmp_path: Path, bound: Path
+) -> None:
+    a, b, _ = roots
+    (bound / "one").write_text("one")
+    (bound / "two").write_text("two")
+    sync(a, b, state=state)
+    with watching(a, b, state=state) as daemon:
+        everything = snapshot(b)
+        subprocess.run(["umount", str(bound)], check=True)
+        daemon.ask("rescan")  # of a directory that was bound there nothing tells
+        wait_for(lambda: daemon.folder()["blocked"])
+        assert snapshot(b) == everything
+        bind(tmp_path / "bound", bound)
+        (bound / "three").write_text("three")
+        daemon.in_sync()
+        wait_for(lambda: (b / "my disk" / "three").exists())
+        assert snapshot(b).items() >= {item for item in everything.items() if item[0] != "my disk"}

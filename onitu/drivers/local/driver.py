@@ -12,12 +12,13 @@ import trio
 from onitu.model.errors import Unavailable
 from onitu.model.events import Event
 from onitu.model.orders import Order
+from onitu.model.paths import ROOT
 from onitu.model.settings import Filter
 from onitu.model.tally import Tally
 from onitu.model.versions import Version
 from onitu.plug.driver import Capabilities, Driver, Entry, Hint, HintKind, Identity, Listing, Staged
 
-from . import counting, durable, reading, tokens
+from . import counting, durable, mounts, reading, tokens
 from .acting import Performer, Stopped
 from .options import LocalOptions
 from .replica import Replica
@@ -160,9 +161,13 @@ class LocalDriver(Driver):
 
         def scan() -> list[Listing]:
             replica.private.prove()
+            if ROOT in directories:
+                self._learn_mounts(replica)
             listings = replica.tree.scan(directories, trio.from_thread.check_cancelled)
-            replica.private.prove()  # a mount that went during the listing must not look like an empty directory
-            return listings
+            # A mount that went during the listing must not look like an empty directory.
+            found = mounts.listed(listings, replica.mounts.gone())
+            replica.private.prove()
+            return found
 
         return await self._hop(scan)
 
@@ -174,6 +179,8 @@ class LocalDriver(Driver):
 
         def scan() -> list[Listing]:
             replica.private.prove()
+            if ROOT in directories:
+                self._learn_mounts(replica)
             listings: list[Listing] = []
             for path in directories:
                 if path in tallies:
@@ -181,8 +188,9 @@ class LocalDriver(Driver):
                     listings.append(counting.compared(replica.tree, path, tallies[path], check))
                 else:
                     listings += replica.tree.scan((path,), check)
+            found = mounts.listed(listings, replica.mounts.gone())
             replica.private.prove()
-            return listings
+            return found
 
         return await self._hop(scan)
 
@@ -193,7 +201,7 @@ class LocalDriver(Driver):
             replica.private.prove()
             tally = counting.tally(replica.tree, since, trio.from_thread.check_cancelled, hiding)
             replica.private.prove()
-            return tally
+            return None if replica.mounts.gone() else tally
 
         return await self._hop(count)
 
@@ -201,7 +209,7 @@ class LocalDriver(Driver):
         replica = self._replica(folder)
 
         def stat() -> list[Entry | None]:
-            found = replica.tree.stat(paths)
+            found = mounts.stated(paths, replica.tree.stat(paths), replica.mounts.gone())
             replica.private.prove()
             return found
 
@@ -248,7 +256,10 @@ class LocalDriver(Driver):
 
         def perform() -> list[list[Event]]:
             replica.private.prove()
-            outcomes = performer.perform(orders)
+            gone = replica.mounts.gone()
+            refused = {order.number: event for order in orders if (event := mounts.refused(order, gone)) is not None}
+            done = iter(performer.perform([order for order in orders if order.number not in refused]))
+            outcomes = [[refused[order.number]] if order.number in refused else next(done) for order in orders]
             self._settled(replica, lambda: durable.settle_outcomes(replica.tree, outcomes))
             return outcomes
 
@@ -257,6 +268,13 @@ class LocalDriver(Driver):
                 return await self._hop(perform)
         finally:
             self._displaced.set()
+
+    def _learn_mounts(self, replica: Replica) -> None:
+        try:
+            replica.mounts.learn(write=not self.look_only)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise Unavailable(f"the replica {replica.tree.root} cannot be used: .onitu/mounts: {reason}") from None
 
     def _settled(self, replica: Replica, settle: Callable[[], None]) -> None:
         """Have what is about to be told on the disk, where the options want that. Raises `Unavailable`."""

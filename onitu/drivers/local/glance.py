@@ -11,6 +11,7 @@ from onitu.model.settings import Filter
 from onitu.model.tally import Sealed, Tally
 
 from . import counting
+from .mounts import Mounts
 from .private import USUAL, Private
 from .tree import Check, Tree
 
@@ -31,6 +32,8 @@ def unchanged(root: str, hiding: Sequence[Filter], sealed: Sealed, check: Check)
             if not sealed.is_of(identity.marker, identity.generation, identity.pending) or not private.at_rest():
                 return False
             private.prove()
+            if Mounts(private).gone():
+                return False
             seen, known = counting.tally(tree, sealed.time, check, hiding), Tally.read(sealed.tally)
             private.prove()  # a mount that went meanwhile must not look like an empty directory
             return seen is not None and known is not None and seen.agrees(known, USUAL.capabilities.modes)

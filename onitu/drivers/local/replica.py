@@ -15,6 +15,7 @@ import trio
 from onitu.model.errors import Unavailable
 
 from .limbo import Limbo
+from .mounts import Mounts
 from .private import USUAL, Abilities, Private, probe
 from .tree import Tree
 
@@ -33,6 +34,7 @@ class Replica(msgspec.Struct):
     abilities: Abilities
     limbo: Limbo
     umask: int
+    mounts: Mounts
     acted: trio.Event | None = None
     _parts: set[str] = msgspec.field(default_factory=set)
     _left: dict[bytes, str] = msgspec.field(default_factory=dict)
@@ -83,7 +85,7 @@ class Replica(msgspec.Struct):
             except OSError as error:
                 raise Unavailable(f"the replica {root} cannot be used: {(error.strerror or '').lower()}") from None
             undo.pop_all()
-        return cls(tree, private, abilities, limbo, _umask())
+        return cls(tree, private, abilities, limbo, _umask(), Mounts(private))
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:

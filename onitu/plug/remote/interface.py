@@ -37,6 +37,10 @@ NOTHING_THERE = b""
 """The `expect` of a call that must find nothing at its path. `None` expects nothing in particular."""
 
 
+_LATEST = 2**63 - 1
+"""Nanoseconds since 1970 that a version can hold: of the year 2262."""
+
+
 class Missing(Exception):
     """Nothing stands there, or the directory above it does not."""
 
@@ -67,7 +71,7 @@ class Thing(msgspec.Struct, frozen=True):
             change within `Capabilities.racy` may leave it the same, that is what `racy` is for. A directory's is not
             looked at.
         size: bytes of a file.
-        mtime: nanoseconds since 1970; 0: unknown.
+        mtime: nanoseconds since 1970; 0: unknown. What 64 bits cannot hold (1601, 3000) becomes what is next to it.
         mode: permission bits; 0: unknown.
         link: a link's target.
         digests: what the service knows of the content without a read, by name (`md5`, `sha256`, `blake3`…), raw bytes.
@@ -83,6 +87,10 @@ class Thing(msgspec.Struct, frozen=True):
     digests: dict[str, bytes] = msgspec.field(default_factory=dict)
     trouble: Trouble = Trouble.NONE
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not -_LATEST <= self.mtime <= _LATEST:
+            msgspec.structs.force_setattr(self, "mtime", max(-_LATEST, min(self.mtime, _LATEST)))
 
 
 class Posting(abc.ABC):

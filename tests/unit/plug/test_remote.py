@@ -120,6 +120,16 @@ def answer(events: Sequence[Event]) -> Event:
     return found
 
 
+@pytest.mark.parametrize("mtime", [-11_644_473_600 * 10**9, 32_503_680_000 * 10**9, 2**63 - 1])  # 1601, 3000, 2262
+async def test_a_time_that_no_version_can_hold_is_told_as_the_nearest(stage: Stage, mtime: int) -> None:
+    stage.cupboard.write(b"a", b"x", mtime)
+    (listing,) = await stage.driver.scan(FOLDER, [paths.ROOT])
+    (entry,) = listing.entries
+    assert abs(entry.version.mtime) == 2**63 - 1
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(entry), type=Entry) == entry
+    assert (await stage.driver.fingerprint(FOLDER, [entry]))[0] is not None
+
+
 # --- the marker -----------------------------------------------------------------------------------------------------
 
 
