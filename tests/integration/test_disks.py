@@ -172,6 +172,23 @@ def test_a_file_that_cannot_be_read_for_a_while_loses_nothing(roots: list[Path],
         held_against(crowd, roots, "unreadable", TIMES)
 
 
+def test_deletions_free_a_disk_that_is_full_when_onitu_starts(roots: list[Path], state: Path, tmp_path: Path) -> None:
+    with memory_disk(tmp_path / "small", "2m") as disk:
+        a, full = roots[0], disk / "B"
+        full.mkdir()
+        for number in range(20):
+            (a / f"{number}").write_bytes(os.urandom(40_000))
+        sync(a, full, state=state)
+        (a / "9").unlink()
+        sync(a, full, state=state)  # as each replica has had a deletion
+        fill(disk / "ballast")
+        for number in range(5):
+            (a / f"{number}").unlink()
+        run = onitu("sync", a, full, "--state", state)
+        (disk / "ballast").unlink()
+        assert snapshot(full) == snapshot(a), run.err
+
+
 @pytest.fixture
 def bound(roots: list[Path], tmp_path: Path) -> Iterator[Path]:
     """A directory that is mounted in the first replica."""

@@ -65,14 +65,22 @@ class Journal(msgspec.Struct):
             os.unlink(JOURNAL_NEW, dir_fd=directory)
         fd = os.open(JOURNAL, _FLAGS, 0o600, dir_fd=directory)
         with os.fdopen(os.dup(fd), "rb") as file:
-            lines = file.read().partition(b"\0")[0].split(b"\n")
+            told = file.read().partition(b"\0")[0]
         records = {}
-        for line in lines:
+        for line in told.split(b"\n"):
             with contextlib.suppress(msgspec.DecodeError):  # a torn last line: what it announces was not begun
                 record = msgspec.json.decode(line, type=Record)
                 records[record.slot] = record
         journal = cls(directory, fd, records)
-        journal.rewrite()
+        try:
+            journal.rewrite()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # There is no space for another one, and what is in this one's goes on: a deletion may free some.
+            journal._end = told.rfind(b"\n") + 1
+            with contextlib.suppress(OSError):
+                os.pwrite(fd, b"\0", journal._end)
         return journal
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 from collections.abc import Sequence
 
 from onitu.model import paths
@@ -36,14 +37,21 @@ class Mounts:
 
     def learn(self, write: bool = True) -> None:
         """Look which there are, before everything is looked at; `write`: and remember them. Raises `OSError`."""
-        known, there = _read(self._private), self._mounted()
-        self._known = known | there
+        known = _read(self._private)
+        self._known = known | {path for path in self._mounted() if self._is_directory(path)}
         if write and self._private.fd >= 0 and self._known != known:
             _write(self._private, self._known)
 
     def gone(self) -> frozenset[bytes]:
         """Those that are not mounted now."""
         return self._known - self._mounted() if self._known else frozenset()
+
+    def _is_directory(self, path: bytes) -> bool:
+        """Something may be mounted at a file, too: with that, no more than the one content goes."""
+        try:
+            return stat.S_ISDIR(os.stat(path, dir_fd=self._private.tree.fd, follow_symlinks=False).st_mode)
+        except OSError:
+            return False
 
     def _mounted(self) -> frozenset[bytes]:
         try:

@@ -16,8 +16,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import attrs
 import msgspec
 
 from onitu.model.errors import Anew, Unavailable
@@ -28,9 +29,10 @@ from . import syscalls, tokens
 from .journal import JOURNAL, is_empty
 from .tree import Tree
 
-_MARKER, _MARKER_NEW, _LOCK = b"marker", b"marker.new", b"lock"
+_MARKER, _MARKER_NEW, _SPARE, _LOCK = b"marker", b"marker.new", b"spare", b"lock"
 _TMP, _LIMBO = b"tmp", b"limbo"
 _KEEP_PARTS = 7 * 24 * 3600.0
+_FULL = errno.ENOSPC, errno.EDQUOT
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -129,12 +131,17 @@ class Private(msgspec.Struct):
         return identity, (st.st_ino, st.st_mtime_ns)
 
     def write_marker(self, identity: Identity) -> None:
-        """Atomically and durably."""
+        """Atomically and durably; on a full disk in the space that was put by for it."""
         text = json.dumps({"marker": identity.marker, "generation": identity.generation, "pending": identity.pending})
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        data = text.encode() + b"\n"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(_SPARE, _MARKER_NEW, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(_MARKER_NEW, flags, 0o600, dir_fd=self.fd)
         try:
-            os.write(fd, text.encode() + b"\n")
+            if os.pwrite(fd, data, 0) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.ftruncate(fd, len(data))
             os.fsync(fd)
             st = os.fstat(fd)
         finally:
@@ -142,6 +149,8 @@ class Private(msgspec.Struct):
         with self._marking:
             os.rename(_MARKER_NEW, _MARKER, src_dir_fd=self.fd, dst_dir_fd=self.fd)
             self.seen, self.identity = (st.st_ino, st.st_mtime_ns), identity
+        with _without_space():
+            _write_new(self.fd, _SPARE)
         os.fsync(self.fd)
 
     def prove(self) -> None:
@@ -189,7 +198,7 @@ class Private(msgspec.Struct):
 
     def sweep(self) -> None:
         """Clear `.onitu/tmp` of leftovers. Partial content is kept for a week, so that a transfer can go on."""
-        with os.scandir(self.tmp) as listing:
+        with _without_space(), os.scandir(self.tmp) as listing:
             for item in listing:
                 st = item.stat(follow_symlinks=False)
                 if item.name.endswith(".part") and time.time() - st.st_ctime < _KEEP_PARTS:
@@ -223,9 +232,19 @@ def _locked(private: int, root: str, look_only: bool = False) -> int:
             raise
         # A file system without locks: one user at a time is then for the user to see to.
     if not look_only:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        with _without_space():  # then it is not told who has the lock
+            os.ftruncate(fd, os.pwrite(fd, str(os.getpid()).encode(), 0))
     return fd
+
+
+@contextlib.contextmanager
+def _without_space() -> Iterator[None]:
+    """Go on where there is no space: what frees some has to be possible."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
 
 
 class Abilities(msgspec.Struct, frozen=True):
@@ -251,7 +270,14 @@ USUAL = Abilities(rename_new=True, exchange=True, leases=True, fine=False, capab
 
 
 def probe(private: Private) -> Abilities:
-    """Try it out, in `.onitu/tmp`."""
+    """Try it out, in `.onitu/tmp`. A full disk is taken for a usual one: deletions have to be possible, to free it."""
+    with _without_space():
+        return _probed(private)
+    sensitive = not os.path.lexists(f"{private.tree.root}/.onitu/MARKER")
+    return msgspec.structs.replace(USUAL, capabilities=attrs.evolve(USUAL.capabilities, case_sensitive=sensitive))
+
+
+def _probed(private: Private) -> Abilities:
     fd = private.tmp
     _write_new(fd, b"probe-a")
     _write_new(fd, b"probe-b")
