@@ -52,6 +52,7 @@ class Features(msgspec.Struct, rename="pascal"):
     dir_move: bool = False
     duplicate_files: bool = False
     move: bool = False
+    bucket_based: bool = False
     slow_hash: bool = False
     slow_mod_time: bool = False
 

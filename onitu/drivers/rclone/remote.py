@@ -8,6 +8,7 @@ import email.utils
 import os
 import secrets
 import time
+import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ MARK = b".onitu-directory"
 """An empty file in a directory, where directories exist only by what is in them."""
 SKEW = 26 * 3600 * SECOND
 """Nanoseconds that a clock may be off; what is more is no clock."""
+SOUND = 1.0
+"""Seconds for which a directory that was listed counts as one, and as no symbolic link."""
 
 _HOLLOW = (
     ":crypt,remote='{}',filename_encryption=off,directory_name_encryption=false,suffix=none"
@@ -55,6 +58,8 @@ class RcloneRemote(Remote):
     """What a listing is to tell."""
     _known: set[bytes] = attrs.field(factory=set)
     """Directories that are there, as far as we know."""
+    _sound: dict[bytes, float] = attrs.field(factory=dict)
+    """When directories were listed where they should be."""
     _piecewise: bool = False
     _ahead: int | None = None
 
@@ -166,6 +171,8 @@ class RcloneRemote(Remote):
             with contextlib.suppress(Missing):
                 return (await self.list(paths.parent(path))).get(paths.name(path))
             return None
+        if not await self._is_reached(paths.parent(path)):
+            return None
         if path:
             with contextlib.suppress(Missing):
                 answer = await self._ask("operations/stat", path, opt={**self._told, "filesOnly": True})
@@ -180,8 +187,38 @@ class RcloneRemote(Remote):
             return False
         return bool(answer.get("list") or not path or self.info.features.can_have_empty_directories)
 
+    async def _is_reached(self, directory: bytes) -> bool:
+        """Whether a directory is listed where it should be, and each one above it. rclone follows a symbolic link in a
+        path that it leaves out of a listing, to wherever it leads. Only asked where a remote may have links."""
+        able, now = self.info.features, trio.current_time()
+        if able.bucket_based or able.dir_cache_flush or directory.partition(b"/")[0] == paths.PRIVATE:
+            return True
+        for path in [*reversed(paths.ancestors(directory)), directory] if directory else ():
+            if self._sound.get(path, float("-inf")) > now - SOUND:
+                continue
+            if not await self._is_listed(path):
+                return False
+            if len(self._sound) > 4096:
+                self._sound.clear()
+            self._sound[path] = now
+        return True
+
+    async def _is_listed(self, path: bytes) -> bool:
+        """Whether it stands as a directory in the listing of the one above it."""
+        above = paths.parent(path)
+        told = {"noMimeType": True, "noModTime": True, "dirsOnly": True}
+        try:
+            answer = await self._ask("operations/list", above, opt=told)
+        except (Missing, Changed):
+            return False
+        entries = msgspec.convert(answer, Items).entries or ()
+        # A service may have its own spelling of a name; that is none of this one's business.
+        return any(_folded(decoded(item.path) or item.path) == _folded(text(path)) for item in entries)
+
     async def _need_directory(self, path: bytes) -> None:
         """Raise `Missing` where it is not there: rclone would make it."""
+        if not await self._is_reached(path):
+            raise Missing
         if path and path not in self._known:
             if not await self._is_directory(path):
                 raise Missing
@@ -270,6 +307,8 @@ class RcloneRemote(Remote):
         return time.time_ns() + self._ahead if given else 0
 
     async def delete(self, path: bytes, expect: bytes | None) -> None:
+        if not await self._is_reached(paths.parent(path)):
+            raise Missing
         await self._ask("operations/deletefile", path)
 
     async def make_directory(self, path: bytes) -> None:
@@ -277,11 +316,16 @@ class RcloneRemote(Remote):
             raise Changed
         await self._need_directory(paths.parent(path))
         await self._ask("operations/mkdir", path)
+        if not await self._is_reached(path) and self.info.features.can_have_empty_directories:
+            reason = "it cannot be made: something that is not shown stands there, a symbolic link perhaps"
+            raise Refused(Trouble.NAME_CLASH, reason)
         self._known.add(path)
         if not self.info.features.can_have_empty_directories:
             await self.put(paths.join(path, MARK), Content.of(b""), None)
 
     async def remove_directory(self, path: bytes) -> None:
+        if not await self._is_reached(path):
+            raise Missing
         found = await self._list(path)
         mark = paths.join(path, MARK)
         if found.keys() - {mark}:
@@ -296,6 +340,8 @@ class RcloneRemote(Remote):
 
     async def rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
         await self._need_directory(paths.parent(target))
+        if not await self._is_reached(paths.parent(path)):
+            raise Missing
         if await self.stat(target) is not None:
             raise Changed
         try:
@@ -328,6 +374,8 @@ class RcloneRemote(Remote):
         to copy here has size and time, and cannot be read: where more differs, nothing is copied."""
         if not self.info.timed or not version.mtime or version.kind is not Kind.FILE:
             return None
+        if not await self._is_reached(paths.parent(path)):
+            raise Missing
         where = os.path.join(self.rcd.directory, secrets.token_hex(8))
         blocks, rest = divmod(version.size, 65536)
         size = 32 + blocks * (65536 + 16) + (rest + 16 if rest else 0)  # https://rclone.org/crypt/#file-encryption
@@ -341,6 +389,10 @@ class RcloneRemote(Remote):
             with contextlib.suppress(OSError):
                 os.unlink(where)
         return await self.stat(path)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _make_hollow(where: str, size: int, mtime: int) -> None:

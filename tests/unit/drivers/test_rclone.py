@@ -213,6 +213,27 @@ async def test_a_move_and_a_deletion_are_carried_out_and_take_nothing_along(stag
     assert await stage.guest.paths() == {"other"}
 
 
+async def test_nothing_is_changed_behind_a_link_that_leads_out_of_the_root(disk: Stage, tmp_path: Path) -> None:
+    """rclone leaves links out of listings, and follows them in paths."""
+    out, root = tmp_path / "out", Path(disk.cloud.root.partition(":")[2])
+    out.mkdir()
+    (out / "x").write_bytes(b"old")
+    (root / "d").mkdir()
+    (root / "d" / "x").write_bytes(b"old")
+    token = (await disk.entry(b"d/x")).token
+    os.rename(root / "d", tmp_path / "elsewhere")
+    (root / "d").symlink_to(out)
+    await trio.sleep(remote.SOUND)
+    for order in (
+        Order(1, Do.DELETE, b"d/x", Version(Kind.NOTHING), token, version_of(b"old")),
+        Order(1, Do.MOVE, b"d/x", Version(Kind.NOTHING), token, version_of(b"old"), b"y"),
+    ):
+        assert (await disk.do(order)).seen in (Seen.FAILED, Seen.GONE)
+    assert (await disk.put(b"d/new", b"new")).seen is Seen.FAILED
+    assert await disk.driver.stat(FOLDER, [b"d/x"]) == [None]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {"x": b"old"}
+
+
 async def test_a_time_is_set_without_the_content(stage: Stage) -> None:
     for size in (0, 5, 65536, 200_000):
         data = os.urandom(size)
