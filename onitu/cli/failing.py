@@ -33,6 +33,10 @@ _SHORT = {
 """What the host may be short of, which is nobody's bug, and what can be done about it."""
 
 
+_SHOWN = 100
+"""Characters of a path that are shown where its length is the trouble."""
+
+
 def exit_code(error: BaseException) -> int:
     """Say on stderr what went wrong, and give the exit code for it."""
     causes = list(_causes(error))
@@ -46,6 +50,11 @@ def exit_code(error: BaseException) -> int:
             return report(found)
     if short := next((cause for cause in causes if isinstance(cause, OSError) and cause.errno in _SHORT), None):
         return _short(short)
+    if long := next((one for one in causes if isinstance(one, OSError) and one.errno == errno.ENAMETOOLONG), None):
+        path = os.fsdecode(long.filename or "")
+        shown = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"
+        click.echo(f"onitu: {shown}: file name too long", err=True)
+        return USAGE
     unknown = [cause for cause in causes if not isinstance(cause, OnituError | click.ClickException)]
     if unknown:
         return _internal(error)

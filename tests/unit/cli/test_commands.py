@@ -168,6 +168,17 @@ def test_what_the_host_is_short_of_is_no_bug() -> None:
     assert done.stderr == "onitu: no space left on device\n"
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "d/" * 2500], ids=["a name", "a path"])
+def test_a_replica_with_a_name_that_no_file_system_has_is_no_bug(place: Path, name: str) -> None:
+    (place / "a").mkdir()
+    command = [sys.executable, "-m", "onitu", "sync", "a", name]
+    done = subprocess.run(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("file name too long\n")
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr) < 300
+
+
 def test_init_writes_nothing_that_would_not_load(place: Path) -> None:
     for name in ("a", "a/b"):
         (place / name).mkdir()
