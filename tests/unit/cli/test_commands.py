@@ -172,7 +172,7 @@ def test_what_the_host_is_short_of_is_no_bug() -> None:
 def test_a_replica_with_a_name_that_no_file_system_has_is_no_bug(place: Path, name: str) -> None:
     (place / "a").mkdir()
     command = [sys.executable, "-m", "onitu", "sync", "a", name]
-    done = subprocess.run(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.endswith("file name too long\n")
     assert "Traceback" not in done.stderr
