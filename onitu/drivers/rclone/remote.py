@@ -49,6 +49,8 @@ class RcloneRemote(Remote):
 
     longest_name = 143  # what an overlay that encrypts names makes 255 bytes of, which most services take
 
+    unfinished = b".partial"
+
     rcd: Rcd
     fs: str
     shown: str
@@ -78,7 +80,7 @@ class RcloneRemote(Remote):
         given = {"srcFs": source[0], "srcRemote": source[1], "dstFs": self.fs, "dstRemote": to}
         # Until it is whole rclone gives it another name, which it makes of the source: one that was cancelled may still
         # be on its way, and would take this one's away at its end.
-        own = {"PartialSuffix": f".{secrets.token_hex(3)}.partial"}
+        own = {"PartialSuffix": f".{secrets.token_hex(3)}{self.unfinished.decode()}"}
         try:
             await self.rcd.transfer(command, _config={**self._config, **own, **config}, **given)
         except Failed as error:

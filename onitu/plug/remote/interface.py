@@ -136,6 +136,10 @@ class Remote(abc.ABC):
     longest_name: ClassVar[int] = 255
     """Bytes of a name that the service takes, whatever is above it. Onitu's own names have no more."""
 
+    unfinished: ClassVar[bytes] = b""
+    """What the names of uploads that were cut end in, where no later one goes on with them: they go with the next
+    start. Empty: each may be gone on with, and goes after a week."""
+
     exact_names: ClassVar[bool] = False
     """Whether two cases of a name are two names on every such service, so that it need not be tried."""
 

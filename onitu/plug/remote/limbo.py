@@ -282,8 +282,10 @@ class Limbo:
                 await self._try_to_settle(aside, thing)
             elif aside.removesuffix(BESIDE) not in (found or {}):
                 await self._sweep(aside, thing, LATE)  # what it told of never came, or is gone
+        unfinished = self.replica.remote.unfinished
         for path, thing in (await self._found_in(TMP) or {}).items():
-            await self._sweep(path, thing, KEEP)
+            cut = bool(unfinished) and path.endswith(unfinished)
+            await self._sweep(path, thing, float("-inf") if cut else KEEP)
 
     async def _found_in(self, directory: bytes) -> dict[bytes, Thing] | None:
         """What stands in one of our own directories; None: it cannot be listed. Raises `Unavailable`."""

@@ -234,6 +234,15 @@ async def test_nothing_is_changed_behind_a_link_that_leads_out_of_the_root(disk:
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {"x": b"old"}
 
 
+async def test_what_came_of_an_upload_that_was_cut_goes_at_the_next_start(disk: Stage, tmp_path: Path) -> None:
+    await disk.put(b"a", b"x" * 200_000)
+    tmp = Path(disk.cloud.root.partition(":")[2]) / ".onitu" / "tmp"
+    for name in ("whole", "cut.123abc.partial"):
+        (tmp / name).write_bytes(b"x")
+    await disk.driver.identify(FOLDER)
+    assert os.listdir(tmp) == ["whole"]
+
+
 async def test_a_time_is_set_without_the_content(stage: Stage) -> None:
     for size in (0, 5, 65536, 200_000):
         data = os.urandom(size)
