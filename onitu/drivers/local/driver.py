@@ -163,9 +163,10 @@ class LocalDriver(Driver):
             replica.private.prove()
             if ROOT in directories:
                 self._learn_mounts(replica)
+            gone = replica.mounts.gone()
             listings = replica.tree.scan(directories, trio.from_thread.check_cancelled)
-            # A mount that went during the listing must not look like an empty directory.
-            found = mounts.listed(listings, replica.mounts.gone())
+            # A mount that went, or came back, during the listing must not look like an empty directory.
+            found = mounts.listed(listings, gone | replica.mounts.gone())
             replica.private.prove()
             return found
 
@@ -181,6 +182,7 @@ class LocalDriver(Driver):
             replica.private.prove()
             if ROOT in directories:
                 self._learn_mounts(replica)
+            gone = replica.mounts.gone()
             listings: list[Listing] = []
             for path in directories:
                 if path in tallies:
@@ -188,7 +190,7 @@ class LocalDriver(Driver):
                     listings.append(counting.compared(replica.tree, path, tallies[path], check))
                 else:
                     listings += replica.tree.scan((path,), check)
-            found = mounts.listed(listings, replica.mounts.gone())
+            found = mounts.listed(listings, gone | replica.mounts.gone())
             replica.private.prove()
             return found
 
@@ -199,6 +201,8 @@ class LocalDriver(Driver):
 
         def count() -> Tally | None:
             replica.private.prove()
+            if replica.mounts.gone():
+                return None
             tally = counting.tally(replica.tree, since, trio.from_thread.check_cancelled, hiding)
             replica.private.prove()
             return None if replica.mounts.gone() else tally
@@ -209,7 +213,9 @@ class LocalDriver(Driver):
         replica = self._replica(folder)
 
         def stat() -> list[Entry | None]:
-            found = mounts.stated(paths, replica.tree.stat(paths), replica.mounts.gone())
+            gone = replica.mounts.gone()
+            found = replica.tree.stat(paths)
+            found = mounts.stated(paths, found, gone | replica.mounts.gone())
             replica.private.prove()
             return found
 

@@ -16,6 +16,7 @@ import trio
 from msgspec.structs import replace
 
 from onitu.drivers.local import LocalDriver, reading, tokens
+from onitu.drivers.local.mounts import Mounts
 from onitu.model.errors import Anew, Unavailable
 from onitu.model.events import Seen, Trouble
 from onitu.model.orders import Do, Order
@@ -151,6 +152,28 @@ async def test_a_replica_without_its_limbo_is_identified_anew(local: Local) -> N
     await local.driver.identify("f")
     assert (await local.driver.scan("f", [b""]))[0].complete
     assert (await local.put(b"f", b"1"))[-1].seen is Seen.DONE
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_mount_that_went_or_came_back_during_a_look_is_no_empty_directory(
+    local: Local, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    (local.root / "disk").mkdir()
+    looks: list[int] = []
+
+    def gone(self: Mounts) -> frozenset[bytes]:
+        looks.append(1)
+        return frozenset({b"disk"} if len(looks) % 2 == (when == "before") else ())
+
+    monkeypatch.setattr(Mounts, "gone", gone)
+    top, disk = await local.driver.scan("f", [b"", b"disk"])
+    assert [entry.trouble for entry in top.entries] == [Trouble.UNAVAILABLE]
+    assert not disk.complete
+    assert "mounted at disk is not there" in disk.reason
+    for found in await local.driver.stat("f", [b"disk", b"disk/f"]):
+        assert found is not None
+        assert found.trouble is Trouble.UNAVAILABLE
+    assert await local.driver.tally("f", (), 2**62) is None
 
 
 async def test_a_marker_that_was_copied_back_is_the_same(local: Local) -> None:
