@@ -34,8 +34,10 @@ log = logbook.Logger("referee")
 _TOTALS = {Do.PUT: "puts", Do.DELETE: "deletes", Do.MOVE: "moves", Do.META: "metas"}
 
 _CLASH, _BLOCKED = "clash", "blocked"
-_UNREAD = frozenset({Trouble.DENIED, Trouble.IO, Trouble.UNAVAILABLE})
-"""Why something that is to be managed is not, as its driver cannot look at it."""
+_UNREAD = frozenset(
+    {Trouble.DENIED, Trouble.IO, Trouble.UNAVAILABLE, Trouble.NAME_CLASH, Trouble.NAME_IMPOSSIBLE},
+)
+"""Why something that is to be managed is not: its driver cannot look at it, or no path can mean it."""
 
 _SEEN = ("", *(seen.name.lower() for seen in sorted(Seen)))
 _STANDS, _DONE = Seen.STANDS, Seen.DONE

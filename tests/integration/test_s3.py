@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from onitu.testing.conformance import Fault
-from tests.servers.s3 import ACCESS, SECRET, Bucket, Ill, make_bucket, seaweedfs
+from tests.servers.s3 import ACCESS, SECRET, SERVERS, Bucket, Ill, make_bucket, seaweedfs
 
 from .harness import Result, onitu, snapshot, started, wait_for
 
@@ -42,6 +42,13 @@ class Both:
         assert SECRET not in result.err + result.out
         return result
 
+    def cannot(self) -> str:
+        """What a run says of paths that it cannot synchronise."""
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
+        result = onitu("sync", self.local, self.url, "--state", self.place / "state", timeout=180, **keys)
+        assert result.code == 1, result.err + result.out
+        return result.err + result.out
+
     def here(self) -> dict[str, bytes | None]:
         """What stands here: content by path, None for a directory."""
         found: dict[str, bytes | None] = {}
@@ -61,6 +68,18 @@ def both(tmp_path: Path) -> Iterator[Both]:
     (tmp_path / "server").mkdir()
     (tmp_path / "here").mkdir()
     with seaweedfs(tmp_path / "server") as server:
+        make_bucket(server)
+        ill = Ill(server)
+        yield Both(tmp_path, Bucket(server, ill, "bucket", "docs"), ill)
+        ill.close()
+
+
+@pytest.fixture
+def on_moto(tmp_path: Path) -> Iterator[Both]:
+    """It takes any key, as Amazon does."""
+    (tmp_path / "server").mkdir()
+    (tmp_path / "here").mkdir()
+    with SERVERS["moto"](tmp_path / "server") as server:
         make_bucket(server)
         ill = Ill(server)
         yield Both(tmp_path, Bucket(server, ill, "bucket", "docs"), ill)
@@ -101,6 +120,24 @@ def test_a_bucket_is_synchronised_both_ways_and_the_second_time_nothing_is_done(
     assert here["d2/moved there"] is not None
     assert not {"d1/file 6", "d2/file 7", "d1/file 11", "d2/file 12"} & here.keys()
     assert both.sync().summary["transferred_bytes"] == 0
+
+
+def test_keys_that_no_folder_can_hold_are_told_and_cost_nothing(on_moto: Both) -> None:
+    bucket = on_moto.bucket
+    for path in (b"d/x", b"e/f"):
+        bucket.write(path, b"1")
+    on_moto.sync()
+    bucket.write(b"d", b"an object of a directory's name")
+    bucket.write(b"e//f", b"no path")
+    said = on_moto.cannot()
+    assert "d: an object has the name of a directory" in said
+    assert "e/%2F: there are keys with an empty name" in said
+    assert "not in sync" in said
+    assert on_moto.here() == {"d": None, "d/x": b"1", "e": None, "e/f": b"1"}
+    for path in (b"d", b"e//f"):
+        bucket.delete(path)
+    on_moto.sync()
+    assert on_moto.same()
 
 
 def test_a_tree_that_comes_back_from_a_bucket_has_its_times_and_modes(both: Both) -> None:

@@ -14,7 +14,6 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from urllib.parse import quote
 
-import logbook
 import msgspec
 
 from onitu.model import paths
@@ -34,7 +33,20 @@ COPIED = 5 << 30
 """Bytes of the largest object that the service copies in one request."""
 DIRECTORY = Thing(Kind.DIRECTORY)
 
-log = logbook.Logger("s3")
+_CLASH = Thing(
+    Kind.FILE,
+    b"-",
+    trouble=Trouble.NAME_CLASH,
+    reason="an object has the name of a directory: what is in that is not looked at until one of the two is renamed",
+)
+_NO_PATH = Thing(
+    Kind.FILE,
+    b"-",
+    trouble=Trouble.NAME_IMPOSSIBLE,
+    reason="there are keys with an empty name, `.` or `..` here, which are no paths: they are left as they are",
+)
+_NO_NAMES = {b"": b"%2F", b".": b"%2E", b"..": b"%2E%2E"}
+"""What keys may have between two slashes and no path has, and as what it is told then."""
 
 
 class _Small(Posting):
@@ -150,13 +162,17 @@ class S3Remote(Remote):
         async for listed in self._bucket.pages(prefix, "/"):
             there = there or bool(listed.objects or listed.prefixes)
             for key, etag, size, mtime in listed.objects:
-                if name := self._name(directory, key.removeprefix(prefix)):
-                    found.setdefault(name, self._listed(etag, size, mtime))
+                name = self._name(directory, key.removeprefix(prefix))
+                if name and name in _NO_NAMES:
+                    found[_NO_NAMES[name]] = _NO_PATH
+                elif name:
+                    found[name] = _CLASH if found.get(name) is DIRECTORY else self._listed(etag, size, mtime)
             for inner in listed.prefixes:
                 name = inner.removeprefix(prefix)[:-1].encode()
-                if name in found and found[name].kind is Kind.FILE:
-                    self._clash(paths.join(directory, name))
-                found[name] = DIRECTORY
+                if name in _NO_NAMES:
+                    found[_NO_NAMES[name]] = _NO_PATH
+                else:
+                    found[name] = _CLASH if name in found and found[name] is not DIRECTORY else DIRECTORY
         if not there:
             raise Missing
         return found
@@ -164,23 +180,29 @@ class S3Remote(Remote):
     async def list_tree(self) -> AsyncIterator[tuple[bytes, Thing]]:
         files: set[bytes] = set()
         directories: set[bytes] = set()
+        no_paths: set[bytes] = set()
         self._marked = set()
         async for listed in self._bucket.pages(self._bucket.prefix):
             for key, etag, size, mtime in listed.objects:
                 relative = key.removeprefix(self._bucket.prefix).encode()
-                directory, _, last = relative.rpartition(b"/")
-                inner = directory
-                while inner and inner not in directories:
-                    directories.add(inner)
-                    inner = paths.parent(inner)
-                if self._name(directory, last.decode()):
+                directory, slash, last = relative.rpartition(b"/")
+                if slash and directory not in directories:
+                    if outside := _no_path(directory):
+                        no_paths.add(outside)
+                        continue
+                    directories.update((directory, *paths.ancestors(directory)))
+                    directories.discard(paths.ROOT)
+                if last and last in _NO_NAMES:
+                    no_paths.add(paths.join(directory, _NO_NAMES[last]))
+                elif self._name(directory, last.decode()):
                     files.add(relative)
                     yield relative, self._listed(etag, size, mtime)
                 elif directory:
                     yield directory, DIRECTORY
         for path in files & directories:
-            self._clash(path)
-            yield path, DIRECTORY
+            yield path, _CLASH
+        for path in no_paths:
+            yield path, _NO_PATH
         self._directories = directories
 
     def _name(self, directory: bytes, last: str) -> bytes:
@@ -189,13 +211,6 @@ class S3Remote(Remote):
             return last.encode()
         self._marked.add(directory)
         return b""
-
-    def _clash(self, path: bytes) -> None:
-        log.warning(
-            "{}: an object and a directory have the name {}: only the directory counts",
-            self.client.bucket,
-            paths.show(path),
-        )
 
     def _listed(self, etag: bytes, size: int, mtime: int) -> Thing:
         return Thing(Kind.FILE, etag, size, mtime, digests=md5_of(etag) if self._md5s else {})
@@ -418,3 +433,12 @@ def _typed(path: bytes) -> dict[str, str]:
 
 def _is_private(path: bytes) -> bool:
     return path == paths.PRIVATE or paths.within(path, paths.PRIVATE)
+
+
+def _no_path(directory: bytes) -> bytes:
+    """As what the keys below are told, where one of the names in it is none; empty: it is a path, or the root."""
+    names = directory.split(b"/")
+    for place, name in enumerate(names):
+        if name in _NO_NAMES:
+            return b"/".join([*names[:place], _NO_NAMES[name]])
+    return b""

@@ -25,6 +25,7 @@ from onitu.drivers.s3.client import EMPTY, Broken, Failed, Keys, sign
 from onitu.drivers.s3.credentials import Credentials
 from onitu.drivers.s3.listing import page
 from onitu.drivers.s3.remote import S3Remote
+from onitu.model import paths
 from onitu.model.errors import ConfigurationError, Unavailable
 from onitu.model.events import BESIDE, Seen, Trouble
 from onitu.model.orders import Do, Order
@@ -620,6 +621,37 @@ async def test_where_an_object_and_a_directory_have_one_name_the_directory_count
             await remote.put(b"a/b", content(b"x"), NOTHING_THERE)
         with pytest.raises(Changed):
             await remote.make_directory(b"a")
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Iterator[Place]:
+    """On moto, which takes any key, as Amazon does."""
+    (tmp_path / "server").mkdir()
+    with SERVERS["moto"](tmp_path / "server") as server:
+        make_bucket(server)
+        place = Place(server, Ill(server), user(server), "docs", tmp_path)
+        yield place
+        place.ill.close()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_keys_that_a_folder_cannot_hold_are_told(odd: Place, whole: bool) -> None:
+    for key in ("d/x", "d", "d-e", "e/f", "a//b", "/r", "g/../h", "g/.", "..", "g/ok", "m/"):
+        odd.write(key, b"" if key == "m/" else b"1")
+    async with odd.driver() as driver:
+        await driver.identify("docs")
+        remote = driver.remote("docs")
+        found: dict[bytes, Thing] = {}
+        if whole:
+            found = {path: thing async for path, thing in remote.list_tree()}
+        else:
+            for directory in (b"", b"a", b"e", b"g", b"m"):
+                listed = await remote.list(directory)
+                found.update({paths.join(directory, name): thing for name, thing in listed.items()})
+    troubled = {path for path, thing in found.items() if thing.trouble}
+    assert troubled == {b"d", b"%2F", b"a/%2F", b"g/%2E%2E", b"g/%2E", b"%2E%2E"}
+    assert {b"d-e", b"e/f", b"g/ok", b"m"} <= set(found)
+    assert "an object has the name of a directory" in found[b"d"].reason
 
 
 # --- connections ----------------------------------------------------------------------------------------------------
