@@ -52,8 +52,8 @@ def session(
 ) -> AbstractAsyncContextManager[Supervisor]:
     """Run the settings for as long as the block lasts.
 
-    The block is cancelled by SIGINT and SIGTERM, which end the run in order (`Supervisor.interrupted` then tells so),
-    and by a stop from outside; what comes after it is done in any case.
+    The block is cancelled by SIGINT, SIGTERM and SIGHUP, which end the run in order (`Supervisor.interrupted` tells so
+    then), and by a stop from outside; what comes after it is done in any case.
 
     Raises:
         StateError: another run uses the state, or the state cannot be used.

@@ -254,7 +254,8 @@ async def running(
         settings: everything; `state` is an absolute path.
         log_level: Logbook's name of the lowest level that the children send.
         places: where log records go; left out: warnings to the terminal, the rest to a file in the state directory.
-        signals: whether SIGINT and SIGTERM end the run, and a second SIGINT kills everything (main thread only).
+        signals: whether SIGINT, SIGTERM and SIGHUP end the run (the last one where nobody had it ignored, as `nohup`
+            does), and a second SIGINT kills everything (main thread only).
         plan: other programs and other patience than usual, for tests.
         head_start: what was begun of this run before Trio; left out, nothing.
 
@@ -267,7 +268,7 @@ async def running(
     places = places or Places(directory=Path(settings.state), level=log_level)
     async with AsyncExitStack() as stack:
         # Before anything else: a SIGINT that comes now must end the run in order too.
-        arriving = stack.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)) if signals else None
+        arriving = stack.enter_context(trio.open_signal_receiver(*_ending())) if signals else None
         if head_start is None:
             head_start = stack.enter_context(begun(settings, fork=False))
         endpoints, lock = head_start.endpoints, head_start.lock
@@ -302,6 +303,12 @@ async def running(
             raise supervisor._failure from error
         if error is not None:
             raise error
+
+
+def _ending() -> list[signal.Signals]:
+    """The signals that end a run. A terminal that is closed sends SIGHUP."""
+    hung_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, *hung_up]
 
 
 async def supervise(

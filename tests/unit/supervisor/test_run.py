@@ -325,7 +325,7 @@ async def test_a_new_run_can_follow_a_killed_one_at_once(tmp_path: Path) -> None
             await all_running(supervisor)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)])
 async def test_a_signal_ends_a_run_in_order(number: int, status: int, tmp_path: Path) -> None:
     async with hosted(tmp_path) as process:
         family = descendants(process.pid)
