@@ -110,11 +110,12 @@ class Child:
         fatal: Callable[[str, str], None] | None = None,
         before: Callable[[], Awaitable[object]] | None = None,
         fork: Fork | None = None,
+        cause: Callable[[], str] | None = None,
     ) -> None:
         """`fatal` is called with the child's name and its last words when it ends with status 78; `before` is awaited
         in each life before the charter is handed over, so that a child is not given up for the absence of what it
         needs, and loads its code meanwhile. `fork`, where there is one, is the process of its first life; the command
-        starts the others."""
+        starts the others. `cause`: asked why it ended, where it did so without a word."""
         self.job = job
         self.pid: int | None = None
         self.state = State.WAITING
@@ -127,6 +128,7 @@ class Child:
         self._fatal = fatal
         self._before = before
         self._fork = fork
+        self._cause = cause
         self._changed = trio.Event()
         self._backoff = Backoff(job.policy)
         self._stopping = trio.Event()
@@ -336,7 +338,10 @@ class Child:
         await process.stderr.aclose()
         if self._rest:
             self._heard(self._rest)
-        self.reason = self._verdict or _told(status, self._words[-1] if self._words else "")
+        word = self._words[-1] if self._words else ""
+        if status > 0 and not word and self._cause is not None and not self._stopping.is_set():
+            word = self._cause()
+        self.reason = self._verdict or _told(status, word)
         return status
 
     def _to(self, state: State) -> None:

@@ -192,9 +192,9 @@ class Supervisor:
     def _start(self, nursery: trio.Nursery, job: Job) -> Child:
         # Without its store the Referee would only die, and be given up.
         before = self._store.answers if job.name == "referee" and self._store is not None else None
-        child = self.children[job.name] = Child(
-            job, fatal=self._fail, before=before, fork=self._forks.pop(job.name, None)
-        )
+        cause = self._store.cause if job.name == "store" and self._store is not None else None
+        fork = self._forks.pop(job.name, None)
+        child = self.children[job.name] = Child(job, fatal=self._fail, before=before, fork=fork, cause=cause)
         nursery.start_soon(child.run)
         return child
 

@@ -40,6 +40,11 @@ COMPACTING = 2.0
 
 _COMPACTS = re.compile(rb"aof_rewrite_(in_progress|scheduled):1")
 
+_LAST_WORDS = 8192
+"""Bytes at the end of the server's log that may say why it ended."""
+_CHATTER = re.compile(rb"WARNING|Can't recover from AOF write error")
+_FULL = re.compile(rb"Short write while writing to the AOF|No space left on device|Disk quota exceeded")
+
 log = logbook.Logger("supervisor")
 
 
@@ -85,6 +90,17 @@ class EmbeddedStore:
         """Wait until the server answers and has loaded its data, however often it dies meanwhile."""
         while await self._ask() != b"+PONG":  # noqa: ASYNC110 (a server sets no events)
             await trio.sleep(0.02)
+
+    def cause(self) -> str:
+        """Why the server ended by itself, as far as its log says so: words for people, or nothing."""
+        said = b""
+        with contextlib.suppress(OSError), open(self.server.log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST_WORDS))
+            warnings = [line.partition(b" # ")[2] for line in file.read().splitlines()]
+            said = next((line for line in reversed(warnings) if line and not _CHATTER.match(line)), b"")
+        if _FULL.search(said):
+            return f"there is no space left in {self.server.state}"
+        return said.decode(errors="replace").strip()
 
     async def compact(self) -> None:
         """Replace a log of commands that has grown by a snapshot of what came of them, so that the next start has less

@@ -75,6 +75,18 @@ def test_a_state_directory_without_space_loses_nothing(roots: list[Path], state:
             held_against(crowd, roots, "state full", TIMES)
 
 
+def test_a_store_that_ends_for_want_of_space_says_so_and_goes_on_once_there_is_some(
+    roots: list[Path], state: Path
+) -> None:
+    with memory_disk(state, "1m") as disk, watching(*roots, state=state) as daemon:
+        for number in range(3000):
+            (roots[0] / f"a name as long as names may well be {number:060}").write_bytes(b"%d" % number)
+        wait_for(lambda: f"there is no space left in {state}/store" in daemon.log.read_text(), LONG)
+        assert remount(disk, "size=200m")
+        daemon.in_sync(LONG)
+    assert len(list(roots[2].iterdir())) == 3000 + 1  # and `.onitu`
+
+
 def test_a_replica_that_is_read_only_for_a_while_loses_nothing(roots: list[Path], state: Path) -> None:
     chance = random.Random(f"read only {SEED}")
     with memory_disk(roots[2], "200m") as disk:
