@@ -38,8 +38,11 @@ def held(state: str, *, patience: float = PATIENCE) -> Iterator[int]:
         raise StateError(f"The lock file {path} cannot be opened: {error.strerror}.") from None
     try:
         _acquire(descriptor, state, time.monotonic() + patience)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise StateError(f"The state directory {state} cannot be written: {error.strerror}.") from None
         yield descriptor
         # The name of a holder that is gone would only mislead; the file itself stays, since a lock file that is
         # unlinked can be locked twice.

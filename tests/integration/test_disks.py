@@ -75,6 +75,18 @@ def test_a_state_directory_without_space_loses_nothing(roots: list[Path], state:
             held_against(crowd, roots, "state full", TIMES)
 
 
+def test_a_state_directory_that_is_full_at_the_start_is_named(roots: list[Path], state: Path) -> None:
+    (roots[0] / "file").write_bytes(b"1")
+    with memory_disk(state, "64k") as disk:
+        fill(disk / "ballast")
+        result = onitu("sync", *roots, "--state", state)
+        assert result.code == 2, result.err
+        assert f"The state directory {state} cannot be written: No space left on device." in result.err
+        (disk / "ballast").unlink()
+        assert remount(disk, "size=200m")
+        sync(*roots, state=state)
+
+
 def test_a_store_that_ends_for_want_of_space_says_so_and_goes_on_once_there_is_some(
     roots: list[Path], state: Path
 ) -> None:
