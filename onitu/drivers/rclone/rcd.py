@@ -35,6 +35,8 @@ OLDEST = (1, 65)
 """The oldest rclone that will do: older ones were not tried, and before 1.61 it had no Unix sockets."""
 START = 20.0
 """Seconds that it has to answer at first, before a call gives up on it."""
+LAST_WORDS = 1.0
+"""Seconds that are waited for the last of what it says once it has ended."""
 STALLED = 90.0
 """Seconds without a byte moved after which a transfer is given up."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
@@ -74,8 +76,7 @@ def program(wanted: str) -> str:
     found = [shutil.which(os.path.expanduser(wanted))] if wanted else [shutil.which("rclone"), shutil.which(beside)]
     old = ""
     for path in filter(None, found):
-        told = subprocess.run([path, "version"], stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
-        version = re.match(rb"rclone v(\d+)\.(\d+)[\w.-]*", told)
+        version = re.match(rb"rclone v(\d+)\.(\d+)[\w.-]*", _told_version(path))
         if version and (int(version[1]), int(version[2])) >= OLDEST:
             return path
         old = f"{path} is {version[0].decode()}" if version else f"{path} is no rclone"
@@ -83,6 +84,16 @@ def program(wanted: str) -> str:
     if old:
         raise Unavailable(f"{old}: {needed}")
     raise Unavailable(f"there is no program {wanted}" if wanted else f"rclone is not installed: {needed}")
+
+
+def _told_version(path: str) -> bytes:
+    try:
+        asked = subprocess.run(
+            [path, "version"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=START
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return b""
+    return asked.stdout
 
 
 def environment(config: str, password: str) -> dict[str, str]:
@@ -176,9 +187,12 @@ class Rcd:
                 httpx.AsyncClient(transport=transport, base_url=BASE, timeout=LONG, trust_env=False) as client,
                 trio.open_nursery() as nursery,
             ):
-                nursery.start_soon(self._listen, process.stderr)
+                heard = trio.Event()
+                nursery.start_soon(self._listen, process.stderr, heard)
                 nursery.start_soon(self._greet, client)
                 await process.wait()
+                with trio.move_on_after(LAST_WORDS):  # what it started may hold its standard error open
+                    await heard.wait()
                 nursery.cancel_scope.cancel()
         finally:
             self._client, self._up = None, trio.Event()
@@ -214,7 +228,8 @@ class Rcd:
         self._client = client
         self._up.set()
 
-    async def _listen(self, stream: trio.abc.ReceiveStream) -> None:
+    async def _listen(self, stream: trio.abc.ReceiveStream, heard: trio.Event) -> None:
+        """Take what it says, to the end."""
         rest = b""
         while piece := await stream.receive_some(65536):
             *lines, rest = (rest + piece).split(b"\n")
@@ -222,6 +237,7 @@ class Rcd:
                 words = re.sub(r"^[\d/]+ [\d:]+ ", "", line.decode(errors="replace").strip())
                 self._words = words[:500] or self._words
                 log.debug("{}", words)
+        heard.set()
 
     # --- asking -------------------------------------------------------------------------------------------------
 

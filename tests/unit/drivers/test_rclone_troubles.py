@@ -66,6 +66,27 @@ async def test_an_old_rclone_is_refused_by_its_version(tmp_path: Path, monkeypat
         await identified(cloud(tmp_path, "disk"), tmp_path, program=str(old))
 
 
+async def test_an_rclone_that_ends_at_once_is_told_with_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rcd, "START", 1.0)
+    ill = tmp_path / "rclone"
+    fails = "echo '2026/01/02 03:04:05 CRITICAL: Failed to load config file: it is encrypted' >&2; exit 1"
+    ill.write_text(f'#!/bin/sh\n[ "$1" = version ] && echo rclone v1.70.0 && exit\n{fails}\n')
+    ill.chmod(0o755)
+    with pytest.raises(Unavailable, match="CRITICAL: Failed to load config file: it is encrypted"):
+        await identified(cloud(tmp_path, "disk"), tmp_path, program=str(ill))
+
+
+async def test_a_program_that_hangs_is_no_rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rcd, "START", 0.2)
+    hangs = tmp_path / "rclone"
+    hangs.write_text("#!/bin/sh\nexec sleep 1000\n")
+    hangs.chmod(0o755)
+    with pytest.raises(Unavailable, match=r"rclone does not run: (it does not answer|.* is no rclone)"):
+        await identified(cloud(tmp_path, "disk"), tmp_path, program=str(hangs))
+
+
 async def test_a_root_that_is_not_there_is_none_and_is_not_made(tmp_path: Path) -> None:
     here = cloud(tmp_path, "disk")
     here.files.rmdir()
