@@ -146,7 +146,7 @@ class Ill:
     Attributes:
         fault: what it has now; None: nothing.
         answers: given instead of the next answers of the server.
-        told: likewise, for requests that have this in their first line.
+        told: likewise, for requests that have this in their first line. One that ends within its headers is cut there.
         requests: first lines of the requests that came in.
         cut: bytes after which `Fault.CUT` cuts a connection.
         cuts: a request that has this in its first line is cut within its body; empty: none.
@@ -228,6 +228,8 @@ class Ill:
             if (told := self._told(size)) is not None:
                 incoming.read(size)
                 one.sendall(told)
+                if b"\r\n\r\n" not in told:
+                    return  # it is cut within its headers
                 continue
             other.sendall(head + b"\r\n")
             if self.cuts and self.cuts in self.requests[-1]:

@@ -16,6 +16,7 @@ import email.utils
 import hashlib
 import hmac
 import http.client
+import io
 import socket
 import ssl
 import time
@@ -76,10 +77,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Failed(Exception):
-    """An answer that says no, with S3's code for why; empty: it gave none."""
+    """An answer that says no, with S3's code for why; empty: it gave none. `conditional`: whether the request had a
+    condition, which may be what was not met."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, conditional: bool = False) -> None:
         self.answer = answer
+        self.conditional = conditional
         self.status = answer.status
         self.code, self.message = _error_in(answer.body)
         super().__init__(f"{self.status} {self.code} {self.message}".strip())
@@ -242,7 +245,8 @@ class Client:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> Answer:
-        """`ask`, blocking, for who is in a thread already and counts what comes of it."""
+        """`ask`, blocking, for who is in a thread already and counts what comes of it. An answer to a change that S3
+        would not give (of a proxy, a login page) is `Broken`: nobody knows whether the change was made."""
         path = f"{self._base}/{quote(key, safe=_SAFE + '/')}" if key else self._base or "/"
         query = "&".join(sorted(f"{quote(k, safe=_SAFE)}={quote(v, safe=_SAFE)}" for k, v in (asked or {}).items()))
         digest = "UNSIGNED-PAYLOAD" if self._tls else hashlib.sha256(body).hexdigest()
@@ -254,10 +258,11 @@ class Client:
             signed = sign(method, path, query, plain, self._keys(), self.region, when)
             answer = self._exchange(exchange, method, f"{path}?{query}" if query else path, signed, body)
             if answer.status < 300:
+                _check(method, plain, answer)
                 return answer
             if again or answer.status not in (400, 403) or not self._follow_clock(answer):
                 break
-        raise Failed(answer)
+        raise Failed(answer, any(name.startswith(("if-", "x-amz-copy-source-if-")) for name in plain))
 
     def _follow_clock(self, answer: Answer) -> bool:
         """Whether the server's clock is so far from what was signed with that this may be the trouble."""
@@ -295,6 +300,11 @@ class Client:
     def _take(self) -> http.client.HTTPConnection:
         with contextlib.suppress(IndexError):
             return self._idle.pop()
+        connection = self._connection()
+        connection.response_class = _Response
+        return connection
+
+    def _connection(self) -> http.client.HTTPConnection:
         if not self._tls:
             return http.client.HTTPConnection(self._host, self._port, timeout=self._connect)
         context = ssl.create_default_context(cafile=self._ca or None)
@@ -348,6 +358,52 @@ def _over(
     data = response.read()
     found = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, found, data), not (refused or response.will_close)
+
+
+class _Response(http.client.HTTPResponse):
+    """One whose headers came to their end: else what is missing of them would count as not told. (`http.client` takes
+    the end of the connection for theirs.)"""
+
+    def begin(self) -> None:
+        lines = _Lines(self.fp)
+        self.fp = lines  # type: ignore[assignment]  # all that is asked of it here is `readline` and `close`
+        super().begin()
+        if self.fp is not None:
+            self.fp = lines.file
+        if lines.last.strip():
+            raise http.client.IncompleteRead(lines.last)
+
+
+class _Lines:
+    """A file that remembers the last line that was read."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.file = file
+        self.last = b"cut"
+
+    def readline(self, most: int = -1) -> bytes:
+        line = self.file.readline(most)
+        self.last = line if line.endswith(b"\n") else b"cut"
+        return line
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _check(method: str, headers: Mapping[str, str], answer: Answer) -> None:
+    """Raise `Broken` where a success is none that S3 tells."""
+    if method in ("PUT", "POST", "DELETE") and answer.body.lstrip()[:14].lower().startswith(
+        (b"<html", b"<!doctype html")
+    ):
+        raise Broken("the answer is a page for people, and none of an S3 endpoint")
+    if method != "PUT":
+        return
+    copied = "x-amz-copy-source" in headers
+    if not (b"<Error>" in answer.body[:512] or (b"Result" in answer.body[:512] if copied else answer.etag)):
+        raise Broken("the answer does not say what was written: is that an S3 endpoint?")
 
 
 def date_of(text: str) -> float | None:

@@ -71,7 +71,7 @@ def _refusal(error: Failed, client: Client) -> Exception:
     if status == 404:
         return Missing()
     if status in (409, 412):
-        return Changed()
+        return Changed() if error.conditional else Busy(_said(error))
     if status == 401 or (status == 403 and code not in ("", "AccessDenied")):
         return Unavailable(f"{bucket} cannot be used: {_said(error)}")
     if status == 403:

@@ -106,9 +106,11 @@ def seconds(ns: int) -> str:
 
 
 def thing_of(answer: Answer, md5s: bool) -> Thing:
-    """What an answer to HEAD tells. `md5s`: whether ETags are MD5s here."""
+    """What an answer to HEAD tells. `md5s`: whether ETags are MD5s here. Raises `Broken`."""
     headers, etag = answer.headers, answer.etag
-    size = int(headers.get("content-length") or 0)
+    if not etag or not headers.get("content-length", "").isdecimal():
+        raise Broken("the answer does not tell an object's size and ETag: is that an S3 endpoint?")
+    size = int(headers["content-length"])
     modified = date_of(headers.get("last-modified", ""))
     own = md5s and not any(name in headers for name in ENCRYPTED)
     mtime = _mtime(headers.get(MTIME, "")) or int((modified or 0) * 1_000_000_000)

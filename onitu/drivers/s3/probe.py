@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
+from collections.abc import Awaitable
 
 import msgspec
 
-from .client import Answer, Client, Failed
+from .client import Answer, Broken, Client, Failed
 from .listing import page
 
 CONTENT = b"Onitu looks what this service can do; it removes this at once.\n"
 NOBODYS = '"00000000000000000000000000000000"'
 UNMET = (404, 409, 412)
-"""What says that a condition was not met; any other refusal says that it is not understood."""
-PASSING = (408, 425, 429, 502, 503, 504)
-"""But these, which say nothing of what the server can do."""
+"""What says that a condition was not met."""
+UNKNOWN = (400, 405, 411, 415, 501)
+"""What says that it is not understood. Any other refusal says nothing of what the server can do."""
 
 
 class Able(msgspec.Struct, frozen=True):
@@ -41,50 +43,40 @@ class Able(msgspec.Struct, frozen=True):
 
 
 async def probed(client: Client, stem: str) -> Able:
-    """Find out, with objects whose keys begin with this. Who may not write is told nothing but that. Raises as
-    `Client.ask`."""
+    """Find out, with objects whose keys begin with this. Raises as `Client.ask`, also where nothing may be written:
+    nothing is known then."""
     made: list[tuple[str, Answer]] = []
     key, mark = f"{stem}.a\\b", f"{stem}.d/"
 
-    async def put(where: str, body: bytes, **headers: str) -> bool | None:
-        """Whether it was carried out; None: it was refused for a reason that is no condition."""
-        try:
-            conditions = {name.replace("_", "-"): value for name, value in headers.items()}
-            made.append((where, await client.ask("PUT", where, None, conditions, body)))
-        except Failed as error:
-            if error.status == 403 or error.status in PASSING:
-                raise
-            return False if error.status in UNMET else None
-        return True
+    async def put(where: str, body: bytes, **headers: str) -> Answer:
+        conditions = {name.replace("_", "-"): value for name, value in headers.items()}
+        made.append((where, await client.ask("PUT", where, None, conditions, body)))
+        return made[-1][1]
 
     try:
-        try:
-            deletes = not await _deleted(client, key)
-            swaps = await put(key, CONTENT, if_match=NOBODYS) is False
-            if not made and not await put(key, CONTENT):
-                return Able()
-            creates = await put(key, CONTENT, if_none_match="*") is False
-            md5s = made[0][1].etag == hashlib.md5(CONTENT, usedforsecurity=False).hexdigest().encode()
-            await put(mark, b"")
-            listed = await _listed(client, stem)
-        except Failed as error:
-            if error.status != 403:
-                raise
-            return Able()
+        deletes = await _obeyed(client.ask("DELETE", key, None, {"if-match": NOBODYS}))
+        swaps = await _obeyed(put(key, CONTENT, if_match=NOBODYS))
+        first = made[0][1] if made else await put(key, CONTENT)
+        creates = await _obeyed(put(key, CONTENT, if_none_match="*"))
+        await _obeyed(put(mark, b""))  # or such keys are refused
+        listed = await _listed(client, stem)
+        md5s = first.etag == hashlib.md5(CONTENT, usedforsecurity=False).hexdigest().encode()
         return Able(swaps, creates, deletes, mark in listed, key in listed, md5s)
     finally:
         for where, answer in made:
             await _remove(client, where, answer)
 
 
-async def _deleted(client: Client, key: str) -> bool:
+async def _obeyed(request: Awaitable[Answer]) -> bool:
+    """Whether a request whose condition does not hold was refused for that. False: it was carried out, or the condition
+    is not understood."""
     try:
-        await client.ask("DELETE", key, None, {"if-match": NOBODYS})
+        await request
     except Failed as error:
-        if error.status == 403 or error.status in PASSING:
+        if error.status not in UNMET + UNKNOWN:
             raise
-        return error.status not in UNMET
-    return True
+        return error.status in UNMET
+    return False
 
 
 async def _listed(client: Client, prefix: str) -> list[str]:
@@ -95,5 +87,5 @@ async def _listed(client: Client, prefix: str) -> list[str]:
 async def _remove(client: Client, key: str, answer: Answer) -> None:
     """Without a trace where the bucket keeps versions."""
     version = answer.headers.get("x-amz-version-id", "")
-    with contextlib.suppress(Failed):
+    with contextlib.suppress(Failed, Broken, OSError, http.client.HTTPException):
         await client.ask("DELETE", key, {"versionId": version} if version else None)

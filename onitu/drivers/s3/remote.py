@@ -12,6 +12,7 @@ import contextlib
 import mimetypes
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from http import HTTPStatus
 from urllib.parse import quote
 
 import msgspec
@@ -20,7 +21,7 @@ from onitu.model import paths
 from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Refused
-from onitu.plug.remote import NOTHING_THERE, Busy, Changed, Content, Missing, Posting, Remote, Thing
+from onitu.plug.remote import DENYING, NOTHING_THERE, Busy, Changed, Content, Missing, Posting, Remote, Thing
 
 from .bucket import PLACEHOLDER, Bucket
 from .client import Answer, Exchange, Failed, conditions, date_of
@@ -120,9 +121,7 @@ class S3Remote(Remote):
         recalled, self._recalled = self._recalled, False  # for this try only, also where the service is not reached
         await self._reach()
         if not (recalled or self._probed or self._look_only):
-            stem = f"{self._bucket.prefix}.onitu/probe-{secrets.token_hex(8)}"
-            self._bucket.able = await probed(self.client, stem)
-            self._probed = True
+            await self._try()
         if not self._look_only:
             await self._uploads.sweep()
         swaps = self.able.swaps and self.able.creates
@@ -134,6 +133,19 @@ class S3Remote(Remote):
             racy=0,
             digests=("md5",) if self._md5s else (),
         )
+
+    async def _try(self) -> None:
+        """Find out what the service can do."""
+        stem = f"{self._bucket.prefix}.onitu/probe-{secrets.token_hex(8)}"
+        self.denied, self._bucket.able = None, Able()
+        try:
+            self._bucket.able = await probed(self.client, stem)
+            self._probed = True
+        except Failed as error:
+            refusal = self.translate(error)
+            if not isinstance(refusal, Refused) or refusal.trouble not in DENYING:
+                raise
+            self.denied = refusal
 
     def memory(self) -> bytes:
         return msgspec.json.encode(self.able)
@@ -308,7 +320,9 @@ class S3Remote(Remote):
                 raise Changed
         await self._keep_directory(paths.parent(path))
         when = conditions([("if-match", expect)]) if expect is not None and self.able.deletes else {}
-        await self.client.ask("DELETE", self._bucket.key(path), headers=when)
+        answer = await self.client.ask("DELETE", self._bucket.key(path), headers=when)
+        if answer.status != HTTPStatus.NO_CONTENT and await self._bucket.head(self._bucket.key(path)) is not None:
+            raise Busy("the service says that it deleted it, and it is there")
 
     async def _keep_directory(self, directory: bytes) -> None:
         """Give a directory its mark, so that it does not go with the last thing in it."""

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from .calls import in_lone_thread, in_thread
     from .content import PIECE, Content
     from .driver import RemoteDriver
-    from .interface import NOTHING_THERE, Busy, Changed, Lost, Missing, Posting, Remote, Thing, text
+    from .interface import DENYING, NOTHING_THERE, Busy, Changed, Lost, Missing, Posting, Remote, Thing, text
     from .reaching import unreached
 
 __all__ = [
+    "DENYING",
     "NOTHING_THERE",
     "PIECE",
     "Busy",

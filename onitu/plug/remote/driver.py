@@ -133,7 +133,7 @@ class RemoteDriver(Driver):
         if replica.identity.marker:
             await replica.learn_case()
         limbo = Limbo(replica, self.service, self._spooling(), self._doubtful.setdefault(folder, {}))
-        root = _Root(replica, limbo, memory, 0 if recalled else tried)
+        root = _Root(replica, limbo, memory, 0 if recalled or remote.denied else tried)
         if replica.identity.marker and not self.look_only:
             await trio.to_thread.run_sync(self._spooling().sweep)
             await root.limbo.recover()
@@ -170,7 +170,7 @@ class RemoteDriver(Driver):
             if root.replica.remote.memory() != believed:
                 self._roots.pop(folder, None)  # what it is believed to be may not be acted upon once more
                 raise Anew(f"{root.replica.shown} can do other things than when it was used last")
-            root.tried = tried
+            root.tried = 0 if root.replica.remote.denied else tried
 
     async def mark(self, folder: str, identity: Identity) -> None:
         replica = self._root(folder).replica
@@ -317,6 +317,20 @@ class RemoteDriver(Driver):
         root = self._root(folder)
         await self._ascertain(folder)
         await root.replica.prove(PROVEN)
+        if (denied := root.replica.remote.denied) is None:
+            return await self._carry_out(root, orders, staged, local)
+        # What frees space may be all that helps.
+        free = [order for order in orders if denied.trouble is Trouble.NO_SPACE and order.do is Do.DELETE]
+        done = iter(await self._carry_out(root, free, staged, local))
+        return [next(done) if order in free else [_refused(order, denied)] for order in orders]
+
+    async def _carry_out(
+        self,
+        root: _Root,
+        orders: Sequence[Order],
+        staged: Mapping[int, Staged],
+        local: Mapping[int, Sequence[tuple[str, bytes, bytes]]],
+    ) -> list[list[Event]]:
         batch = Batch(
             {
                 order.number: (order.version, [(where, path) for where, path, _ in local.get(order.number, ())])
@@ -366,3 +380,8 @@ class RemoteDriver(Driver):
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         name = blake3(f"{self.service}\0{sorted(self.roots.items())}".encode(errors="surrogateescape")).hexdigest()[:16]
         return os.path.join(base, "onitu", name)
+
+
+def _refused(order: Order, denied: Refused) -> Event:
+    reason = f"{paths.show(order.path)} cannot be changed: {denied.reason}"
+    return Event(Seen.FAILED, order.path, trouble=denied.trouble, reason=reason, order=order.number)

@@ -112,6 +112,10 @@ class Posting(abc.ABC):
         """From another thread: `put`, which may not have begun yet, is to end soon."""
 
 
+DENYING = frozenset({Trouble.DENIED, Trouble.NO_SPACE})
+"""Why a service may refuse what `probe` tries, and tell nothing of what it can do (`Remote.denied`)."""
+
+
 class Remote(abc.ABC):
     """See the module. Calls may come from several tasks at a time, `concurrency` of them at most."""
 
@@ -142,6 +146,11 @@ class Remote(abc.ABC):
 
     exact_names: ClassVar[bool] = False
     """Whether two cases of a name are two names on every such service, so that it need not be tried."""
+
+    denied: Refused | None = None
+    """Why nothing may be written now (no right, no space), as `probe` was told when it tried what the service can do,
+    and found out nothing. Orders are refused with it, and before the next ones `probe` is called again: a change is
+    never made without the conditions that the service may well understand. Known after `probe`."""
 
     timed = False
     """Whether a token is made of size and time alone, though each change has another time: a file that was renamed may

@@ -26,7 +26,7 @@ from onitu.drivers.s3.credentials import Credentials
 from onitu.drivers.s3.listing import page
 from onitu.drivers.s3.remote import S3Remote
 from onitu.model import paths
-from onitu.model.errors import ConfigurationError, Unavailable
+from onitu.model.errors import Anew, ConfigurationError, Unavailable
 from onitu.model.events import BESIDE, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
@@ -414,9 +414,10 @@ async def test_what_nobody_went_on_with_is_given_up_after_a_week(place: Place, s
         assert not note.exists()
 
 
+@pytest.mark.parametrize("said", ["503 Slow Down", "500 Internal Server Error", "502 Bad Gateway"])
 @pytest.mark.parametrize("what", ["PUT ", "DELETE "])
-async def test_a_service_that_is_busy_while_it_is_tried_is_tried_again(place: Place, what: str) -> None:
-    place.ill.told = {what: [answer("503 Slow Down", "SlowDown", retry_after="0")]}
+async def test_a_service_that_is_busy_while_it_is_tried_is_tried_again(place: Place, what: str, said: str) -> None:
+    place.ill.told = {what: [answer(said, retry_after="0")]}
     async with place.driver() as driver:
         await driver.identify("docs")
         assert not any(place.ill.told.values()), "it was tried"
@@ -425,6 +426,110 @@ async def test_a_service_that_is_busy_while_it_is_tried_is_tried_again(place: Pl
     async with place.driver() as driver:
         await driver.identify("docs")
         assert driver.capabilities("docs") == found
+
+
+async def test_where_it_could_not_be_tried_what_conditions_mean_nothing_is_changed_without_them(place: Place) -> None:
+    place.write("a")
+    async with place.driver() as driver:
+        await driver.identify("docs")
+        await driver.mark("docs", Identity("me", 1, 0))
+    shutil.rmtree(place.tmp / "workspace")
+    async with place.driver() as driver:
+        place.ill.told = {"PUT ": [answer("403 Forbidden", "AccessDenied") for _ in range(2)]}
+        await driver.identify("docs")
+        assert driver.remote("docs").denied is not None
+        (before,) = await driver.stat("docs", [b"a"])
+        assert before is not None
+        order = Order(1, Do.DELETE, b"a", Version(Kind.NOTHING), before.token, before.version)
+        ((failed,),) = await driver.perform("docs", [order], {}, {})
+        assert (failed.seen, failed.trouble, failed.order) == (Seen.FAILED, Trouble.DENIED, 1)
+        assert failed.reason == "a cannot be changed: permission denied"
+        assert place.data("a") == b"a user's"
+        with pytest.raises(Anew):  # it may be tried by now
+            await driver.perform("docs", [order], {}, {})
+        await driver.identify("docs")
+        place.write("a", b"a user's newer")
+        ((stands,),) = await driver.perform("docs", [order], {}, {})
+        assert stands.seen is Seen.STANDS
+        assert place.data("a") == b"a user's newer"
+
+
+async def test_a_full_service_may_be_freed_of_something(place: Place) -> None:
+    place.write("a")
+    async with place.driver() as driver:
+        await driver.identify("docs")
+        await driver.mark("docs", Identity("me", 1, 0))
+    shutil.rmtree(place.tmp / "workspace")
+    async with place.driver() as driver:
+        place.ill.told = {"probe": [answer("507 Insufficient Storage", "QuotaExceeded") for _ in range(8)]}
+        await driver.identify("docs")
+        (before,) = await driver.stat("docs", [b"a"])
+        assert before is not None
+        delete = Order(1, Do.DELETE, b"a", Version(Kind.NOTHING), before.token, before.version)
+        make = Order(2, Do.PUT, b"d", Version(Kind.DIRECTORY))
+        (done, failed) = await driver.perform("docs", [delete, make], {}, {})
+        assert (done[-1].seen, done[-1].order) == (Seen.DONE, 1)
+        assert [(event.seen, event.trouble, event.order) for event in failed] == [(Seen.FAILED, Trouble.NO_SPACE, 2)]
+        assert place.keys() == [".onitu/marker"]
+
+
+PAGE = b"<!DOCTYPE html><html>Please log in</html>"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\ncontent-type: text/html\r\netag: "1"\r\ncontent-length: %d\r\n\r\n%b' % (len(PAGE), PAGE),
+        b'HTTP/1.1 200 OK\r\ncontent-length: 0\r\netag: "1"\r\n',
+    ],
+    ids=["no ETag", "a page for people", "cut in its headers"],
+)
+async def test_an_answer_that_is_not_of_s3_proves_nothing(place: Place, said: bytes) -> None:
+    async with place.driver() as driver:
+        await driver.identify("docs")
+        await driver.mark("docs", Identity("me", 1, 0))
+        (place.tmp / "here").mkdir()
+        (place.tmp / "here" / "a").write_bytes(b"1")
+        place.ill.told = {"/a ": [said] * 2}
+        order, source = Order(1, Do.PUT, b"a", content(b"1").version), (str(place.tmp / "here"), b"a", b"")
+        ((done,),) = await driver.perform("docs", [order], {}, {1: [source]})
+        assert not place.ill.told["/a "]
+        assert done.seen is Seen.DONE
+        assert place.data("a") == b"1"
+        (there,) = await driver.stat("docs", [b"a"])
+        assert there is not None
+        assert there.token == done.token
+        place.ill.told = {"/a ": [said] * 2}
+        gone = Order(2, Do.DELETE, b"a", Version(Kind.NOTHING), done.token, done.version)
+        await driver.perform("docs", [gone], {}, {})
+        assert not place.ill.told["/a "]
+        assert place.keys() == [".onitu/marker"]
+
+
+@pytest.mark.parametrize("status", ["409 Conflict", "412 Precondition Failed"])
+async def test_a_look_has_no_condition_that_could_not_be_met(place: Place, status: str) -> None:
+    place.write("a")
+    async with place.driver() as driver:
+        await driver.identify("docs")
+        place.ill.told = {"HEAD ": [answer(status)]}
+        (there,) = await driver.stat("docs", [b"a"])
+        assert there is not None
+        assert there.version.size == len(b"a user's")
+
+
+async def test_an_answer_that_is_cut_in_its_headers_is_none(place: Place) -> None:
+    place.write("a")
+    async with place.driver() as driver:
+        await driver.identify("docs")
+        (before,) = await driver.stat("docs", [b"a"])
+        assert before is not None
+        tag = before.token[1:]
+        cut = b'HTTP/1.1 200 OK\r\nETag: "%b"\r\nx-amz-meta-mtime: 1\r\n' % tag
+        for said in (cut, cut + b"Content-Le", cut + b"content-length: 8\r\n"):
+            place.ill.told = {"HEAD ": [said]}
+            assert await driver.stat("docs", [b"a"]) == [before]
+            assert not place.ill.told["HEAD "]
 
 
 async def test_a_service_that_asks_to_slow_down_gets_the_part_later(place: Place, small_parts: int) -> None:
