@@ -18,14 +18,14 @@ class Ill:
 
     Attributes:
         fault: what it has now; None: nothing.
-        answers: given instead of the next answers of the server.
+        answers: given instead of the next answers of the server; None: that one is the server's own.
         requests: first lines of the requests that came in.
         cut: bytes after which `Fault.CUT` cuts a connection.
     """
 
     def __init__(self, behind: int) -> None:
         self.fault: Fault | None = None
-        self.answers: list[bytes] = []
+        self.answers: list[bytes | None] = []
         self.requests: list[str] = []
         self.cut = 300_000
         self._behind = behind

@@ -21,7 +21,8 @@ NOBODYS = '"00000000000000000000000000000000"'
 UNMET = (404, 409, 412)
 """What says that a condition was not met."""
 UNKNOWN = (400, 405, 411, 415, 501)
-"""What says that it is not understood. Any other refusal says nothing of what the server can do."""
+"""What says that it is not understood; or it is a proxy's, once: it is all tried again then, and only what is said then
+is the server's own. Any other refusal says nothing of what the server can do."""
 
 
 class Able(msgspec.Struct, frozen=True):
@@ -42,9 +43,20 @@ class Able(msgspec.Struct, frozen=True):
     md5s: bool = True
 
 
+class _Odd(Exception):
+    """An answer that few servers give there."""
+
+
 async def probed(client: Client, stem: str) -> Able:
     """Find out, with objects whose keys begin with this. Raises as `Client.ask`, also where nothing may be written:
     nothing is known then."""
+    try:
+        return await _tried(client, stem, any_answer=False)
+    except _Odd:
+        return await _tried(client, stem, any_answer=True)
+
+
+async def _tried(client: Client, stem: str, any_answer: bool) -> Able:
     made: list[tuple[str, Answer]] = []
     key, mark = f"{stem}.a\\b", f"{stem}.d/"
 
@@ -53,30 +65,31 @@ async def probed(client: Client, stem: str) -> Able:
         made.append((where, await client.ask("PUT", where, None, conditions, body)))
         return made[-1][1]
 
+    async def is_obeyed(request: Awaitable[Answer]) -> bool:
+        """Whether it was refused as its condition does not hold. Else it was carried out, or is not understood."""
+        try:
+            await request
+        except Failed as error:
+            if error.status in UNMET:
+                return True
+            if error.status not in UNKNOWN:
+                raise
+            if not any_answer:
+                raise _Odd from error
+        return False
+
     try:
-        deletes = await _obeyed(client.ask("DELETE", key, None, {"if-match": NOBODYS}))
-        swaps = await _obeyed(put(key, CONTENT, if_match=NOBODYS))
+        deletes = await is_obeyed(client.ask("DELETE", key, None, {"if-match": NOBODYS}))
+        swaps = await is_obeyed(put(key, CONTENT, if_match=NOBODYS))
         first = made[0][1] if made else await put(key, CONTENT)
-        creates = await _obeyed(put(key, CONTENT, if_none_match="*"))
-        await _obeyed(put(mark, b""))  # or such keys are refused
+        creates = await is_obeyed(put(key, CONTENT, if_none_match="*"))
+        await is_obeyed(put(mark, b""))  # or such keys are refused
         listed = await _listed(client, stem)
         md5s = first.etag == hashlib.md5(CONTENT, usedforsecurity=False).hexdigest().encode()
         return Able(swaps, creates, deletes, mark in listed, key in listed, md5s)
     finally:
         for where, answer in made:
             await _remove(client, where, answer)
-
-
-async def _obeyed(request: Awaitable[Answer]) -> bool:
-    """Whether a request whose condition does not hold was refused for that. False: it was carried out, or the condition
-    is not understood."""
-    try:
-        await request
-    except Failed as error:
-        if error.status not in UNMET + UNKNOWN:
-            raise
-        return error.status in UNMET
-    return False
 
 
 async def _listed(client: Client, prefix: str) -> list[str]:

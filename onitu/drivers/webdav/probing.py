@@ -1,21 +1,21 @@
 """What a server can do, found out by trying it: headers like `If-Match` are ignored by many, and none says so.
 
-It is tried in a directory of its own below `.onitu`, with files of a few bytes, and taken away again. A server that
-does not let anything be written is one that can do nothing.
+It is tried in a directory of its own below `.onitu`, with files of a few bytes, and taken away again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 import trio
 
 from onitu.model import paths
+from onitu.model.errors import Unavailable
 from onitu.plug.driver import Capabilities, Refused
-from onitu.plug.remote import Changed, Missing
+from onitu.plug.remote import DENYING, Busy, Changed, Missing
 
 from .client import Answer, Bytes, refusal
 from .collection import SECOND, Collection, expected
@@ -34,8 +34,12 @@ _PAUSES = 0.05, 0.1, 0.2, 0.4, 0.8
 """Seconds before a list that broke off is asked for again."""
 _UNITS = 1, 10**3, 10**6, 10**9
 """Of a second, in which entity tags have times."""
+_USUAL = 405, 412, 415, 501
+"""Answers of servers that do not do what they are asked for. Another one may be a proxy's, once: it is all tried again,
+and only what is said then is the server's own."""
 _PASSING = 408, 425, 429, 503, 504
-"""Answers that say nothing of what a server can do. (502 is what some say of a target that they take for elsewhere.)"""
+"""Answers that say nothing of what a server can do, however often. (502 is what some say of a target that they take for
+elsewhere.)"""
 
 
 class Able(msgspec.Struct, frozen=True):
@@ -104,21 +108,29 @@ class Able(msgspec.Struct, frozen=True):
 
 
 async def learn(root: Collection) -> Able:
-    """Try it. Raises `Busy` and `Unavailable` where the server does not answer."""
-    try:
-        async with _place(root) as box:
-            return await _Trial(root, box).all()
-    except (Refused, Missing, Changed):
-        return Able()
+    """Try it. Raises `Busy` and `Unavailable` where the server does not answer; `Refused` where it lets nothing be
+    written now, so that nothing was found out."""
+    return await _tried(root, lambda trial: trial.all()) or Able()
 
 
 async def ascertain(root: Collection, able: Able) -> Able:
-    """What `learn` left open, which takes Apache a second. Raises `Busy` and `Unavailable`."""
-    try:
-        async with _place(root) as box:
-            return await _Trial(root, box).what_holds(able)
-    except (Refused, Missing, Changed):
-        return msgspec.structs.replace(able, swaps=False, tagged=False, unsure=False)
+    """What `learn` left open, which takes Apache a second. Raises as `learn`."""
+    found = await _tried(root, lambda trial: trial.what_holds(able))
+    return found or msgspec.structs.replace(able, swaps=False, tagged=False, unsure=False)
+
+
+async def _tried(root: Collection, what: Callable[[_Trial], Awaitable[Able]]) -> Able | None:
+    """What a trial gives; None: it goes as on no server that is known."""
+    for last in (False, True):
+        try:
+            async with _place(root) as box:
+                return await what(_Trial(root, box, any_answer=last))
+        except Refused as error:
+            if error.trouble in DENYING:
+                raise
+        except (_Odd, Missing, Changed):
+            continue
+    return None
 
 
 def has_time(member: Member) -> bool:
@@ -148,7 +160,8 @@ async def _place(root: Collection) -> AsyncIterator[bytes]:
         expected(await root.make(box))
         yield box
     finally:
-        with trio.move_on_after(30, shield=True):
+        # What goes wrong here is the next one's trouble, and must not stand in for what went wrong above.
+        with trio.move_on_after(30, shield=True), contextlib.suppress(Refused, Missing, Changed, Busy, Unavailable):
             await root.client.ask("DELETE", root.at(box, slash=True))
             if made and not [path async for path, _ in root.inside(paths.PRIVATE)]:
                 await root.client.ask("DELETE", root.at(paths.PRIVATE, slash=True))
@@ -168,18 +181,16 @@ class _CutOff(Exception):
     """The end of `_Cut`."""
 
 
-def _sure(answer: Answer) -> Answer:
-    """The answer, where it says something of the server: not that it has no time now. Raises `Busy`."""
-    if answer.status in _PASSING:
-        raise refusal(answer)
-    return answer
+class _Odd(Exception):
+    """An answer that no known server gives there."""
 
 
 class _Trial:
-    """What is tried, one after the other."""
+    """What is tried, one after the other. `any_answer`: odd ones count, too."""
 
-    def __init__(self, root: Collection, box: bytes) -> None:
+    def __init__(self, root: Collection, box: bytes, any_answer: bool) -> None:
         self._root = root
+        self._any_answer = any_answer
         self._box = box
         self._a, self._b, self._c, self._d = box + b"/in/a", box + b"/b", box + b"/c", box + b"/d"
 
@@ -213,22 +224,30 @@ class _Trial:
         whole = kept is not None and kept.size == len(_WAS) and await root.look(self._d) is None
         able = msgspec.structs.replace(able, whole=whole)
         if times and root.cloud:
-            await root.set_time(self._a, (_OLD + 1000) * SECOND, {})
-            after = await root.look(self._a)
-            able = msgspec.structs.replace(able, settable=after is not None and after.mtime == (_OLD + 1000) * SECOND)
+            self._sure(await root.set_time(self._a, (_OLD + 1000) * SECOND, {}))
+            after = await self._look(self._a)
+            able = msgspec.structs.replace(able, settable=after.mtime == (_OLD + 1000) * SECOND)
         return able
 
+    def _sure(self, answer: Answer) -> Answer:
+        """The answer, where it says something of the server. Raises `Busy` where that has no time now, and `_Odd`."""
+        if answer.status in _PASSING:
+            raise refusal(answer)
+        if not (answer.status // 100 == 2 or answer.status in _USUAL or self._any_answer):
+            raise _Odd
+        return answer
+
     async def _send(self, path: bytes, body: Bytes, headers: Mapping[str, str]) -> Answer:
-        return _sure(await self._root.send(path, body, headers))
+        return self._sure(await self._root.send(path, body, headers))
 
     async def _move(self, path: bytes, target: bytes, headers: Mapping[str, str], folder: bool = False) -> Answer:
-        return _sure(await self._root.move(path, target, headers, folder=folder))
+        return self._sure(await self._root.move(path, target, headers, folder=folder))
 
     async def _ask(self, method: str, path: bytes, headers: Mapping[str, str] | None = None) -> Answer:
-        return _sure(await self._root.ask(method, path, headers or {}))
+        return self._sure(await self._root.ask(method, path, headers or {}))
 
     async def _make(self, path: bytes) -> Answer:
-        return _sure(await self._root.make(path))
+        return self._sure(await self._root.make(path))
 
     async def _write(self, path: bytes) -> None:
         expected(await self._send(path, Bytes(_WAS), {}))

@@ -74,7 +74,7 @@ class WebdavRemote(Remote):
         key, recalled = str(self._root.url), self._recalled
         self._recalled = None
         if not (recalled or key in self._known or self._look_only):
-            self._known[key] = await learn(self._root)
+            await self._learn(key)
         self._able = recalled or self._known.get(key, Able())
         able = self._able.capabilities(self._root.cloud)
         self._swaps = able.compare_and_swap
@@ -85,6 +85,14 @@ class WebdavRemote(Remote):
         if not self._look_only:
             await self._recover()
         return able
+
+    async def _learn(self, key: str) -> None:
+        """Find out what the server can do."""
+        self.denied = None
+        try:
+            self._known[key] = await learn(self._root)
+        except Refused as error:
+            self.denied = error
 
     def memory(self) -> bytes:
         # What is found out at the first change that needs it is found out anew in each life.
@@ -253,6 +261,8 @@ class WebdavRemote(Remote):
         if answer.status == 412:
             await self._weak(path, expect)
         expected(answer)
+        if answer.status == 200 and (there := await self._root.stat(path)) is not None and there.token == expect:
+            raise Busy("the server says that it deleted it, and it is there")
 
     async def rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
         return await self._to(path, target, expect, "MOVE")

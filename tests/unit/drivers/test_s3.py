@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import http.client
 import os
@@ -426,6 +427,28 @@ async def test_a_service_that_is_busy_while_it_is_tried_is_tried_again(place: Pl
     async with place.driver() as driver:
         await driver.identify("docs")
         assert driver.capabilities("docs") == found
+
+
+@pytest.mark.parametrize("said", ["400 Bad Request", "403 Forbidden", "500 Oops", "502 Bad Gateway"])
+async def test_one_strange_answer_makes_no_other_server_of_it(
+    place: Place, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the requests it comes to with which it is found out what the server can do."""
+    monkeypatch.setattr("onitu.plug.remote.calls.FIRST_PAUSE", 0.001)
+    disturbed = 0
+    while True:
+        place.ill.answers = [None] * disturbed + [answer(said)]
+        async with place.driver() as driver:
+            with contextlib.suppress(Unavailable):
+                await driver.identify("docs")
+                able = driver.remote("docs").able
+                right = able.swaps and able.creates and able.deletes and able.marks and able.md5s
+                assert driver.remote("docs").denied or right, disturbed
+        shutil.rmtree(place.tmp / "workspace", ignore_errors=True)
+        if place.ill.answers:
+            break
+        disturbed += 1
+    assert disturbed > 8
 
 
 async def test_where_it_could_not_be_tried_what_conditions_mean_nothing_is_changed_without_them(place: Place) -> None:

@@ -5,6 +5,7 @@ Apache, rclone and WsgiDAV are real; the cloud is our double of Nextcloud.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import time
@@ -26,11 +27,11 @@ from onitu.drivers.webdav.multistatus import LONGEST, Member, NotXml, members
 from onitu.drivers.webdav.probing import has_time
 from onitu.drivers.webdav.tree import Tree
 from onitu.model import paths
-from onitu.model.errors import ConfigurationError, Unavailable
+from onitu.model.errors import Anew, ConfigurationError, Unavailable
 from onitu.model.events import Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
-from onitu.plug.driver import Capabilities, Driver, Refused
+from onitu.plug.driver import Capabilities, Driver, Identity, Refused
 from onitu.plug.remote import Busy, Changed, Missing
 from onitu.testing.conformance.bench import FOLDER, Bench, answer, bench_on, file_version, opened
 from tests.servers.cloud import FILES, TOKEN, UPLOADS, Cloud, CloudRoot, CloudServer
@@ -146,6 +147,61 @@ async def test_a_server_that_ignores_conditions_is_found_out(cloud: CloudServer,
     assert [path for path in cloud.cloud.nodes if paths.within(path, FILES + b"/docs")] == []
 
 
+@pytest.mark.parametrize("said", ["400 Bad Request", "403 Forbidden", "404 Not Found", "500 Oops", "502 Bad Gateway"])
+async def test_one_strange_answer_makes_no_other_server_of_it(
+    cloud: CloudServer, tmp_path: Path, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the requests it comes to with which it is found out what the server can do."""
+    monkeypatch.setattr("onitu.plug.remote.calls.FIRST_PAUSE", 0.001)
+    root = cloud.empty("docs")
+    right = await able_to(root, tmp_path / "right")
+    assert right.compare_and_swap
+    disturbed = 0
+    while True:
+        cloud.ill.answers = [None] * disturbed + [told(said)]
+        async with opened(WebdavDriver, root, tmp_path / f"workspace {disturbed}") as driver:
+            with contextlib.suppress(Unavailable):
+                await driver.identify(FOLDER)
+                assert denied(driver) or driver.capabilities(FOLDER) == right, disturbed
+        if cloud.ill.answers:
+            break
+        disturbed += 1
+    assert disturbed > 30
+
+
+async def test_nothing_is_changed_before_it_could_be_tried_what_conditions_mean(
+    cloud: CloudServer, tmp_path: Path
+) -> None:
+    root = cloud.empty("docs")
+    root.write(b"a", b"a user's")
+    async with opened(WebdavDriver, root, tmp_path / "workspace") as driver:
+        cloud.ill.answers = [None] * 2 + [told("403 Forbidden")]
+        await driver.identify(FOLDER)
+        assert denied(driver)
+        await driver.mark(FOLDER, Identity("me", 1, 0))
+        (before,) = await driver.stat(FOLDER, [b"a"])
+        assert before is not None
+        order = Order(1, Do.DELETE, b"a", Version(Kind.NOTHING), before.token, before.version)
+        with pytest.raises(Anew):
+            await driver.perform(FOLDER, [order], {}, {})
+        await driver.identify(FOLDER)
+        root.write(b"a", b"a user's newer")
+        ((stands,),) = await driver.perform(FOLDER, [order], {}, {})
+        assert stands.seen is Seen.STANDS
+    assert root.tree() == {b"a": b"a user's newer"}
+
+
+async def test_a_deletion_that_was_not_made_is_not_believed(stage: Stage, cloud: CloudServer) -> None:
+    stage.root.write(b"a", b"x")
+    replica = stage.bench.driver._roots[FOLDER].replica  # type: ignore[attr-defined]
+    thing = await replica.remote.stat(b"a")
+    cloud.ill.answers = [told("200 OK")]
+    with pytest.raises(Busy, match="it is there"):
+        await replica.remote.delete(b"a", thing.token)
+    await replica.remote.delete(b"a", thing.token)
+    assert stage.root.tree() == {}
+
+
 @pytest.mark.parametrize("young", [False, True])
 async def test_a_condition_that_holds_is_tried_where_one_is_refused_as_tags_are_weak_at_first(
     tmp_path: Path, young: bool
@@ -183,6 +239,11 @@ async def test_a_server_whose_tags_are_always_weak_is_found_out_at_the_first_cha
         able = driver.capabilities(FOLDER)
         assert (able.compare_and_swap, able.moves) == (False, True)
     assert root.tree() == {b"a": b"x"}
+
+
+def denied(driver: Driver) -> bool:
+    """Whether nothing could be tried."""
+    return driver._roots[FOLDER].replica.remote.denied is not None  # type: ignore[attr-defined, no-any-return]
 
 
 async def changed(driver: Driver, path: bytes) -> None:
