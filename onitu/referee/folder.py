@@ -117,6 +117,8 @@ class FolderReferee:
             if held_back:
                 files, awaits = self.counts.get("files", 0), self.record(service).awaits
                 link.guard.resume(trio.current_time(), len(held_back), files, awaits)
+            else:
+                await self._await_yes(link, False)
 
     async def _take_problems(self) -> None:
         """Those of services that are there; nobody would ever tell that the others' are over."""
@@ -361,7 +363,6 @@ class FolderReferee:
             )
             work.change.services[service] = self.records[service]
         await self.commit(work)
-        await self._end_quarantines(work)
         self.pace.waiting |= dict.fromkeys(acks)
         await self._acknowledge()
         for link in seen:
@@ -415,6 +416,7 @@ class FolderReferee:
         self._make_room()
         for service, directory in work.looks:
             await self.rescan(service, (directory,))
+        await self._end_quarantines(work)
 
     # --- ordering -----------------------------------------------------------------------------------------------
 
@@ -566,7 +568,8 @@ class FolderReferee:
             await self.store.commit(Change(services={link.service: self.records[link.service]}))
 
     async def _end_quarantines(self, work: Round) -> None:
-        """Where nothing is held back any more, as its user made it anew, nothing is left to say yes to."""
+        """Where nothing is held back any more, as its user made it anew or it was forgotten, nothing is left to say yes
+        to."""
         for service in {service for (service, _), held in work.change.quarantine.items() if not held}:
             link = self.links.get(service)
             if link is not None and link.guard.quarantined and not await self.store.quarantined(service, 1):

@@ -743,7 +743,8 @@ class Deciding:
         for path in affected:
             node = self.node(path)
             if node.head.kind is Kind.FILE and not self._held_anywhere(node):
-                kept = [h.version for h in node.held.values() if h.version.exists and h.version.seq and not h.hidden]
+                there = self._there(node)
+                kept = [h.version for h in there if h.version.exists and h.version.seq and not h.hidden]
                 best = max(kept, key=lambda version: version.seq, default=NOTHING)
                 for above in self._origins(node):  # it may be hidden there, and has no copy any more
                     found = {s: _undecided(h, node.head) for s, h in above.held.items()}
@@ -755,11 +756,12 @@ class Deciding:
                 self.say(path, Case.WITHDRAWN, "nobody holds it any more")
 
     def _held_anywhere(self, node: Node) -> bool:
-        for held in node.held.values():
-            if not held.hidden and _may_be(held.version, node.head):
-                return True
-        places = self._origins(node)
-        return any(not h.hidden and _may_be(h.version, node.head) for place in places for h in place.held.values())
+        places = [node, *self._origins(node)]
+        return any(not h.hidden and _may_be(h.version, node.head) for place in places for h in self._there(place))
+
+    def _there(self, node: Node) -> list[Holding]:
+        """What is held by services from which it can be had: one that is not configured any more is remembered, too."""
+        return [held for service, held in node.held.items() if service in self.rules.replicas]
 
 
 def _same_again(held: Holding, version: Version, token: bytes) -> bool:

@@ -291,7 +291,7 @@ def _gives_way(view: View, rules: Rules, service: str, heir: Node, held: Holding
 
 def _is_to_come(view: View, rules: Rules, node: Node) -> bool:
     """Whether the planning of one of the node's origins will bring the content here, on whatever service."""
-    if _is_only_there(view, node):
+    if _is_only_there(view, rules, node):
         return True
     return any(
         rules.writable(service) and _brings(view, rules, service, origin, node)
@@ -300,16 +300,16 @@ def _is_to_come(view: View, rules: Rules, node: Node) -> bool:
     )
 
 
-def _is_only_there(view: View, node: Node) -> bool:
+def _is_only_there(view: View, rules: Rules, node: Node) -> bool:
     """Whether the node's content is held at one of its origins alone, where another head may displace it later."""
     if not node.head.exists:
         return False
-    if any(same_content(node.held[s].version, node.head) is Same.YES for s in holders(node)):
+    if any(same_content(node.held[s].version, node.head) is Same.YES for s in holders(node) if s in rules.replicas):
         return False
     return any(
-        not held.gone and same_content(held.version, node.head) is Same.YES
+        service in rules.replicas and not held.gone and same_content(held.version, node.head) is Same.YES
         for origin in _origins(view, node)
-        for held in origin.held.values()
+        for service, held in origin.held.items()
     )
 
 

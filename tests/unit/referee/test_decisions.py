@@ -1025,6 +1025,15 @@ def test_a_head_that_nobody_ever_saw_is_withdrawn_to_nothing() -> None:
     assert not decision.nodes[PATH].head.exists
 
 
+def test_a_head_that_only_a_removed_service_holds_is_withdrawn_to_what_the_others_hold() -> None:
+    """What is known of one that was taken out of the configuration is kept for its return; nobody can have it."""
+    known = node(PATH, TWO, a=ONE, b=TWO, gone=TWO)
+    decision = decide("b", Event(Seen.HIDDEN, PATH, reason="a filter"), known)
+    assert said(decision) == [(PATH, Case.HIDDEN), (PATH, Case.WITHDRAWN)]
+    assert decision.nodes[PATH].head == replace(ONE, seq=SEQ + 1)
+    assert decision.nodes[PATH].held["gone"].version == TWO
+
+
 def test_a_head_that_stands_where_it_was_moved_from_is_held() -> None:
     origin = replace(node(OLD, NOTHING, a=ONE), heirs=(PATH,))
     known = replace(node(PATH, ONE, b=ONE), origin=OLD)

@@ -171,6 +171,20 @@ async def test_a_mass_deletion_is_held_back_until_it_is_approved() -> None:
         assert len(d.orders("b")) == 99  # what b takes at once, beside the new file
 
 
+async def test_deletions_that_were_held_back_and_are_forgotten_wait_for_nobody() -> None:
+    """Else the next ordinary deletion would be held back, too."""
+    async with desk(given=settings(("a", "b"))) as d:
+        await d.say("a", *(stands(b"f%d" % n, f"v{n}") for n in range(120)))
+        for _ in range(2):
+            await d.say("b", *(Event(Seen.DONE, o.path, o.version, b"tb", order=o.number) for o in d.orders("b")))
+        await d.say("a", *(Event(Seen.GONE, b"f%d" % n) for n in range(120)))
+        await d.until(lambda: d.folder.links["a"].guard.quarantined)
+        assert d.folder.record("a").awaits
+        await d.folder.ask(lambda: d.folder.forget("a"))
+        assert not d.folder.links["a"].guard.quarantined
+        assert not (await d.folder.store.meta()).services["a"].awaits
+
+
 async def test_what_is_told_gone_once_more_while_it_is_held_back_stays_held_back() -> None:
     """Also a directory, in which something lives still as far as anybody else knows."""
     async with desk(given=settings(("a", "b"))) as d:
