@@ -62,16 +62,7 @@ def pid_of(state: str) -> int | None:
     """The pid of the run that uses this state directory; None: there is none."""
     from onitu.supervisor import statelock
 
-    pid = statelock.holder(state)
-    if pid is None:
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return pid
-    return pid
+    return statelock.user(state)
 
 
 async def ask(state: str, what: str, wait: float = 10.0, **arguments: Any) -> dict[str, Any]:

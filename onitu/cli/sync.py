@@ -32,7 +32,11 @@ LISTED = 100
 @click.argument("replicas", nargs=-1, required=True, metavar="REPLICA REPLICA…")
 @click.option("--watch", is_flag=True, help="Go on, and synchronise each change as it is made, until interrupted.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--approve", is_flag=True, help="Let deletions through that were held back as too many.")
+@click.option(
+    "--approve",
+    is_flag=True,
+    help="Let deletions through that were held back as too many; accept a replica that was refused.",
+)
 @click.option(
     "--prefer", default="", metavar="REPLICA", help="Who keeps the name in a conflict.  [default: the newest]"
 )
@@ -239,18 +243,16 @@ class _Run(msgspec.Struct):
 
 
 async def _approved(supervisor: Supervisor, status: dict[str, Any]) -> bool:
-    """Let through what was held back; whether there was anything."""
+    """Let through what was held back, and accept replicas that were refused; whether there was anything."""
     from .session import answer
 
-    held = {
-        name
-        for folder in status.get("folders", {}).values()
-        for name, number in folder.get("quarantined", {}).items()
-        if number
-    }
-    for name in held:
+    asked: set[str] = set()
+    for folder in status.get("folders", {}).values():
+        asked |= {name for name, number in folder.get("quarantined", {}).items() if number}
+        asked |= {name for name, service in folder.get("services", {}).items() if service.get("refused")}
+    for name in sorted(asked):
         await answer(supervisor, "approve", service=name)
-    return bool(held)
+    return bool(asked)
 
 
 def troubles(status: dict[str, Any]) -> list[str]:

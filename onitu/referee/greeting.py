@@ -54,7 +54,9 @@ def _stranger(folder: FolderReferee, service: str, state: ReplicaState) -> str |
     record = folder.record(service)
     if not record.marker:
         return None
-    remedy = f"if this is as it should be, `onitu approve {service}` takes it as a new replica"
+    remedy = (
+        f"if this is as it should be, `onitu approve {service}` (or `onitu sync … --approve`) takes it as a new one"
+    )
     if not state.marker:
         return f"the replica's marker is gone: is its disk mounted, was it emptied or replaced? {remedy}"
     if state.marker != record.marker:

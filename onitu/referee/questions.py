@@ -99,6 +99,7 @@ def _service_status(folder: FolderReferee, link: Link) -> dict[str, Any]:
     return {
         "state": state,
         "trouble": link.trouble,
+        "refused": link.refused,
         "looking": link.looking,
         "note": link.note,
         "in_flight": len(link.in_flight),
@@ -324,6 +325,7 @@ async def approve(referee: RefereeService, arguments: dict[str, Any]) -> dict[st
             await folder.forget(service)
             await folder.store.commit(Change(services={service: folder.records[service]}))
             link.trouble, link.refused = "", False
+            folder.settled = trio.Event()  # it is to be looked at
             accepted.append(service)
         else:
             total += await folder.approve(service, restore)

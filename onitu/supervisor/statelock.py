@@ -60,6 +60,20 @@ def holder(state: str) -> int | None:
         return None
 
 
+def user(state: str) -> int | None:
+    """The pid of the run that uses the state directory; None: there is none, whatever the lock file names (after a
+    power cut that may be somebody else's process by now)."""
+    pid = holder(state)
+    if pid is None or not _alive(pid):
+        return None
+    with _tolerated(errno.ENOENT), open(os.path.join(state, "lock"), "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return pid
+    return None
+
+
 def make_private(directory: str) -> None:
     """Make `directory` (0700, with its parents), or see that the one that stands is ours and nobody else's to write.
 

@@ -152,6 +152,22 @@ def test_a_replica_that_was_swapped_with_another_is_refused(roots: list[Path], s
     assert len(snapshot(a)) == 5
 
 
+def test_a_single_run_can_accept_a_replica_that_was_refused(roots: list[Path], state: Path) -> None:
+    (roots[0] / "file").write_bytes(b"1")
+    sync(*roots, state=state)
+    shutil.rmtree(roots[1])
+    roots[1].mkdir()
+    (roots[1] / "new").write_bytes(b"2")
+    refused = onitu("sync", *roots, "--state", state)
+    assert refused.code == 1
+    assert "the replica's marker is gone" in refused.err
+    assert "`onitu sync … --approve`" in refused.err
+    accepted = onitu("sync", *roots, "--state", state, "--approve")
+    assert accepted.code == 0, accepted.err
+    for root in roots:
+        assert snapshot(root, meta=False).keys() == {"file", "new"}
+
+
 def test_a_replica_restored_from_a_backup_reverts_nothing(roots: list[Path], state: Path, tmp_path: Path) -> None:
     a, b, _ = roots
     fill(a, 5)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from onitu.model.errors import StateError
-from onitu.supervisor.statelock import held, holder
+from onitu.supervisor.statelock import held, holder, user
 
 HOLD = """
 import sys
@@ -108,3 +108,13 @@ def test_a_state_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="belongs to another user"):
         with held(str(tmp_path)):
             pass
+
+
+def test_who_uses_a_state_is_told_by_its_lock_and_not_by_a_number_that_somebody_else_has_by_now(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with held(str(state)):
+        assert user(str(state)) == os.getpid()
+    assert user(str(state)) is None
+    (state / "lock").write_text(f"{os.getpid()}\n")  # as after a power cut
+    assert user(str(state)) is None
+    assert user(str(tmp_path / "nowhere")) is None
