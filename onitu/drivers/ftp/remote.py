@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ftplib
+import secrets
 import ssl
 from collections.abc import Mapping
 from datetime import timedelta
@@ -40,6 +41,7 @@ FRESH = 1.0
 """Seconds for which a listing counts for what is not in it."""
 LOOKS = 5
 """Looks at a path until the directories above it stay, or stay away, for the time of one."""
+_TMP = paths.PRIVATE + b"/tmp"
 UNSEEN = ("550", "501")
 """Replies that may mean that nothing is there."""
 
@@ -53,6 +55,7 @@ class FtpRemote(Remote):
     root: bytes = b""
 
     concurrency = 4
+    cut_unseen = True
 
     _timed: bool = False
     _utf8: bool = False
@@ -60,6 +63,8 @@ class FtpRemote(Remote):
     """When a directory was listed, and the names in it, for `FRESH`."""
     _numbers: dict[bytes, str] = attrs.field(factory=dict)
     """The server's numbers of the directories that were seen."""
+    _left: dict[bytes, bytes] = attrs.field(factory=dict)
+    """By the path below `.onitu/tmp` that it was to have, where the last try has put what it wrote."""
 
     def _at(self, path: bytes) -> str:
         """The argument of a command."""
@@ -195,11 +200,8 @@ class FtpRemote(Remote):
     # --- acting -------------------------------------------------------------------------------------------------
 
     async def put(self, path: bytes, content: Content, expect: bytes | None, prepared: object = None) -> Thing:
-        goes_on = paths.within(path, paths.PRIVATE + b"/tmp")
-        there = await self.stat(path) if goes_on else None
-        have = there.size if there is not None and 0 < there.size <= content.size else 0
-        at = self._at(path)
-
+        where, have = await self._begun(path, content) if paths.within(path, _TMP) else (path, 0)
+        at = self._at(where)
         sending = False
 
         def send(connection: Connection) -> None:
@@ -217,26 +219,58 @@ class FtpRemote(Remote):
 
         if have:
             await content.verified()
+        if paths.within(path, _TMP):
+            self._left[path] = where
         try:
-            await self._explained(path, self.pool.use(send))
+            await self._explained(where, self.pool.use(send))
         except ftplib.Error as error:
             found = meaning(error)
             if isinstance(found, Refused) and found.trouble is Trouble.NO_SPACE:
-                with contextlib.suppress(ftplib.Error):
-                    await self._command("DELE", path)  # it would only take the space of others
+                await self._remove(where)  # it would only take the space of others
             raise
         except (EOFError, ConnectionError, ssl.SSLEOFError) as error:
             if sending:  # whether the server is gone for all, the next try tells
                 raise Busy("the connection was cut") from error
             raise
         if content.version.mtime:
-            await self._set_time(path, content.version.mtime)
-        thing = await self.stat(path)
+            await self._set_time(where, content.version.mtime)
+        thing = await self.stat(where)
         if thing is None or thing.size != content.size:
-            with contextlib.suppress(ftplib.Error):
-                await self._command("DELE", path)  # so that nobody goes on with it
+            await self._remove(where)  # so that nobody goes on with it
             raise Busy("what was written does not have the size that it should have")
         return thing
+
+    def placed(self, path: bytes) -> bytes:
+        return self._left.pop(path, path)
+
+    async def _begun(self, path: bytes, content: Content) -> tuple[bytes, int]:
+        """Where a file is to be written, and how many of its bytes are there.
+
+        A command whose answer did not come may be carried out long after the next one, and would empty what that has
+        written, or write into its middle: each try has a name of its own, and what an earlier one left is renamed to
+        it. It is read back and compared: nobody else tells whether the server lost power, or the source changed while
+        it was read.
+        """
+        earlier = self._left.get(path, path)
+        there = await self.stat(earlier)
+        if there is None and path not in self._left:
+            return path, 0
+        where = b"%b-%b" % (path, secrets.token_hex(4).encode())
+        if there is None or there.kind is not Kind.FILE:
+            return where, 0
+        with contextlib.suppress(Missing):
+            await self._renamed(earlier, where)
+            self._left[path] = where
+            if 0 < there.size <= content.size:
+                compare = partial(_same, line=f"RETR {self._at(where)}", content=content, size=there.size)
+                if await self.pool.use(compare):
+                    return where, there.size
+            await self._remove(where)
+        return where, 0
+
+    async def _remove(self, path: bytes) -> None:
+        with contextlib.suppress(ftplib.Error):
+            await self._command("DELE", path)
 
     async def _set_time(self, path: bytes, mtime: int) -> None:
         if self._timed:
@@ -285,10 +319,12 @@ class FtpRemote(Remote):
     async def rename(self, path: bytes, target: bytes, expect: bytes | None) -> Thing | None:
         if await self.stat(target) is not None:
             raise Changed
-        await self._explained(
-            path, self.pool.use(partial(Connection.rename, fromname=self._at(path), toname=self._at(target))), target
-        )
+        await self._renamed(path, target)
         return None
+
+    async def _renamed(self, path: bytes, target: bytes) -> None:
+        rename = partial(Connection.rename, fromname=self._at(path), toname=self._at(target))
+        await self._explained(path, self.pool.use(rename), target)
 
     async def set_meta(self, path: bytes, version: Version, expect: bytes | None) -> Thing | None:
         if not self._timed or not version.mtime or version.kind is not Kind.FILE:
@@ -349,3 +385,17 @@ def _read(connection: Connection, line: str, offset: int, length: int) -> bytes:
     with contextlib.suppress(ftplib.error_temp):  # 426, 451: that is what ending it is called
         connection.voidresp()
     return b"".join(parts)
+
+
+def _same(connection: Connection, line: str, content: Content, size: int) -> bool:
+    """Whether a file of the server's is the first `size` bytes of a content."""
+    data = connection.transfercmd(line)
+    offset = 0
+    with data:
+        while piece := data.recv(PIECE):
+            if piece != content.pread(offset, len(piece)):
+                break
+            offset += len(piece)
+    with contextlib.suppress(ftplib.error_temp):
+        connection.voidresp()
+    return offset == size

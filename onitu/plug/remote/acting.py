@@ -52,10 +52,12 @@ class _InTheWay(Exception):
 
 
 class Brought(msgspec.Struct, frozen=True):
-    """A content that is in `.onitu/tmp` of the service. `thing`: what was seen there."""
+    """A content that is in `.onitu/tmp` of the service. `thing`: what was seen there; `taken`: the name that was taken
+    for it (`Limbo.take_tmp`)."""
 
     path: bytes
     thing: Thing
+    taken: bytes
 
 
 class Acting(msgspec.Struct):
@@ -326,7 +328,7 @@ class Acting(msgspec.Struct):
                 self.limbo.give_tmp(ready)
                 raise
             self._own = ready
-            self.prepared = Brought(ready, thing)
+            self.prepared = Brought(self.replica.remote.placed(ready), thing, ready)
         return self.prepared
 
     async def _put_by_rename(self, thing: Thing | None) -> list[Event]:

@@ -222,6 +222,8 @@ class RemoteDriver(Driver):
                 return
             there = {entry.path: entry for entry in listing.entries}
             found.update((path, there.get(path)) for path in inside)
+            if replica.remote.cut_unseen:
+                await each(one, [path for path in inside if path not in there])
 
         siblings: dict[bytes, list[bytes]] = {}
         for path in dict.fromkeys(wanted):
@@ -302,7 +304,7 @@ class RemoteDriver(Driver):
 
         def unused(prepared: object) -> None:
             if isinstance(prepared, Brought):
-                root.limbo.give_tmp(prepared.path)
+                root.limbo.give_tmp(prepared.taken)
 
         return Spooled(self._spooling(), version, self.small, bring, unused)
 

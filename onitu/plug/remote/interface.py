@@ -144,6 +144,9 @@ class Remote(abc.ABC):
     """What the names of uploads that were cut end in, where no later one goes on with them: they go with the next
     start. Empty: each may be gone on with, and goes after a week."""
 
+    cut_unseen: ClassVar[bool] = False
+    """Whether a listing that was cut may look like a whole one: what is missing in it is looked at by itself then."""
+
     exact_names: ClassVar[bool] = False
     """Whether two cases of a name are two names on every such service, so that it need not be tried."""
 
@@ -218,6 +221,11 @@ class Remote(abc.ABC):
 
         A service without compare-and-swap that can rename is only asked for paths below `.onitu/tmp`: there a later
         try may go on with what an earlier one left, as the path has the digest of the content in it."""
+
+    def placed(self, path: bytes) -> bytes:
+        """Where the last `put` to this path below `.onitu/tmp` has put it: asked once. Another path is for a service
+        that may carry a request out long after its answer was given up, and could so spoil what a later try wrote."""
+        return path
 
     def posting(self, path: bytes, version: Version, expect: bytes) -> Posting | None:
         """What does a `put` of a small file for a thread that puts many; None: something is to be asked before, `put`

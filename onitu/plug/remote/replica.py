@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -142,18 +143,24 @@ class Replica(msgspec.Struct, eq=False):
         text = json.dumps({"marker": identity.marker, "generation": identity.generation, "pending": identity.pending})
         content = Content.of(text.encode() + b"\n")
         self._token = b""
+        at_once = self.capabilities.compare_and_swap or not self.capabilities.moves
+        new = b""
+
+        async def write() -> Thing:
+            nonlocal new  # each try has another: one that is carried out late would spoil what the next has written
+            new = MARKER if at_once else MARKER_NEW + (b"-" + secrets.token_hex(4).encode() if new else b"")
+            return await self.remote.put(new, content, None)
+
         try:
             if not self.identity.marker:
                 await self.make_private(paths.PRIVATE)
-            at_once = self.capabilities.compare_and_swap or not self.capabilities.moves
-            new = MARKER if at_once else MARKER_NEW
-            put = await self.calls.call("write", MARKER, lambda: self.remote.put(new, content, None))
+            put = await self.calls.call("write", MARKER, write)
             if put.mtime:  # the service has stamped it just now
                 self.ahead = put.mtime - time.time_ns()
             if not at_once:
                 with contextlib.suppress(Missing):
                     await self.calls.call("write", MARKER, lambda: self.remote.delete(MARKER, None))
-                await self.calls.call("write", MARKER, lambda: self.remote.rename(MARKER_NEW, MARKER, None))
+                await self.calls.call("write", MARKER, lambda: self.remote.rename(new, MARKER, None))
         except (Refused, Missing, Changed) as error:
             cause = error.reason if isinstance(error, Refused) else "something else writes there"
             raise Unavailable(f"the marker of {self.shown} cannot be written: {cause}") from error

@@ -6,6 +6,7 @@ import ftplib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import trio
@@ -151,6 +152,66 @@ async def test_an_upload_goes_on_where_it_was_cut(server: FtpServer, tmp_path: P
         assert "APPE" in commands
         assert "STOR" not in commands
         assert (await bench.tree())[b"big"] == BIG
+
+
+async def test_what_a_listing_does_not_show_is_looked_at_by_itself(
+    server: FtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was cut between two entries has no sign of it."""
+    root = server.empty("cut listing")
+    for number in range(20):
+        root.write(b"d/%d" % number, b"x")
+    async with opened(FtpDriver, root, tmp_path / "workspace") as driver:
+        await driver.identify(FOLDER)
+        entries = FtpRemote._entries
+
+        async def cut(it: FtpRemote, directory: bytes) -> dict[bytes, Thing]:
+            return dict(list((await entries(it, directory)).items())[:3])
+
+        monkeypatch.setattr(FtpRemote, "_entries", cut)
+        found = await driver.stat(FOLDER, [b"d/%d" % number for number in range(20)])
+        assert all(entry is not None for entry in found)
+
+
+@pytest.mark.parametrize("left", [700_000, len(BIG)])
+async def test_what_an_earlier_try_left_is_compared(server: FtpServer, tmp_path: Path, left: int) -> None:
+    """The server may have lost power since."""
+    root = server.empty(f"damaged {left}")
+    async with bench_on(FtpDriver, root, tmp_path) as bench:
+        await bench.put(b"first", b"x")
+        version = file_version(BIG)
+        waiting = TMP + f"/{next(iter(version.digests.values())).hex()}-{len(BIG)}".encode()
+        (server.home / f"damaged {left}" / os.fsdecode(waiting)).write_bytes(BIG[: left - 65536] + bytes(65536))
+        assert answer(await bench.put(b"big", BIG)).seen is Seen.DONE
+        assert (await bench.tree())[b"big"] == BIG
+
+
+async def test_an_upload_that_the_server_begins_late_empties_no_other(
+    server: FtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = server.empty("late")
+    async with bench_on(FtpDriver, root, tmp_path) as bench:
+        await bench.put(b"first", b"x")
+        version = file_version(BIG)
+        waiting = TMP + f"/{next(iter(version.digests.values())).hex()}-{len(BIG)}".encode()
+        first = server.home / "late" / os.fsdecode(waiting)
+        storbinary, tries = connection.Connection.storbinary, 0
+
+        def late(self: connection.Connection, line: str, file: BinaryIO, size: int) -> str:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                raise EOFError  # the command is on its way
+
+            def meanwhile(_: bytes) -> None:
+                first.write_bytes(b"")
+
+            return storbinary(self, line, file, size, meanwhile)
+
+        monkeypatch.setattr(connection.Connection, "storbinary", late)
+        assert answer(await bench.put(b"big", BIG)).seen is Seen.DONE
+        assert (await bench.tree())[b"big"] == BIG
+        assert first.read_bytes() == b""  # it goes with the leftovers, in a week
 
 
 async def test_a_server_without_machine_listings_is_refused(
