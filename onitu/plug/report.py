@@ -7,6 +7,7 @@ directory's place after it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -28,6 +29,14 @@ PORTION_FILES = 256
 """Files that are read, or paths that are confirmed, at a time."""
 PORTION_BYTES = 8 << 20
 """Bytes that are read at a time; a larger file is read alone."""
+
+TRIES = 10.0
+"""Reads that a file may spoil by changing meanwhile; `PORTION_BYTES` of it count as one more, up to as many again."""
+PATIENCE = 5.0
+"""Seconds in which it may, however often: what is written for so long has not come to rest."""
+SPOILED = 10_000
+"""Files whose spoiled reads are counted."""
+RESTLESS = "it changes whenever it is read; it follows once it rests"
 
 COARSE = 2_000_000_000
 """Nanoseconds of the coarsest clock that a file system has (FAT's)."""
@@ -81,6 +90,8 @@ class Reporter:
         self.doubt = doubt
         self._clock = clock
         self._capabilities = floor.driver.capabilities(floor.folder)
+        self._spoiled: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        """When a file's reads began to fail because it changed meanwhile, and what they count for together."""
 
     def has_new(self, findings: Findings) -> bool:
         """Whether there is a file among the findings that came from none of the paths where something is missing."""
@@ -166,18 +177,37 @@ class Reporter:
             read = await self._floor.driver.fingerprint(self._floor.folder, portion)
             whole: list[Entry] = []
             tokens: list[bytes] = []
+            spoiled: list[bytes] = []
             unreadable: list[Event] = []
             for entry, seen in zip(portion, read, strict=True):
                 if seen is None:
-                    self.doubt(entry.path)
+                    spoiled.append(entry.path)
                 elif seen.trouble:
                     unreadable.append(Event(Seen.HIDDEN, entry.path, trouble=seen.trouble, reason=seen.reason))
                 else:
                     whole.append(seen)
                     tokens.append(entry.token)
+            spoiled += await self._floor.tell_standing(whole, findings.since, tokens, findings.known)
+            changed = {entry.path: entry for entry in portion if entry.path in spoiled}
+            for entry in whole:
+                if entry.path not in changed:
+                    self._spoiled.pop(entry.path, None)
+            for path, entry in changed.items():
+                if self._is_restless(entry):
+                    unreadable.append(Event(Seen.HIDDEN, path, trouble=Trouble.IO, reason=RESTLESS))
+                else:
+                    self.doubt(path)
             await self._floor.tell([event for event in unreadable if not self._floor.told.is_hidden(event.path)])
-            for path in await self._floor.tell_standing(whole, findings.since, tokens, findings.known):
-                self.doubt(path)
+
+    def _is_restless(self, entry: Entry) -> bool:
+        """Whether a file that changed while it was read has done so too often, and for too long, to be waited for."""
+        now = trio.current_time()
+        since, count = self._spoiled.pop(entry.path, (now, 0.0))
+        count += 1 + min(TRIES, entry.version.size / PORTION_BYTES)
+        self._spoiled[entry.path] = since, count
+        if len(self._spoiled) > SPOILED:
+            self._spoiled.popitem(last=False)
+        return count >= TRIES and now - since >= PATIENCE
 
     async def _let_time_pass(self, entries: Sequence[Entry]) -> None:
         """Wait until a change after the read would get another time than the one that the files have now.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from onitu.testing.conformance import Fault
+from tests.servers.http_faults import answer
 from tests.servers.webdav import PASSWORD, USER, DavRoot, DigestServer, RcloneServer, WsgidavServer, _DavServer
 
 from .harness import Result, onitu, snapshot, started, wait_for
@@ -38,10 +39,10 @@ class Both:
         where = str(self.served.options["url"]).removeprefix("http://")
         return f"dav://{where}/docs"
 
-    def sync(self) -> Result:
+    def sync(self, code: int = 0) -> Result:
         command = ("sync", self.local, self.url, "--state", self.state, "--json")
         result = onitu(*command, timeout=300, NETRC=str(self.netrc))
-        assert result.code == 0, result.err + result.out
+        assert result.code == code, result.err + result.out
         assert PASSWORD not in result.err + result.out
         return result
 
@@ -136,3 +137,18 @@ def test_a_server_that_can_other_things_than_yesterday_is_met_as_what_it_is_in_t
     assert both.here() == both.there()
     assert told.summary["problems"] == []
     assert both.sync().summary["puts"] == 0
+
+
+def test_a_run_ends_where_reads_are_answered_with_another_page(both: Both) -> None:
+    both.sync()
+    both.served.write(b"theirs", b"theirs")
+    (both.local / "ours").write_bytes(b"ours")
+    page = b"<p>Please accept the terms of this network"
+    both.server.ill.reads = {"/theirs": answer("200 OK", "Content-Type: text/html", body=page)}
+    told = both.sync(code=1)
+    assert [problem["path"] for problem in told.summary["problems"]] == ["theirs"]
+    assert both.here().keys() == {"ours"}
+    assert both.there() == {"ours": b"ours", "theirs": b"theirs"}
+    both.server.ill.reads = {}
+    both.sync()
+    assert both.here() == both.there() == {"ours": b"ours", "theirs": b"theirs"}

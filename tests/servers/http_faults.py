@@ -19,6 +19,7 @@ class Ill:
     Attributes:
         fault: what it has now; None: nothing.
         answers: given instead of the next answers of the server; None: that one is the server's own.
+        reads: given instead of the answers to GET, by the end of the path.
         requests: first lines of the requests that came in.
         cut: bytes after which `Fault.CUT` cuts a connection.
     """
@@ -26,6 +27,7 @@ class Ill:
     def __init__(self, behind: int) -> None:
         self.fault: Fault | None = None
         self.answers: list[bytes | None] = []
+        self.reads: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.cut = 300_000
         self._behind = behind
@@ -114,9 +116,11 @@ class Ill:
 
     def _told(self, size: int, where: bytes) -> bytes | None:
         """What is answered instead of the server."""
-        method = self.requests[-1].partition(" ")[0]
+        method, _, path = self.requests[-1].removesuffix(" HTTP/1.1").partition(" ")
         if self.answers:
             return self.answers.pop(0)
+        if method == "GET" and (told := next((page for end, page in self.reads.items() if path.endswith(end)), None)):
+            return told
         if self.fault is Fault.FULL and method == "PUT" and size > 100_000:
             return answer("507 Insufficient Storage")
         if self.fault is Fault.DENIED and method in ("PUT", "MKCOL", "MOVE", "COPY") and b"/denied/" in where:
@@ -139,6 +143,6 @@ def _head(incoming: io.BufferedReader) -> bytes:
     return b"".join(lines) if line else b""
 
 
-def answer(status: str, *headers: str) -> bytes:
-    """An answer without a body."""
-    return ("\r\n".join([f"HTTP/1.1 {status}", "Content-Length: 0", *headers]) + "\r\n\r\n").encode()
+def answer(status: str, *headers: str, body: bytes = b"") -> bytes:
+    """An answer."""
+    return ("\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]) + "\r\n\r\n").encode() + body

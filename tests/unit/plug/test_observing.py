@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from onitu.model.events import Seen, Trouble
 from onitu.model.settings import Filter
-from onitu.plug import observer
+from onitu.plug import observer, report
 from onitu.plug.driver import Entry, Hint, HintKind, Listing
 
 from .kit import Stage, put, stage
@@ -439,6 +439,31 @@ async def test_a_file_that_changes_while_it_is_read_is_told_as_what_it_became(ru
         at.driver.before_fingerprint = change
         await at.started()
         assert [e.version.size for e in at.referee.events] == [7]
+
+
+@pytest.mark.parametrize("size", [7, 3 * report.PORTION_BYTES])
+async def test_a_file_that_never_rests_is_told_as_such_and_follows_once_it_rests(
+    runtime: str, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(observer, "FIRST_AGAIN", 0.01)
+    monkeypatch.setattr(report, "PATIENCE", 0.01)
+    async with stage(runtime) as at:
+        at.driver.write(b"a", bytes(size))
+        at.driver.write(b"b", b"rests")
+        reads = 0
+
+        def change() -> None:
+            nonlocal reads
+            reads += 1
+            at.driver.write(b"a", bytes(size + reads))
+
+        at.driver.before_fingerprint = change
+        await at.started()
+        assert [(e.seen, e.path) for e in at.referee.events] == [(Seen.STANDS, b"b"), (Seen.HIDDEN, b"a")]
+        assert reads <= 12
+        assert at.referee.events[-1].reason == report.RESTLESS
+        at.driver.before_fingerprint = None
+        await at.referee.until(lambda: at.referee.seen(Seen.STANDS) == [b"b", b"a"])
 
 
 async def test_an_observation_that_an_order_overtook_is_never_told_after_it(runtime: str) -> None:
