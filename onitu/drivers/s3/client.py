@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import email.utils
 import hashlib
 import hmac
 import http.client
@@ -32,6 +31,7 @@ import trio
 
 from onitu.model.errors import Unavailable
 from onitu.plug.remote import in_lone_thread
+from onitu.plug.remote.headers import date_of
 from onitu.plug.urls import hide
 
 CONNECT = 10.0
@@ -404,14 +404,6 @@ def _check(method: str, headers: Mapping[str, str], answer: Answer) -> None:
     copied = "x-amz-copy-source" in headers
     if not (b"<Error>" in answer.body[:512] or (b"Result" in answer.body[:512] if copied else answer.etag)):
         raise Broken("the answer does not say what was written: is that an S3 endpoint?")
-
-
-def date_of(text: str) -> float | None:
-    """Seconds since 1970 of a `Date` header; None: it is none."""
-    try:
-        return email.utils.parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError):
-        return None
 
 
 def conditions(pairs: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:

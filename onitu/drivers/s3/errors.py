@@ -9,6 +9,7 @@ from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.plug.driver import Refused
 from onitu.plug.remote import Busy, Changed, Lost, Missing, unreached
+from onitu.plug.remote.headers import wait_of
 
 from .client import Broken, Client, Failed
 
@@ -61,7 +62,8 @@ def _refusal(error: Failed, client: Client) -> Exception:
         return Refused(Trouble.NO_SPACE, "the service has no room for it")
     if code in AGAIN or status in (429, 500, 502, 503, 504):
         slow = code in ("SlowDown", "Throttling") or status in (429, 503)
-        return Busy(error.message or ("the service asks to slow down" if slow else _said(error)), _after(error))
+        said = error.message or ("the service asks to slow down" if slow else _said(error))
+        return Busy(said, wait_of(error.answer.headers.get("retry-after", "")))
     if code in DAMAGED:
         return Busy("it was damaged on its way")
     if code == "KeyTooLongError":
@@ -81,10 +83,3 @@ def _refusal(error: Failed, client: Client) -> Exception:
 
 def _said(error: Failed) -> str:
     return error.message or error.code or f"the answer was {error.status}"
-
-
-def _after(error: Failed) -> float | None:
-    try:
-        return float(error.answer.headers.get("retry-after", ""))
-    except ValueError:
-        return None

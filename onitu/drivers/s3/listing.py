@@ -20,8 +20,9 @@ import msgspec
 
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.remote import Thing
+from onitu.plug.remote.headers import date_of, size_of
 
-from .client import Answer, Broken, date_of, parsed
+from .client import Answer, Broken, parsed
 
 MTIME = "x-amz-meta-mtime"
 MODE = "x-amz-meta-mode"
@@ -56,7 +57,7 @@ def page(body: bytes) -> Page:
                 (
                     unquote_plus(key) if encoded else key,
                     etag,
-                    int(fields.get("Size") or 0),
+                    _size(fields.get("Size") or "0"),
                     _nanoseconds(fields.get("LastModified", "")),
                 )
             )
@@ -69,10 +70,17 @@ def page(body: bytes) -> Page:
     return Page(objects, prefixes, following)
 
 
+def _size(text: str) -> int:
+    size = size_of(text)
+    if size is None:
+        raise Broken(f"a listing tells a size that is none: {text[:50]!r}")
+    return size
+
+
 def _nanoseconds(text: str) -> int:
     try:
         return int(datetime.datetime.fromisoformat(text).timestamp()) * 1_000_000_000  # a look tells no fractions
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
 
 
@@ -108,9 +116,9 @@ def seconds(ns: int) -> str:
 def thing_of(answer: Answer, md5s: bool) -> Thing:
     """What an answer to HEAD tells. `md5s`: whether ETags are MD5s here. Raises `Broken`."""
     headers, etag = answer.headers, answer.etag
-    if not etag or not headers.get("content-length", "").isdecimal():
+    size = size_of(headers.get("content-length", ""))
+    if not etag or size is None:
         raise Broken("the answer does not tell an object's size and ETag: is that an S3 endpoint?")
-    size = int(headers["content-length"])
     modified = date_of(headers.get("last-modified", ""))
     own = md5s and not any(name in headers for name in ENCRYPTED)
     mtime = _mtime(headers.get(MTIME, "")) or int((modified or 0) * 1_000_000_000)

@@ -22,9 +22,10 @@ from onitu.model.events import Trouble
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Refused
 from onitu.plug.remote import DENYING, NOTHING_THERE, Busy, Changed, Content, Missing, Posting, Remote, Thing
+from onitu.plug.remote.headers import date_of
 
 from .bucket import PLACEHOLDER, Bucket
-from .client import Answer, Exchange, Failed, conditions, date_of
+from .client import Answer, Exchange, Failed, conditions
 from .errors import meaning
 from .listing import headers_of, is_md5, md5, md5_of, thing_of
 from .probe import Able, probed

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Protocol
 
@@ -23,6 +21,7 @@ from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.plug.driver import Refused
 from onitu.plug.remote import Busy, Changed, Lost, Missing, unreached
+from onitu.plug.remote.headers import wait_of
 from onitu.plug.remote.http import httpx
 
 SHOWN = 1 << 16
@@ -264,9 +263,9 @@ def refusal(answer: Answer) -> Exception:
     if status == 412:
         return Changed()
     if status == 423:
-        return Busy(f"it is locked{_words(answer)}", _after(answer))
+        return Busy(f"it is locked{_words(answer)}", wait_of(answer.headers.get("retry-after", "")))
     if status in (408, 425, 429) or (status >= 500 and status not in (501, 505, 507)):
-        return Busy(f"the server answers {status}{_words(answer)}", _after(answer))
+        return Busy(f"the server answers {status}{_words(answer)}", wait_of(answer.headers.get("retry-after", "")))
     if status in (507, 413):
         reason = "there is no space left" if status == 507 else "the server takes no file of that size"
         return Refused(Trouble.NO_SPACE, f"{reason}{_words(answer)}")
@@ -277,18 +276,6 @@ def refusal(answer: Answer) -> Exception:
     if status in (405, 415, 501):
         return Refused(Trouble.UNSUPPORTED, f"the server does not do that ({status}){_words(answer)}")
     return Refused(Trouble.IO, f"the server answers {status}{_words(answer)}")
-
-
-def _after(answer: Answer) -> float | None:
-    """Seconds, of a `Retry-After` that tells them or a date."""
-    value = answer.headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    if value.isdecimal() and len(value) < 10:
-        return float(value)
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    return None
 
 
 def _words(answer: Answer) -> str:

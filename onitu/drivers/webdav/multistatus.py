@@ -7,13 +7,13 @@ that no answer blows the memory. `expat` is fed by hand for that; it resolves no
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator
-from email.utils import parsedate_to_datetime
 from urllib.parse import unquote_to_bytes
 from xml.parsers import expat
 
 import msgspec
 
 from onitu.plug.remote import Busy
+from onitu.plug.remote.headers import date_of, size_of
 
 DEEPEST = 32
 """Elements within each other; a multistatus needs seven."""
@@ -59,7 +59,7 @@ class Member(msgspec.Struct):
     @property
     def size(self) -> int:
         text = self.values.get("size", "").strip()
-        return int(text) if text.isdecimal() and len(text) < 20 else 0
+        return size_of(text) or 0
 
     @property
     def mtime(self) -> int:
@@ -88,10 +88,7 @@ def opaque(tag: str) -> bytes:
 
 def seconds_of(date: str) -> int:
     """A date as HTTP writes it, in seconds since 1970; 0 where it is none."""
-    try:
-        return int(parsedate_to_datetime(date).timestamp())
-    except (ValueError, TypeError, OverflowError):
-        return 0
+    return int(date_of(date) or 0)
 
 
 def names_of(href: str) -> list[bytes]:

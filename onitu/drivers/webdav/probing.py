@@ -6,6 +6,7 @@ It is tried in a directory of its own below `.onitu`, with files of a few bytes,
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
@@ -34,6 +35,7 @@ _PAUSES = 0.05, 0.1, 0.2, 0.4, 0.8
 """Seconds before a list that broke off is asked for again."""
 _UNITS = 1, 10**3, 10**6, 10**9
 """Of a second, in which entity tags have times."""
+_SECONDS = re.compile(rb"(\d{1,12})(\.\d*)?")
 _USUAL = 405, 412, 415, 501
 """Answers of servers that do not do what they are asked for. Another one may be a proxy's, once: it is all tried again,
 and only what is said then is the server's own."""
@@ -138,9 +140,8 @@ def has_time(member: Member) -> bool:
     `size-time`, nginx: `time-size`, rclone: both without a mark between) or decimal (WsgiDAV)."""
     second = member.mtime // SECOND
     for part in member.tag.split(b"-") if second > 0 else ():
-        with contextlib.suppress(ValueError):
-            if int(float(part)) == second:
-                return True
+        if (written := _SECONDS.fullmatch(part)) and int(written[1]) == second:
+            return True
         for units in _UNITS:
             digits = len(b"%x" % (second * units))
             with contextlib.suppress(ValueError):

@@ -821,3 +821,11 @@ async def test_an_etag_tells_that_a_file_was_moved(place: Place) -> None:
 def test_a_page_for_people_is_no_empty_listing() -> None:
     with pytest.raises(Broken, match=r"no listing of a bucket, but <html>: is that an S3 endpoint\?"):
         page(b"<html xmlns='http://www.w3.org/1999/xhtml'><body><p>Please log in</p></body></html>")
+
+
+@pytest.mark.parametrize("size", ["-1", "9" * 30, "many"])
+def test_a_listing_with_a_size_that_is_none_is_not_believed(size: str) -> None:
+    listed = "<ListBucketResult><Contents><Key>f</Key><ETag>1</ETag><Size>{}</Size></Contents></ListBucketResult>"
+    assert page(listed.format("7").encode()).objects == [("f", b"1", 7, 0)]
+    with pytest.raises(Broken, match="a size that is none"):
+        page(listed.format(size).encode())

@@ -359,6 +359,8 @@ async def test_a_file_that_was_renamed_over_one_of_its_size_and_time_is_not_lost
         ("0a1b2c3d4e5f60718293a4b5c6d7e8f9-1796086035-89", True),  # WsgiDAV
         ("0a1b2c3d4e5f60718293a4b5c6d7e8f9", False),
         ("", False),
+        ("59-653e999999999", False),  # as a decimal number it is none that a machine can hold
+        ("653e9", False),
     ],
 )
 def test_an_entity_tag_tells_whether_it_is_made_of_a_time(tag: str, timed: bool) -> None:
