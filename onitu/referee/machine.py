@@ -177,6 +177,8 @@ class Deciding:
         self.changed: dict[bytes, Node] = {}
         self.lines: list[Line] = []
         self.copies: dict[bytes, bytes] = {}
+        self.displaced: Holding | None = None
+        """What this service holds no more, as something stands there that is never synchronised (a pipe, say)."""
 
     def decide(self, event: Event, hold_back: bool) -> Decision:
         path = paths.key(event.path)
@@ -670,6 +672,8 @@ class Deciding:
         # An entry of that name in another Unicode form may be hidden where this one is not.
         if held is not None and _spelling(held, path) == event.path and not (held.hidden and held.unread <= unread):
             now = replace(held, hidden=True, gone=False, unread=unread)
+            if event.trouble is Trouble.UNSUPPORTED:
+                self.displaced = now
             self.put(replace(node, held={**node.held, self.service: now}))
         self.say(path, Case.HIDDEN, reason)
 
@@ -736,6 +740,9 @@ class Deciding:
         Its own user destroyed it knowingly, or a rule hides it, so nothing is lost (S1); but nobody may wait for it for
         ever (S2): what the services hold there becomes the head again, or nothing. Where it comes to light again, no
         later head was made over it, so nobody has decided about it any more (S1).
+
+        What only cannot be read is waited for: it was made knowing what it replaced, and when it can be read again, or
+        is gone, that still counts (S4).
         """
         affected = dict.fromkeys(self.changed)
         for path in list(affected):
@@ -757,7 +764,8 @@ class Deciding:
 
     def _held_anywhere(self, node: Node) -> bool:
         places = [node, *self._origins(node)]
-        return any(not h.hidden and _may_be(h.version, node.head) for place in places for h in self._there(place))
+        held = (h for place in places for h in self._there(place) if h.unread or not h.hidden)
+        return any(_may_be(h.version, node.head) for h in held if h is not self.displaced)
 
     def _there(self, node: Node) -> list[Holding]:
         """What is held by services from which it can be had: one that is not configured any more is remembered, too."""

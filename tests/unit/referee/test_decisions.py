@@ -652,10 +652,10 @@ def test_what_could_not_be_read_and_was_withdrawn_meanwhile_is_met_like_somethin
     assert said(decide("b", stands(ONE), withdrawn)) == [(PATH, Case.CREATED)]
 
 
-@pytest.mark.parametrize("trouble", [Trouble.NONE, Trouble.IO])
+@pytest.mark.parametrize("trouble", [Trouble.NONE, Trouble.UNSUPPORTED])
 @pytest.mark.parametrize("made", [DIR, file("three", 9)], ids=["directory", "file"])
 def test_nothing_that_was_made_after_a_withdrawal_replaces_what_was_withdrawn(trouble: Trouble, made: Version) -> None:
-    hidden = Event(Seen.HIDDEN, PATH, trouble=trouble, reason="an error, or a rule")
+    hidden = Event(Seen.HIDDEN, PATH, trouble=trouble, reason="a pipe, or a rule")
     withdrawn = decide("a", hidden, node(PATH, ONE, a=ONE))
     assert said(withdrawn)[-1] == (PATH, Case.WITHDRAWN)
     known = decide("b", stands(made.given("", 0)), withdrawn.nodes[PATH]).nodes[PATH]
@@ -664,11 +664,39 @@ def test_nothing_that_was_made_after_a_withdrawal_replaces_what_was_withdrawn(tr
     assert [copy.head.digests for path, copy in decision.nodes.items() if path != PATH] == [ONE.digests]
 
 
-@pytest.mark.parametrize("trouble", [Trouble.NONE, Trouble.DENIED])
+def test_a_head_that_only_could_not_be_read_is_waited_for() -> None:
+    """What it replaced does not stand again, and is no rival when it can be read again (S4; seed 103053)."""
+    edited = node(PATH, TWO, a=TWO, b=ONE)
+    hidden = decide("a", Event(Seen.HIDDEN, PATH, trouble=Trouble.DENIED, reason="denied"), edited)
+    assert said(hidden) == [(PATH, Case.HIDDEN)]
+    assert hidden.nodes[PATH].head == TWO
+    assert said(decide("a", stands(TWO), hidden.nodes[PATH])) == [(PATH, Case.UNCHANGED)]
+    assert said(decide("a", stands(NEW), hidden.nodes[PATH])) == [(PATH, Case.FAST_FORWARD)]
+    assert said(decide("a", Event(Seen.GONE, PATH), hidden.nodes[PATH])) == [(PATH, Case.DELETED)]
+    assert said(decide("b", Event(Seen.GONE, PATH), hidden.nodes[PATH])) == [(PATH, Case.EDIT_WINS)]
+    assert said(decide("b", stands(NEW), hidden.nodes[PATH])) == [(PATH, Case.CONFLICT)]
+    by_rule = decide("a", Event(Seen.HIDDEN, PATH, reason="a filter"), hidden.nodes[PATH])
+    assert said(by_rule) == [(PATH, Case.HIDDEN), (PATH, Case.WITHDRAWN)]
+
+
 @pytest.mark.parametrize("later", [file("three", 9, 5, "b"), replace(NOTHING, seq=ERA + 6, service="b")])
-def test_what_cannot_be_read_before_anybody_got_its_conflict_copy_gets_another_one(
-    trouble: Trouble, later: Version
-) -> None:
+def test_a_conflict_copy_of_what_only_could_not_be_read_is_waited_for(later: Version) -> None:
+    loser = file("one", seq=1, service="a")
+    conflict = decide("b", stands(), node(PATH, loser, a=loser))
+    (copy,) = conflict.nodes[PATH].heirs
+    contested = replace(conflict.nodes[PATH], head=later)
+    denied = Event(Seen.HIDDEN, PATH, trouble=Trouble.DENIED)
+    hidden = decide("a", denied, contested, conflict.nodes[copy], seq=conflict.seq)
+    assert said(hidden) == [(PATH, Case.HIDDEN)]
+    again = decide("a", stands(loser.given("", 0)), hidden.nodes[PATH], conflict.nodes[copy], seq=hidden.seq)
+    assert said(again) == [(PATH, Case.UNCHANGED)]
+    waits = again.nodes.get(copy, conflict.nodes[copy])
+    assert (waits.head.digests, waits.origin) == (loser.digests, PATH)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.NONE, Trouble.UNSUPPORTED])
+@pytest.mark.parametrize("later", [file("three", 9, 5, "b"), replace(NOTHING, seq=ERA + 6, service="b")])
+def test_what_is_hidden_before_anybody_got_its_conflict_copy_gets_another_one(trouble: Trouble, later: Version) -> None:
     """Once the copy is withdrawn, nothing says any more that what took the name is no successor (S1: what was written
     in a directory that Onitu may not enter from the next moment on)."""
     loser = file("one", seq=1, service="a")
