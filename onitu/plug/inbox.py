@@ -18,7 +18,7 @@ from onitu.model import paths
 from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.model.orders import Do, Order, Source
-from onitu.model.versions import Kind
+from onitu.model.versions import BLAKE3, Kind, Version
 
 from .bell import Bell, finishing
 from .driver import Refused, Staged
@@ -213,6 +213,8 @@ class Inbox:
                 failure = error
                 if error.trouble is not Trouble.CORRUPT:
                     break
+                if order.version.digests and BLAKE3 not in order.version.digests:  # nobody of ours has ever read it
+                    failure = Refused(error.trouble, _not_as_told(order.version, source))
             else:
                 return None
             log.info("{}: {}: {}", self._floor.folder, paths.show(order.path), failure.reason)
@@ -243,6 +245,14 @@ class Inbox:
         finally:
             if holds:
                 limit.release_on_behalf_of(moving)
+
+
+def _not_as_told(version: Version, source: Source) -> str:
+    digests = " and ".join(sorted(version.digests))
+    return (
+        f"what {source.service} sent does not have the {digests} that it tells: it is dropped; where that is no"
+        " digest of the content, its driver has an option to say so"
+    )
 
 
 def _check(order: Order) -> None:

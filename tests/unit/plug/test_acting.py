@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from onitu.model.events import Seen, Trouble
 from onitu.model.orders import Do, Order
@@ -117,6 +118,18 @@ async def test_content_that_is_another_than_ordered_is_never_put(runtime: str) -
         await answered(at, 1)
         assert at.referee.answer(1)[0].trouble is Trouble.CORRUPT
         assert b"a" not in at.driver.things
+
+
+async def test_a_digest_that_the_source_only_tells_is_named_where_it_is_none(runtime: str) -> None:
+    async with stage(runtime) as at:
+        at.peer("p1", b"x" * 1000)
+        await at.started()
+        told = put(1, b"a", b"x" * 1000, "p1")
+        await at.referee.order(replace(told, version=replace(told.version, digests={"md5": b"of an encryption"})))
+        await answered(at, 1)
+        (failed,) = at.referee.answer(1)
+        assert failed.trouble is Trouble.CORRUPT
+        assert failed.reason.startswith("what p1 sent does not have the md5 that it tells")
 
 
 async def test_a_resumed_transfer_fetches_only_what_is_missing(runtime: str) -> None:
