@@ -21,6 +21,10 @@ def main() -> NoReturn:
         cli(prog_name="onitu")
     except KeyboardInterrupt:  # while the program is still being loaded: no traceback for an impatient user
         raise SystemExit(130) from None
+    except OSError as error:  # of a command, its own handler tells; this is of its help, on a full disk
+        from onitu.cli.failing import exit_code
+
+        raise SystemExit(exit_code(error)) from None
     except SystemExit as ending:
         _leave(ending)
     raise SystemExit(0)

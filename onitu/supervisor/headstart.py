@@ -28,7 +28,7 @@ from onitu.model.settings import Settings
 from onitu.store.embedded import Embedded
 from onitu.wire.charter import Endpoints
 
-from . import forks, lifeguard, runtime, seal, statelock
+from . import forks, lifeguard, limits, runtime, seal, statelock
 from .forks import Fork
 from .seal import Seal
 
@@ -85,7 +85,9 @@ def begun(settings: Settings, *, fork: bool = True, glance: bool = False) -> Ite
 
     Raises:
         StateError: the state directory is in use or cannot be used, or there is no store for this platform.
+        OnituError: too few files may be open.
     """
+    limits.allow_files(len(settings.services))
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(statelock.held(settings.state))
         endpoints = stack.enter_context(runtime.prepared(settings.state))

@@ -159,9 +159,10 @@ def test_init_does_not_take_a_directory_for_a_file(place: Path) -> None:
     assert "is a directory: name the file" in result.stderr
 
 
-def test_what_the_host_is_short_of_is_no_bug() -> None:
+@pytest.mark.parametrize("words", [("drivers", "--json"), ("--help",), ("sync", "--help")])
+def test_what_the_host_is_short_of_is_no_bug(words: tuple[str, ...]) -> None:
     """As where standard output goes to a disk that is full."""
-    command = [sys.executable, "-m", "onitu", "drivers", "--json"]
+    command = [sys.executable, "-m", "onitu", *words]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
