@@ -213,7 +213,7 @@ class Inbox:
                 failure = error
                 if error.trouble is not Trouble.CORRUPT:
                     break
-                if order.version.digests and BLAKE3 not in order.version.digests:  # nobody of ours has ever read it
+                if source.service and BLAKE3 not in order.version.digests:  # nobody of ours has ever read it
                     failure = Refused(error.trouble, _not_as_told(order.version, source))
             else:
                 return None

@@ -163,6 +163,8 @@ class Collection:
             return Unavailable(
                 f"{self.client.service}: {self.shown} does not speak WebDAV (the answer is {answer.status})"
             )
+        if answer.status == 412:
+            return Busy("the server answers 412 where there is no condition")
         return refusal(answer)
 
     def _path_of(self, member: Member) -> bytes | None:

@@ -294,13 +294,17 @@ class RemoteDriver(Driver):
             replica.calls.paced(content)
             if content.size <= self.small or not path:
                 return None
-            if able.compare_and_swap or not able.moves:
-                remote = replica.remote
-                return await replica.calls.call(
-                    "write", path, lambda: remote.prepare(path, content), quiet=float("inf")
-                )
-            order = Order(0, Do.PUT, path, version)
-            return await Acting(replica, root.limbo, self.service, order, content).bring()
+            try:
+                if able.compare_and_swap or not able.moves:
+                    remote = replica.remote
+                    return await replica.calls.call(
+                        "write", path, lambda: remote.prepare(path, content), quiet=float("inf")
+                    )
+                order = Order(0, Do.PUT, path, version)
+                return await Acting(replica, root.limbo, self.service, order, content).bring()
+            except (Missing, Changed):
+                reason = f"{self.service}: what was sent of {paths.show(path)} does not stand there as it was sent"
+                raise Refused(Trouble.IO, reason) from None
 
         def unused(prepared: object) -> None:
             if isinstance(prepared, Brought):

@@ -169,6 +169,15 @@ async def test_one_strange_answer_makes_no_other_server_of_it(
     assert disturbed > 30
 
 
+async def test_a_condition_that_nobody_made_is_no_answer_to_a_look(
+    stage: Stage, cloud: CloudServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onitu.plug.remote.calls.FIRST_PAUSE", 0.001)
+    cloud.ill.answers = [told("412 Precondition Failed")]
+    assert (await stage.bench.driver.identify(FOLDER)).marker
+    assert cloud.ill.answers == []
+
+
 async def test_nothing_is_changed_before_it_could_be_tried_what_conditions_mean(
     cloud: CloudServer, tmp_path: Path
 ) -> None:

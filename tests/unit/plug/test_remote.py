@@ -27,7 +27,7 @@ from onitu.model.events import BESIDE, Event, Seen, Trouble
 from onitu.model.orders import Do, Order
 from onitu.model.versions import BLAKE3, Kind, Version
 from onitu.plug.driver import Capabilities, Entry, Hint, HintKind, Identity, Refused
-from onitu.plug.remote import Busy, Lost, Thing, calls, limbo
+from onitu.plug.remote import Busy, Changed, Lost, Missing, Thing, calls, limbo
 from onitu.plug.remote.content import Content
 from onitu.plug.remote.limbo import UNSURE, by_content, by_token
 from onitu.plug.remote.performing import touched, waits_for
@@ -1038,6 +1038,26 @@ async def test_content_that_is_not_the_versions_is_dropped(stage: Stage) -> None
             await staged.write(BIG[:-1] + b"x")
             with pytest.raises(Refused, match="does not have the digest"):
                 await staged.finish()
+
+
+@pytest.mark.parametrize("error", [Changed, Missing])
+@pytest.mark.parametrize("able", [RENAMES, SWAPS], ids=["renames", "swaps"])
+async def test_what_does_not_stand_as_it_was_brought_ahead_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], error: type[Exception]
+) -> None:
+    """A server's answer that tells another size, say: that it is tried again later is all that comes of it."""
+
+    async def fail(*_: object) -> None:
+        raise error
+
+    version = file_version(BIG)
+    async with opened(tmp_path, able) as stage, stage.driver.stage(FOLDER, version, b"a") as staged:
+        monkeypatch.setattr(CupboardRemote, "put", fail)
+        monkeypatch.setattr(CupboardRemote, "prepare", fail)
+        await staged.write(BIG)
+        with pytest.raises(Refused, match="shelf: what was sent of a does not stand there as it was sent") as caught:
+            await staged.finish()
+        assert caught.value.trouble is Trouble.IO
 
 
 @pytest.mark.parametrize("whole", [BIG, HUGE], ids=["big", "huge"])
