@@ -57,7 +57,7 @@ def page(body: bytes) -> Page:
                 (
                     unquote_plus(key) if encoded else key,
                     etag,
-                    _size(fields.get("Size") or "0"),
+                    _size(fields.get("Size", "")),
                     _nanoseconds(fields.get("LastModified", "")),
                 )
             )

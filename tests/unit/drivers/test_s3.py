@@ -823,7 +823,7 @@ def test_a_page_for_people_is_no_empty_listing() -> None:
         page(b"<html xmlns='http://www.w3.org/1999/xhtml'><body><p>Please log in</p></body></html>")
 
 
-@pytest.mark.parametrize("size", ["-1", "9" * 30, "many"])
+@pytest.mark.parametrize("size", ["-1", "9" * 30, "many", ""])
 def test_a_listing_with_a_size_that_is_none_is_not_believed(size: str) -> None:
     listed = "<ListBucketResult><Contents><Key>f</Key><ETag>1</ETag><Size>{}</Size></Contents></ListBucketResult>"
     assert page(listed.format("7").encode()).objects == [("f", b"1", 7, 0)]
