@@ -10,10 +10,8 @@ from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.model.versions import Kind
 from onitu.plug import Refused
-from onitu.plug.remote import (
-    Busy,
-    Thing,
-)
+from onitu.plug.remote import Busy, Thing, unsized
+from onitu.plug.remote.headers import size_of
 
 SECOND = 1_000_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,7 +43,9 @@ def thing_of(facts: str, itself: bool = False) -> Thing | None:
         case "cdir" | "pdir":
             return Thing(Kind.DIRECTORY) if itself else None
         case "file":
-            size, stamp = int(known.get("size", "0")), known.get("modify", "")
+            size, stamp = size_of(known.get("size", "")), known.get("modify", "")
+            if size is None:
+                return unsized()
             return Thing(Kind.FILE, f"{size} {stamp} {known.get('unique', '')}".encode(), size, nanoseconds(stamp))
         case other:
             return Thing(

@@ -8,7 +8,7 @@ import stat
 from onitu.model.events import Trouble
 from onitu.model.versions import Kind
 from onitu.plug import Refused
-from onitu.plug.remote import Busy, Missing, Thing
+from onitu.plug.remote import Busy, Missing, Thing, unsized
 
 from . import wire
 
@@ -20,6 +20,8 @@ def thing_of(told: wire.Stat, link: bytes = b"") -> Thing:
     """What stands there. The protocol knows neither nanoseconds nor inodes: a file's token is size, time and mode."""
     mtime, mode = max(told.mtime, 0) * SECOND, stat.S_IMODE(max(told.mode, 0))
     kind = stat.S_IFMT(max(told.mode, 0))
+    if kind == stat.S_IFREG and told.size < 0:
+        return unsized()
     if kind == stat.S_IFREG:
         return Thing(Kind.FILE, b"%d-%d-%o" % (told.size, told.mtime, mode), max(told.size, 0), mtime, mode)
     if kind == stat.S_IFDIR:

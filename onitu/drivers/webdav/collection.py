@@ -11,7 +11,8 @@ from onitu.model.errors import Unavailable
 from onitu.model.events import Trouble
 from onitu.model.versions import Kind
 from onitu.plug.driver import Refused
-from onitu.plug.remote import PIECE, Busy, Content, Missing, Thing, text
+from onitu.plug.remote import PIECE, Busy, Content, Missing, Thing, text, unsized
+from onitu.plug.remote.headers import size_of
 from onitu.plug.remote.http import httpx
 
 from .client import SLOW, Answer, Body, Bytes, Client, read_answer, refusal
@@ -113,11 +114,11 @@ class Collection:
         """What a server tells of a file where a GET has the entity tag of a listing: for less work on both sides than
         `stat`. None: that does not say what stands there."""
         answer = await self.ask("HEAD", path)
-        size, tag = answer.headers.get("content-length", ""), opaque(answer.tag)
-        if answer.status != 200 or not tag or not size.isdecimal():
+        size, tag = size_of(answer.headers.get("content-length", "")), opaque(answer.tag)
+        if answer.status != 200 or not tag or size is None:
             return None
         mtime = seconds_of(answer.headers.get("last-modified", "")) * SECOND
-        return Thing(Kind.FILE, tag, int(size), mtime)
+        return Thing(Kind.FILE, tag, size, mtime)
 
     async def inside(self, directory: bytes, depth: str = "1") -> AsyncIterator[tuple[bytes, Member]]:
         """Everything in a directory ("infinity": below it), by its path from the root. Raises `Missing`; `Refused`
@@ -223,5 +224,7 @@ def thing_of(member: Member) -> Thing:
     if member.status or not member.known:
         reason = f"the server tells nothing of it ({member.status})" if member.status else "the server hides what it is"
         return Thing(Kind.NOTHING, trouble=Trouble.DENIED if member.status == 403 else Trouble.IO, reason=reason)
+    if member.size is None:
+        return unsized()
     token = member.tag or b"%d-%d" % (member.size, member.mtime)
     return Thing(Kind.FILE, token, member.size, member.mtime, digests=member.digests)

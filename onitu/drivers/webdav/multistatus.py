@@ -57,9 +57,9 @@ class Member(msgspec.Struct):
         return self.values.get("etag", "").strip().startswith("W/")
 
     @property
-    def size(self) -> int:
-        text = self.values.get("size", "").strip()
-        return size_of(text) or 0
+    def size(self) -> int | None:
+        """Of a file; None: not told."""
+        return size_of(self.values.get("size", "").strip())
 
     @property
     def mtime(self) -> int:

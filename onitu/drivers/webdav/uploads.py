@@ -97,7 +97,7 @@ class Uploads:
 
     async def _parts(self, where: bytes) -> AsyncIterator[tuple[bytes, int]]:
         async for name, member in self._here.inside(where):
-            yield name, member.size
+            yield name, member.size or 0
 
     async def assemble(self, path: bytes, content: Content, prepared: Prepared, headers: dict[str, str]) -> str:
         """Put a file together, on a condition; its new entity tag, where the server tells it. Raises `Missing` where

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .calls import in_lone_thread, in_thread
     from .content import PIECE, Content
     from .driver import RemoteDriver
-    from .interface import DENYING, NOTHING_THERE, Busy, Changed, Lost, Missing, Posting, Remote, Thing, text
+    from .interface import DENYING, NOTHING_THERE, Busy, Changed, Lost, Missing, Posting, Remote, Thing, text, unsized
     from .reaching import unreached
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "in_thread",
     "text",
     "unreached",
+    "unsized",
 ]
 
 __getattr__ = later(

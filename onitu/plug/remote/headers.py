@@ -1,4 +1,4 @@
-"""What the headers of an HTTP answer say, as far as it can be believed. Pure; nothing here raises."""
+"""What the headers of an answer say, as far as it can be believed. Pure; nothing here raises."""
 
 from __future__ import annotations
 

@@ -93,6 +93,12 @@ class Thing(msgspec.Struct, frozen=True):
             msgspec.structs.force_setattr(self, "mtime", max(-_LATEST, min(self.mtime, _LATEST)))
 
 
+def unsized() -> Thing:
+    """What is to be told of a file whose size the service does not tell: what it was taken for once would be believed
+    for as long as its token is the same."""
+    return Thing(Kind.NOTHING, trouble=Trouble.IO, reason="the server does not tell its size")
+
+
 class Posting(abc.ABC):
     """One small file on its way (`Remote.posting`).
 

@@ -61,6 +61,13 @@ def test_facts_are_read_as_the_standard_has_them() -> None:
     assert nanoseconds("nonsense") == nanoseconds("20209999999999") == 0
 
 
+@pytest.mark.parametrize("size", ["", "size=;", "size=-1;", "size=many;", "size=" + "9" * 30 + ";"])
+def test_a_file_whose_size_is_not_told_is_none_of_no_bytes(size: str) -> None:
+    thing = thing_of(f"type=file;{size}modify=20200913122640;")
+    assert thing is not None
+    assert (thing.kind, thing.trouble) == (Kind.NOTHING, Trouble.IO)
+
+
 def test_a_url_means_a_server_and_a_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     address = FtpDriver.from_url("ftp://me:a%20word@nas:2121/a%20b/c")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -10,6 +11,9 @@ import trio
 import trio.testing
 
 from onitu.drivers.sftp import wire
+from onitu.drivers.sftp.things import thing_of
+from onitu.model.events import Trouble
+from onitu.model.versions import Kind
 
 Packets = list[tuple[int, int, bytes]]
 Play = Callable[[Packets], list[bytes]]
@@ -176,3 +180,9 @@ async def test_whoever_waits_learns_that_the_connection_ended(session_of: Make) 
     await server.stream.send_eof()
     with trio.fail_after(10), pytest.raises(wire.Cut):
         await reply.wait(wire.DATA)
+
+
+def test_a_file_whose_size_is_not_told_is_none_of_no_bytes() -> None:
+    told = wire.Stat(mode=stat.S_IFREG | 0o644, mtime=7)
+    assert thing_of(wire.Stat(size=5, mode=told.mode, mtime=7)).size == 5
+    assert (thing_of(told).kind, thing_of(told).trouble) == (Kind.NOTHING, Trouble.IO)

@@ -22,7 +22,7 @@ from blake3 import blake3
 
 from onitu.drivers.webdav import WebdavDriver
 from onitu.drivers.webdav.client import Answer, refusal
-from onitu.drivers.webdav.collection import Collection
+from onitu.drivers.webdav.collection import Collection, thing_of
 from onitu.drivers.webdav.multistatus import LONGEST, Member, NotXml, members
 from onitu.drivers.webdav.probing import has_time
 from onitu.drivers.webdav.tree import Tree
@@ -630,6 +630,14 @@ async def parsed(text: str, piece: int = 7, largest: int = 1 << 30) -> list[Memb
             yield data[offset : offset + piece]
 
     return [member async for member in members(pieces(), largest)]
+
+
+@pytest.mark.parametrize("told", ["", "<d:getcontentlength/>", "<d:getcontentlength>many</d:getcontentlength>"])
+async def test_a_file_whose_size_is_not_told_is_none_of_no_bytes(told: str) -> None:
+    (member,) = await parsed(GOOD.replace("<d:getcontentlength>5</d:getcontentlength>", told).format("", "/a"))
+    thing = thing_of(member)
+    assert (thing.kind, thing.trouble) == (Kind.NOTHING, Trouble.IO)
+    assert thing.reason == "the server does not tell its size"
 
 
 async def test_an_answer_is_read_in_pieces_of_any_size() -> None:

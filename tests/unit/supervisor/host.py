@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import trio
@@ -27,4 +28,5 @@ async def main(state: str, *driver: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests with nohup has it ignored
     sys.exit(trio.run(main, *sys.argv[1:]))
